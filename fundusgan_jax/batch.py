@@ -1,0 +1,39 @@
+"""What a training step eats: the batch's type and the one conversion between bytes and floats."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+EYES = ("unknown", "right", "left")
+
+
+class Batch(NamedTuple):
+    """One batch; arrays are numpy on the host and jax inside the step.
+
+    image: [N, S, S, 3] float32 in [-1, 1].
+    label: [N] int32 class index, -1 where unknown.
+    eye: [N] int32 index into EYES, already swapped where the image was flipped.
+    sample: [N] int32 number of the sample in the endless stream (step * batch_size + position); the
+        step folds it into its random keys, so draws do not depend on how a batch is split over devices.
+    """
+
+    image: Any
+    label: Any
+    eye: Any
+    sample: Any
+
+
+def to_float(image: Any) -> Any:
+    """uint8 0..255 -> float32 -1..1, numpy or jax.
+
+    The subtraction is exact and the product is rounded once, so that numpy, TensorFlow and XLA give the
+    same bits (x / 127.5 - 1 may be fused into one rounding by one of them and not by another).
+    """
+    return (image.astype(np.float32) - np.float32(127.5)) * np.float32(1 / 127.5)
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """float -1..1 -> uint8 0..255, rounded and clipped."""
+    return np.clip(np.rint(np.asarray(image, np.float32) * 127.5 + 127.5), 0, 255).astype(np.uint8)

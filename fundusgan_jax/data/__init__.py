@@ -1,0 +1,1 @@
+"""Photographs: finding, preparing, storing and feeding them."""

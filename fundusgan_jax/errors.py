@@ -1,0 +1,19 @@
+"""The user's mistakes: one line that names the thing and the mend, and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """A mistake of the user's (or of the disk): its message is one line that names the thing and the mend."""
+
+
+def run_door(door: Callable[[], int | None]) -> int:
+    """Runs a command and returns its exit code; a UserError becomes one line on stderr and exit code 2."""
+    try:
+        return door() or 0
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        return 2

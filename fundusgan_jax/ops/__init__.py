@@ -1,0 +1,1 @@
+"""Array operations that every network stands on."""

@@ -1,0 +1,57 @@
+"""Progress with rate and time left, on stderr: one living line on a terminal, sparse lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+
+def format_seconds(seconds: float) -> str:
+    """'42 s', '3 min 05 s' or '2 h 07 min'."""
+    whole = int(round(max(seconds, 0.0)))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class Progress:
+    """Counts `total` units of work and says how far, how fast and how much longer.
+
+    Args:
+        total: units of work in all.
+        unit: the unit's name as it follows the rate, for example 'img'.
+        label: what is being done.
+        done: units that were finished before (a resumed job); they do not count in the rate.
+    """
+
+    def __init__(self, total: int, unit: str, label: str, done: int = 0) -> None:
+        self.total, self.unit, self.label = total, unit, label
+        self.done = self._resumed_at = done
+        self._start = self._last_shown = time.monotonic()
+        self._tty = sys.stderr.isatty()
+
+    def update(self, count: int = 1, note: str = "") -> None:
+        """Adds `count` finished units; `note` stands at the end of the line."""
+        self.done += count
+        now = time.monotonic()
+        if now - self._last_shown >= (0.2 if self._tty else 10.0):
+            self._last_shown = now
+            self._show(note)
+
+    def close(self, note: str = "") -> None:
+        """Shows the final state and ends the line."""
+        self._show(note)
+        if self._tty:
+            print(file=sys.stderr, flush=True)
+
+    def _show(self, note: str) -> None:
+        elapsed = max(time.monotonic() - self._start, 1e-9)
+        rate = (self.done - self._resumed_at) / elapsed
+        left = format_seconds((self.total - self.done) / rate) if rate > 0 else "unknown"
+        share = 100 * self.done / self.total if self.total else 100.0
+        text = f"{self.label}: {self.done}/{self.total} ({share:.0f} %), {rate:.3g} {self.unit}/s, {left} left"
+        if note:
+            text += f" | {note}"
+        print(f"\r\033[K{text}" if self._tty else text, end="" if self._tty else "\n", file=sys.stderr, flush=True)
