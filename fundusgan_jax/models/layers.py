@@ -1,0 +1,131 @@
+"""The layers that StyleGAN2's networks are made of: equalised dense and convolution, modulated convolution."""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array, lax
+from jax.nn import initializers
+
+from fundusgan_jax.models.plan import Kind
+from fundusgan_jax.ops.conv import conv2d, up_conv_phases
+from fundusgan_jax.ops.resample import blur, fir_of_phases
+
+LRELU_GAIN = math.sqrt(2)
+CLAMP = 256.0
+
+
+def lrelu(x: Array) -> Array:
+    """Leaky ReLU of slope 0.2 times sqrt 2, which keeps the variance (StyleGAN2)."""
+    return jnp.where(x >= 0, x, x * 0.2) * LRELU_GAIN
+
+
+def clamp_low_precision(x: Array) -> Array:
+    """Clamps to +-256 sqrt 2 in half precision, where an activation could overflow; float32 passes."""
+    if x.dtype == jnp.float32:
+        return x
+    bound = CLAMP * LRELU_GAIN
+    return jnp.clip(x, -bound, bound)
+
+
+def second_moment_normalize(x: Array) -> Array:
+    """x * rsqrt(mean(x^2, last axis) + 1e-8)."""
+    return x * lax.rsqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + 1e-8)
+
+
+class EqualDense(nn.Module):
+    """Fully connected layer with equalised learning rate (Karras et al. 2018).
+
+    Parameters are N(0, 1) / lr_mul and used times lr_mul / sqrt(fan_in); [..., I] -> [..., features].
+    """
+
+    features: int
+    lr_mul: float = 1.0
+    bias_init: float = 0.0
+    activate: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        fan_in = x.shape[-1]
+        kernel = self.param("kernel", initializers.normal(1 / self.lr_mul), (fan_in, self.features))
+        bias = self.param("bias", initializers.constant(self.bias_init / self.lr_mul), (self.features,))
+        x = x @ (kernel * (self.lr_mul / math.sqrt(fan_in))) + bias * self.lr_mul
+        return lrelu(x) if self.activate else x
+
+
+def modulated_convolution(
+    x: Array, kernel: Array, styles: Array, *, kind: Kind = "plain", dilation: int = 1, demodulate: bool = True
+) -> Array:
+    """y = conv(x * s, W) * d with d_o = rsqrt(sum (W_kio s_i)^2 + 1e-8): StyleGAN2, equations 1 to 3.
+
+    Scaling the input instead of the kernel makes it one dense convolution for the whole batch; the
+    result is the same as that of one kernel per sample. In half precision W and s are scaled to at most
+    1 first, which demodulation undoes; demodulation itself runs in float32.
+
+    Args:
+        x: [N, H, W, I].
+        kernel: [kh, kw, I, O], float32.
+        styles: [N, I], float32.
+        kind: 'plain', 'up' (output 2H x 2W) or 'blur' (dilated blur, then the flipped kernel: what
+            upsampling becomes on a dense map).
+        dilation: distance between the taps.
+        demodulate: whether to scale by d.
+
+    Returns:
+        [N, H, W, O], or [N, 2H, 2W, O] for 'up', in the dtype of `x`.
+    """
+    if demodulate and x.dtype != jnp.float32:
+        fan_in = math.prod(kernel.shape[:3])
+        kernel = kernel / (math.sqrt(fan_in) * jnp.max(jnp.abs(kernel), (0, 1, 2)))
+        styles = styles / jnp.max(jnp.abs(styles), 1, keepdims=True)
+    y = x * styles[:, None, None, :].astype(x.dtype)
+    weights = kernel.astype(x.dtype)
+    if kind == "up":
+        y = fir_of_phases(*up_conv_phases(y, weights))
+    elif kind == "blur":
+        y = blur(y, dilation=dilation, padding=2 * dilation)
+        y = conv2d(y, weights[::-1, ::-1], dilation=dilation)
+    else:
+        y = conv2d(y, weights, padding=dilation * (kernel.shape[0] // 2), dilation=dilation)
+    if demodulate:
+        power = jnp.square(styles) @ jnp.sum(jnp.square(kernel), (0, 1))
+        y = y * lax.rsqrt(power + 1e-8)[:, None, None, :].astype(y.dtype)
+    return y
+
+
+class ModulatedConv(nn.Module):
+    """One synthesis layer: modulated 3x3 convolution, noise, bias, leaky ReLU.
+
+    x [N, H, W, I], w [N, w_dim], noise [N or 1, H', W', 1] or None -> [N, H', W', features].
+    """
+
+    features: int
+    kind: Kind = "plain"
+    dilation: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array, w: Array, noise: Array | None) -> Array:
+        channels = x.shape[-1]
+        styles = EqualDense(channels, bias_init=1.0, name="affine")(w)
+        kernel = self.param("kernel", initializers.normal(1.0), (3, 3, channels, self.features))
+        strength = self.param("noise_strength", initializers.zeros, ())
+        bias = self.param("bias", initializers.zeros, (self.features,))
+        x = modulated_convolution(x, kernel, styles, kind=self.kind, dilation=self.dilation)
+        if noise is not None:
+            x = x + (noise * strength).astype(x.dtype)
+        return clamp_low_precision(lrelu(x + bias.astype(x.dtype)))
+
+
+class ToRGB(nn.Module):
+    """1x1 modulated convolution to RGB, without demodulation; [N, H, W, I], [N, w_dim] -> float32 [N, H, W, 3]."""
+
+    @nn.compact
+    def __call__(self, x: Array, w: Array) -> Array:
+        channels = x.shape[-1]
+        styles = EqualDense(channels, bias_init=1.0, name="affine")(w) / math.sqrt(channels)
+        kernel = self.param("kernel", initializers.normal(1.0), (1, 1, channels, 3))
+        bias = self.param("bias", initializers.zeros, (3,))
+        y = modulated_convolution(x, kernel, styles, demodulate=False)
+        return clamp_low_precision(y + bias.astype(y.dtype)).astype(jnp.float32)

@@ -1,0 +1,110 @@
+"""FIR resampling of StyleGAN2: up, down and blur as sums of shifted arrays, which XLA fuses.
+
+Arrays are NHWC. A depthwise convolution does the same 50 times slower on XLA:CPU. Source of the filters:
+Karras et al., StyleGAN2 (CVPR 2020); the dilated blur: StyleGANEX (Yang et al., ICCV 2023).
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+
+def _shift(x: Array, axis: int, offset: int) -> Array:
+    """x[i + offset] along `axis`, zero beyond the edges, same length."""
+    pads = [(0, 0)] * x.ndim
+    pads[axis] = (max(-offset, 0), max(offset, 0))
+    return _slice(jnp.pad(x, pads), axis, max(offset, 0), x.shape[axis])
+
+
+def _slice(x: Array, axis: int, start: int, length: int) -> Array:
+    index = [slice(None)] * x.ndim
+    index[axis] = slice(start, start + length)
+    return x[tuple(index)]
+
+
+def _interleave(even: Array, odd: Array, axis: int) -> Array:
+    """even[0], odd[0], even[1], ... along `axis`."""
+    stacked = jnp.stack([even, odd], axis + 1)
+    shape = even.shape[:axis] + (2 * even.shape[axis],) + even.shape[axis + 1 :]
+    return stacked.reshape(shape)
+
+
+def _fir_phases(even: Array, odd: Array, axis: int) -> Array:
+    """[1, 3, 3, 1] / 4 over an interleaved signal of length 2n + 1, zero-padded by 1: length 2n.
+
+    `even` has n + 1 entries along `axis`, `odd` n.
+    """
+    n = odd.shape[axis]
+    here, after = _slice(even, axis, 0, n), _slice(even, axis, 1, n)
+    out_even = (_shift(odd, axis, -1) + after) * 0.25 + (here + odd) * 0.75
+    out_odd = (here + _shift(odd, axis, 1)) * 0.25 + (odd + after) * 0.75
+    return _interleave(out_even, out_odd, axis)
+
+
+def fir_of_phases(even_even: Array, even_odd: Array, odd_even: Array, odd_odd: Array) -> Array:
+    """The FIR filter after a stride-2 transposed convolution, read from its phases.
+
+    Args:
+        even_even, even_odd, odd_even, odd_odd: [N, H+1, W+1, C], [N, H+1, W, C], [N, H, W+1, C],
+            [N, H, W, C], as `ops.conv.up_conv_phases` returns them.
+
+    Returns:
+        [N, 2H, 2W, C]: [1,3,3,1] x [1,3,3,1] / 64, gain 4, padding 1 on each side.
+    """
+    return _fir_phases(_fir_phases(even_even, even_odd, 2), _fir_phases(odd_even, odd_odd, 2), 1)
+
+
+def upsample(x: Array) -> Array:
+    """Doubles height and width with the FIR filter [1, 3, 3, 1] (zero-insertion, gain 4).
+
+    Args:
+        x: [N, H, W, C].
+
+    Returns:
+        [N, 2H, 2W, C].
+    """
+    for axis in (2, 1):
+        even = _shift(x, axis, -1) * 0.25 + x * 0.75
+        odd = x * 0.75 + _shift(x, axis, 1) * 0.25
+        x = _interleave(even, odd, axis)
+    return x
+
+
+def blur(x: Array, *, dilation: int = 1, padding: int | None = None) -> Array:
+    """[1, 2, 1] x [1, 2, 1] / 16 with its taps `dilation` apart.
+
+    It is what upsampling by zero-insertion and [1, 3, 3, 1] becomes on a map that is dense already:
+    [1, 3, 3, 1] = [1, 2, 1] * [1, 1], and zero-insertion with [1, 1] is nearest-neighbour doubling.
+
+    Args:
+        x: [N, H, W, C].
+        dilation: distance between taps.
+        padding: zeros on each side; the default `dilation` keeps the size, and the filter takes
+            2 * dilation off the padded height and width.
+
+    Returns:
+        [N, H + 2 * padding - 2 * dilation, same for W, C].
+    """
+    pad = dilation if padding is None else padding
+    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    for axis in (2, 1):
+        n = x.shape[axis] - 2 * dilation
+        sides = _slice(x, axis, 0, n) + _slice(x, axis, 2 * dilation, n)
+        x = sides * 0.25 + _slice(x, axis, dilation, n) * 0.5
+    return x
+
+
+def average_pool(x: Array, factor: int) -> Array:
+    """Mean over factor x factor cells.
+
+    Args:
+        x: [N, H, W, C], H and W multiples of `factor`.
+
+    Returns:
+        [N, H / factor, W / factor, C].
+    """
+    if factor == 1:
+        return x
+    n, h, w, c = x.shape
+    return x.reshape(n, h // factor, factor, w // factor, factor, c).mean((2, 4))
