@@ -64,7 +64,9 @@ class Fusion(nn.Module):
         reduced = nn.leaky_relu(self._conv("reduce", feature.astype(x.dtype), channels), 0.2)
         merged = self._conv("merge", jnp.concatenate([x, reduced], -1), channels, identity=True)
         if rgb is not None:
-            rgb = self._conv("merge_rgb", jnp.concatenate([rgb, reduced.astype(rgb.dtype)], -1), 3, identity=True)
+            rgb = self._conv(
+                "merge_rgb", jnp.concatenate([rgb, reduced.astype(rgb.dtype)], -1), 3, identity=True
+            )
         return merged, rgb
 
     def _conv(self, name: str, x: Array, features: int, identity: bool = False) -> Array:

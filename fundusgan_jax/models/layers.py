@@ -56,7 +56,13 @@ class EqualDense(nn.Module):
 
 
 def modulated_convolution(
-    x: Array, kernel: Array, styles: Array, *, kind: Kind = "plain", dilation: int = 1, demodulate: bool = True
+    x: Array,
+    kernel: Array,
+    styles: Array,
+    *,
+    kind: Kind = "plain",
+    dilation: int = 1,
+    demodulate: bool = True,
 ) -> Array:
     """y = conv(x * s, W) * d with d_o = rsqrt(sum (W_kio s_i)^2 + 1e-8): StyleGAN2, equations 1 to 3.
 
