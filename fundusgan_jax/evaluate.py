@@ -1,0 +1,224 @@
+"""Scores reconstructions of held-out photographs, beside trivial reconstructions of the same photographs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.batch import to_float, to_uint8
+from fundusgan_jax.data.packed import PackedDataset, PackedSplit
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.grid import comparison_grid, save_png
+from fundusgan_jax.metrics import baselines
+from fundusgan_jax.metrics.field_of_view import fov_mask
+from fundusgan_jax.metrics.image import psnr, ssim
+from fundusgan_jax.models.fundusgan import Variables
+from fundusgan_jax.models.lpips import PerceptualNet, perceptual_distance
+from fundusgan_jax.progress import Progress
+from fundusgan_jax.report import write_report
+from fundusgan_jax.step import reconstruct_step
+from fundusgan_jax.workdir import open_dataset, open_perceptual, restore_variables
+
+Painter = Callable[[np.ndarray, np.ndarray], np.ndarray]
+BASELINES = ("mean", "16x16", "64x64")
+
+
+class Evaluation(NamedTuple):
+    """Figures over a split.
+
+    model: {'ssim', 'psnr', 'ssim_fov', 'psnr_fov' and 'lpips' or 'perceptual': mean over images};
+    'fov' is inside the field of view, the others over the whole image; PSNR in dB.
+    baselines: the same figures of the trivial reconstructions ('mean', '16x16', '64x64').
+    per_image: the model's figures, one value per image. num_images: how many.
+    """
+
+    model: dict[str, float]
+    baselines: dict[str, dict[str, float]]
+    per_image: dict[str, list[float]]
+    num_images: int
+
+
+def held_out(dataset: PackedDataset, config: ConfigDict) -> PackedSplit:
+    """The evaluation split, at most eval.num photographs evenly spread over it."""
+    split = split_named(dataset, config.data.eval_split)
+    count = len(split.images)
+    if config.eval.num and config.eval.num < count:
+        rows = np.linspace(0, count - 1, config.eval.num).round().astype(int)
+        return PackedSplit(
+            split.images[rows],
+            split.label[rows],
+            split.eye[rows],
+            tuple(split.patient[row] for row in rows),
+            tuple(split.file[row] for row in rows),
+        )
+    return split
+
+
+def split_named(dataset: PackedDataset, name: str) -> PackedSplit:
+    """The split of that name; UserError with the names there are."""
+    if name not in dataset.splits or not len(dataset.splits[name].images):
+        raise UserError(
+            f"the dataset in {dataset.directory} has no photographs in split '{name}' "
+            f"(it has {', '.join(sorted(dataset.splits))}); set data.train_split or data.eval_split to one of these"
+        )
+    return dataset.splits[name]
+
+
+def padded_batches(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Row numbers in batches of one size (the last repeats its last row) and how many of them count."""
+    for start in range(0, count, size):
+        rows = np.minimum(np.arange(start, start + size), count - 1)
+        yield rows, min(size, count - start)
+
+
+def model_painter(config: ConfigDict, variables: Variables) -> Painter:
+    """A function (uint8 images [N, S, S, 3], their numbers [N]) -> uint8 reconstructions, compiled once."""
+    compiled = _compiled_reconstruction(config)
+
+    def paint(images: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        return to_uint8(compiled(variables, to_float(images), numbers.astype(np.int32)))
+
+    return paint
+
+
+_RECONSTRUCTIONS: dict[str, Any] = {}
+
+
+def _compiled_reconstruction(config: ConfigDict) -> Any:
+    # One compilation per configuration and process, however often training evaluates.
+    key = config.to_json_best_effort()
+    if key not in _RECONSTRUCTIONS:
+        frozen = ConfigDict(config)
+
+        def run(variables: Variables, image: jax.Array, numbers: jax.Array) -> jax.Array:
+            return reconstruct_step(variables, image, numbers, config=frozen).image
+
+        _RECONSTRUCTIONS[key] = jax.jit(run)
+    return _RECONSTRUCTIONS[key]
+
+
+class Scorer:
+    """Compares reconstructions with a split's photographs; compiled functions and masks are made once.
+
+    Args:
+        split: the photographs.
+        perceptual: the perceptual network, or None.
+        batch_size: images scored at a time.
+    """
+
+    def __init__(self, split: PackedSplit, perceptual: PerceptualNet | None, batch_size: int) -> None:
+        self.split, self.batch_size = split, min(batch_size, len(split.images))
+        self.metric = perceptual.metric if perceptual else None
+        self._perceptual = perceptual
+        self._distance = jax.jit(perceptual_distance)
+
+    def score(self, paint: Painter, label: str) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """Means and per-image figures of the reconstructions that `paint` makes."""
+        count = len(self.split.images)
+        values: dict[str, list[float]] = {}
+        progress = Progress(count, "img", label)
+        for rows, real in padded_batches(count, self.batch_size):
+            images = np.asarray(self.split.images[rows])
+            for name, figures in self._figures(images, paint(images, rows)).items():
+                values.setdefault(name, []).extend(np.asarray(figures, np.float64)[:real].tolist())
+            progress.update(real)
+        return {name: float(np.mean(figures)) for name, figures in values.items()}, values
+
+    def _figures(self, images: np.ndarray, painted: np.ndarray) -> dict[str, Any]:
+        mask = fov_mask(images)
+        figures = {
+            "ssim": ssim(images, painted),
+            "psnr": psnr(images, painted),
+            "ssim_fov": ssim(images, painted, mask=mask),
+            "psnr_fov": psnr(images, painted, mask=mask),
+        }
+        if self._perceptual is not None:
+            distance = self._distance(
+                self._perceptual, jnp.asarray(to_float(painted)), jnp.asarray(to_float(images))
+            )
+            figures[self._perceptual.metric] = distance
+        return figures
+
+    def score_baselines(self, train: PackedSplit) -> dict[str, dict[str, float]]:
+        """The figures of the three trivial reconstructions; the mean image is the training split's."""
+        mean = baselines.mean_image(train.images)
+        painters: dict[str, Painter] = {
+            "mean": lambda images, rows: np.broadcast_to(mean, images.shape).copy(),
+            "16x16": lambda images, rows: baselines.reduced(images, 16),
+            "64x64": lambda images, rows: baselines.reduced(images, 64),
+        }
+        return {name: self.score(painters[name], f"trivial reconstruction '{name}'")[0] for name in BASELINES}
+
+
+def evaluation_record(
+    evaluation: Evaluation,
+    config: ConfigDict,
+    step: int,
+    dataset: PackedDataset,
+    perceptual: PerceptualNet | None,
+) -> dict[str, Any]:
+    """What eval.json holds: the figures and all that is needed to know what they mean."""
+    return {
+        "step": step,
+        "kimg": step * config.train.batch_size / 1000,
+        "split": config.data.eval_split,
+        "num_images": evaluation.num_images,
+        "resolution": config.data.resolution,
+        "dataset_fingerprint": dataset.fingerprint,
+        "perceptual_metric": perceptual.metric if perceptual else None,
+        "perceptual_name": perceptual.description if perceptual else None,
+        "ema": bool(config.eval.use_ema),
+        "model": evaluation.model,
+        "baselines": evaluation.baselines,
+        "per_image": evaluation.per_image,
+    }
+
+
+def write_evaluation(path: Path, record: dict[str, Any]) -> None:
+    """Writes eval.json atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def figures_table(evaluation: Evaluation) -> str:
+    """The model's figures beside the trivial reconstructions', as lines of text."""
+    names = list(evaluation.model)
+    rows = {"model": evaluation.model, **evaluation.baselines}
+    lines = ["".join([f"{'':>10}", *(f"{name:>12}" for name in names)])]
+    lines += [
+        "".join([f"{row:>10}", *(f"{figures[name]:12.4f}" for name in names)])
+        for row, figures in rows.items()
+    ]
+    return "\n".join(lines)
+
+
+def evaluate_workdir(config: ConfigDict, workdir: Path, step: str) -> None:
+    """Scores a checkpoint of `workdir`: writes eval.json and samples/eval-STEP.png, prints the table."""
+    number, variables = restore_variables(config, workdir, step)
+    dataset = open_dataset(config, workdir)
+    perceptual = open_perceptual(config)
+    split = held_out(dataset, config)
+    scorer = Scorer(split, perceptual, config.eval.batch_size)
+    paint = model_painter(config, variables)
+    figures, per_image = scorer.score(paint, f"evaluating step {number}")
+    trivial = scorer.score_baselines(split_named(dataset, config.data.train_split))
+    evaluation = Evaluation(figures, trivial, per_image, len(split.images))
+    write_evaluation(
+        workdir / "eval.json", evaluation_record(evaluation, config, number, dataset, perceptual)
+    )
+    rows = np.arange(min(8, len(split.images)))
+    grid = workdir / "samples" / f"eval-{number:06d}.png"
+    save_png(
+        grid, comparison_grid(np.asarray(split.images[rows]), paint(np.asarray(split.images[rows]), rows))
+    )
+    print(f"step {number}, {evaluation.num_images} photographs of split '{config.data.eval_split}':")
+    print(figures_table(evaluation))
+    print(f"figures: {workdir / 'eval.json'}\ngrid:    {grid}\nreport:  {write_report(workdir)}", flush=True)

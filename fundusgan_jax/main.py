@@ -1,0 +1,127 @@
+"""The command: python -m fundusgan_jax.main --config=configs/ddr.py --workdir=DIR [--mode=...]."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from pathlib import Path
+
+from fundusgan_jax.errors import UserError, run_door
+
+DESCRIPTION = """Trains FundusGAN on prepared fundus photographs, evaluates it, or makes images with it.
+
+  train     python -m fundusgan_jax.main --config=configs/folder.py --workdir=DIR --config.data.dir=PREPARED
+  resume    the same command again
+  evaluate  python -m fundusgan_jax.main --workdir=DIR --mode=eval
+  generate  python -m fundusgan_jax.main --workdir=DIR --mode=generate --output=OUT --num=100 --method=mix
+
+Any setting of configs/default.py can be given as --config.GROUP.NAME=VALUE,
+for example --config.train.batch_size=16. Prepare photographs first with
+python -m fundusgan_jax.data.prepare --help."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags; settings (--config.x.y=v) are left over for `config.load_config`."""
+    flags = argparse.ArgumentParser(
+        prog="python -m fundusgan_jax.main",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    flags.add_argument(
+        "--config", default="", help="a file of configs/; eval and generate take the workdir's own"
+    )
+    flags.add_argument(
+        "--workdir", required=True, help="folder of the run: checkpoints, metrics, samples, report"
+    )
+    flags.add_argument(
+        "--mode", default="train", choices=("train", "eval", "generate"), help="default: train"
+    )
+    flags.add_argument(
+        "--step", default="latest", help="eval, generate: which checkpoint: 'latest', 'best' or a step number"
+    )
+    flags.add_argument("--output", default="", help="generate: folder for the PNG files and index.csv")
+    flags.add_argument("--num", type=int, default=16, help="generate: how many images (default 16)")
+    flags.add_argument(
+        "--method",
+        default="reconstruct",
+        choices=("reconstruct", "mix", "perturb"),
+        help="generate: 'reconstruct' photographs; 'mix' the styles of two photographs of one class, the map of "
+        "one; 'perturb' a photograph's styles along the principal axes of all",
+    )
+    flags.add_argument(
+        "--truncation", type=float, default=1.0, help="generate: truncation_psi towards w_avg (default 1)"
+    )
+    flags.add_argument(
+        "--seed", type=int, default=0, help="generate: seed of every random choice (default 0)"
+    )
+    return flags
+
+
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Flags and settings; UserError naming the nearest flag for an unknown one."""
+    flags = parser()
+
+    def refuse(message: str) -> None:
+        raise UserError(f"{message}; --help lists the flags")
+
+    flags.error = refuse  # type: ignore[assignment,method-assign]
+    known, rest = flags.parse_known_args(arguments)
+    names = [option for action in flags._actions for option in action.option_strings]
+    position = 0
+    while position < len(rest):
+        word = rest[position]
+        if not word.startswith("--config."):
+            near = difflib.get_close_matches(word.split("=")[0], names, 1)
+            hint = f"did you mean {near[0]}?" if near else "--help lists the flags"
+            raise UserError(f"unknown argument {word}; {hint}")
+        position += 1 if "=" in word else 2
+    return known, rest
+
+
+def main(arguments: list[str]) -> int:
+    """Parses, then makes one call down; returns the exit code."""
+    flags, overrides = parse(arguments)
+    workdir = Path(flags.workdir)
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir={workdir} is a file; name a folder")
+    # After --help and the flags' mistakes have been answered: what follows takes seconds to import.
+    from fundusgan_jax.config import load_config
+    from fundusgan_jax.manifest import config_of_workdir
+
+    config = load_config(flags.config, overrides) if flags.config else None
+    if config is None:
+        if flags.mode == "train":
+            raise UserError(
+                "--config is missing; name a file of configs/, for example --config=configs/demo.py"
+            )
+        config = config_of_workdir(workdir, overrides)
+    if flags.mode == "train":
+        from fundusgan_jax import train
+
+        train.train(config, workdir, train.resume_command(flags.config, workdir, overrides))
+    elif flags.mode == "eval":
+        from fundusgan_jax import evaluate
+
+        evaluate.evaluate_workdir(config, workdir, flags.step)
+    else:
+        from fundusgan_jax import generate
+
+        generate.generate_images(
+            config,
+            workdir,
+            flags.step,
+            Path(flags.output) if flags.output else None,
+            flags.num,
+            flags.method,
+            flags.truncation,
+            flags.seed,
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.exit(run_door(lambda: main(sys.argv[1:])))

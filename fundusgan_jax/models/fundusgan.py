@@ -1,0 +1,119 @@
+"""FundusGAN put together: photograph -> encoder -> generator -> photograph of the same size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from fundusgan_jax.models.encoder import Encoder, EncoderConfig, EncoderOutput, skip_features
+from fundusgan_jax.models.generator import NoiseMode, Synthesis
+from fundusgan_jax.models.plan import GeneratorConfig, generator_plan
+from fundusgan_jax.ops.resample import average_pool
+
+
+@dataclass(frozen=True)
+class FundusGANConfig:
+    """Sizes of the whole model. input_size: side S of the photographs; the generator paints at
+    generator.resolution >= S and its image is average-pooled to S for losses and output."""
+
+    input_size: int
+    encoder: EncoderConfig
+    generator: GeneratorConfig
+
+
+class Variables(NamedTuple):
+    """The model's arrays.
+
+    params: {'encoder': ..., 'generator': ...}, trained. batch_stats: running statistics of the backbone's
+    batch normalisation. noise: the generator's stored noise maps. w_avg: [w_dim] mean latent.
+    """
+
+    params: dict[str, Any]
+    batch_stats: Any
+    noise: Any
+    w_avg: Array
+
+
+class Reconstruction(NamedTuple):
+    """image: [N, S, S, 3] float32, nominally in [-1, 1]. encoded: EncoderOutput. batch_stats: updated."""
+
+    image: Array
+    encoded: EncoderOutput
+    batch_stats: Any
+
+
+def entering_sizes(config: GeneratorConfig) -> tuple[int, ...]:
+    """Sides of the maps that enter the fused blocks."""
+    return tuple(block.in_size for block in generator_plan(config) if block.fused)
+
+
+def initialise(config: FundusGANConfig, key: Array) -> Variables:
+    """Fresh variables; w_avg is zero until a prior brings its own. Shapes follow `config`."""
+    encoder_key, generator_key = jax.random.split(key)
+    size = config.input_size
+    image = jnp.zeros((1, size, size, 3))
+    w_avg = jnp.zeros((config.generator.w_dim,))
+    # Batch statistics are averaged over a device axis only inside the mapped step.
+    encoder = Encoder(_without_axis(config.encoder))
+    encoded_variables = encoder.init(encoder_key, image, w_avg)
+    encoded = encoder.apply(encoded_variables, image, w_avg)
+    skips = skip_features(encoded, entering_sizes(config.generator))
+    painted = Synthesis(config.generator).init(generator_key, encoded.w_plus, encoded.base, skips, noise_mode="none")
+    params = {"encoder": encoded_variables["params"], "generator": painted["params"]}
+    return Variables(params, encoded_variables.get("batch_stats", {}), painted["noise"], w_avg)
+
+
+def _without_axis(config: EncoderConfig) -> EncoderConfig:
+    return EncoderConfig(**{**config.__dict__, "axis_name": None})
+
+
+def encode(
+    config: FundusGANConfig, variables: Variables, image: Array, train: bool = False
+) -> tuple[EncoderOutput, Any]:
+    """[N, S, S, 3] in [-1, 1] -> EncoderOutput and the updated batch statistics."""
+    collections = {"params": variables.params["encoder"], "batch_stats": variables.batch_stats}
+    encoder = Encoder(config.encoder if train else _without_axis(config.encoder))
+    if not train:
+        return encoder.apply(collections, image, variables.w_avg), variables.batch_stats  # type: ignore[return-value]
+    encoded, updated = encoder.apply(collections, image, variables.w_avg, train=True, mutable=["batch_stats"])
+    return encoded, updated.get("batch_stats", variables.batch_stats)
+
+
+def decode(
+    config: FundusGANConfig,
+    variables: Variables,
+    w_plus: Array,
+    encoded: EncoderOutput,
+    *,
+    noise_mode: NoiseMode,
+    noise_keys: Array | None = None,
+) -> Array:
+    """w+ [N, num_ws, w_dim] with the maps of `encoded` -> image [N, S, S, 3]."""
+    collections = {"params": variables.params["generator"], "noise": variables.noise}
+    skips = skip_features(encoded, entering_sizes(config.generator))
+    image = Synthesis(config.generator).apply(
+        collections, w_plus, encoded.base, skips, noise_mode=noise_mode, noise_keys=noise_keys
+    )
+    return average_pool(image, config.generator.resolution // config.input_size)  # type: ignore[arg-type]
+
+
+def reconstruct(
+    config: FundusGANConfig,
+    variables: Variables,
+    image: Array,
+    *,
+    noise_mode: NoiseMode,
+    noise_keys: Array | None = None,
+    train: bool = False,
+) -> Reconstruction:
+    """Photograph [N, S, S, 3] in [-1, 1] -> its reconstruction.
+
+    noise_keys: [N] jax random keys, needed for noise_mode 'random'.
+    """
+    encoded, batch_stats = encode(config, variables, image, train)
+    painted = decode(config, variables, encoded.w_plus, encoded, noise_mode=noise_mode, noise_keys=noise_keys)
+    return Reconstruction(painted, encoded, batch_stats)

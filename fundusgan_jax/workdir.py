@@ -1,0 +1,111 @@
+"""Opens what a workdir stands on: its dataset, frozen networks and checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from fundusgan_jax.checkpoint import Checkpoints
+from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, ensure_packed
+from fundusgan_jax.data.phantom import write_phantom_dataset
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.models.fundusgan import Variables
+from fundusgan_jax.models.lpips import PerceptualNet, load_perceptual
+from fundusgan_jax.step import TrainState, initial_state
+
+
+def open_dataset(config: ConfigDict, workdir: Path) -> PackedDataset:
+    """The prepared dataset of config.data.dir, or the phantom's, rendered once into the workdir."""
+    if config.data.dataset == "phantom":
+        dataset = write_phantom_dataset(
+            workdir / "phantom", config.data.phantom_num, config.data.resolution, config.seed
+        )
+    elif not config.data.dir:
+        raise UserError(
+            "data.dir is not set: prepare your photographs with "
+            "'python -m fundusgan_jax.data.prepare --dataset=folder --source=PHOTOS --output=DIR' "
+            "and give --config.data.dir=DIR"
+        )
+    else:
+        dataset = ensure_packed(config.data.dir)
+    if dataset.resolution != config.data.resolution:
+        raise UserError(
+            f"{dataset.directory} holds {dataset.resolution} px photographs, data.resolution is "
+            f"{config.data.resolution}; set --config.data.resolution={dataset.resolution} or prepare again"
+        )
+    assert_patients_apart(dataset)
+    if not dataset.has_patients:
+        print(
+            f"note: {dataset.directory} has no patient ids; each photograph counts as its own patient",
+            flush=True,
+        )
+    return dataset
+
+
+def open_perceptual(config: ConfigDict) -> PerceptualNet | None:
+    """The perceptual network of config.loss, or None where its weight is 0."""
+    if config.loss.lpips == 0:
+        return None
+    return load_perceptual(config.loss.perceptual_net, config.loss.perceptual_weights)
+
+
+def open_checkpoints(config: ConfigDict, workdir: Path) -> Checkpoints:
+    """The workdir's checkpoints, best by config.train.best_metric."""
+    metric = best_metric(config)
+    mode = "max" if metric.startswith(("ssim", "psnr")) else "min"
+    return Checkpoints(
+        workdir,
+        keep_last=config.train.keep_last,
+        best_metric=metric,
+        best_mode=mode,
+        keep_best=config.train.keep_best,
+    )
+
+
+def best_metric(config: ConfigDict) -> str:
+    """The metric that ranks checkpoints: 'lpips' means the perceptual distance that the run has, and
+    SSIM inside the field of view where it has none."""
+    name = config.train.best_metric
+    if name != "lpips":
+        return str(name)
+    if config.loss.lpips == 0:
+        return "ssim_fov"
+    return "lpips" if config.loss.perceptual_net == "vgg16" else "perceptual"
+
+
+def ema_variables(state: TrainState, use_ema: bool) -> Variables:
+    """The variables to evaluate: the moving average's parameters, or the trained ones."""
+    return state.variables._replace(params=state.ema) if use_ema else state.variables
+
+
+def restore_variables(config: ConfigDict, workdir: Path, step: str) -> tuple[int, Variables]:
+    """The variables to use after training, from checkpoint 'latest', 'best' or a step number.
+
+    Raises:
+        UserError: no checkpoint, none of that step (naming those there are), or a damaged one.
+    """
+    checkpoints = open_checkpoints(config, workdir)
+    try:
+        steps = checkpoints.steps()
+        if not steps:
+            raise UserError(f"{workdir} has no checkpoint; train first, or name the workdir of a run")
+        chosen: int | None
+        if step == "latest":
+            chosen = steps[-1]
+        elif step == "best":
+            chosen = checkpoints.best_step() or steps[-1]
+        elif step.isdigit() and int(step) in steps:
+            chosen = int(step)
+        else:
+            raise UserError(
+                f"no checkpoint '{step}' in {workdir}; there are {', '.join(map(str, steps))}, latest, best"
+            )
+        like = jax.eval_shape(lambda: initial_state(FrozenConfigDict(config)))
+        restored = checkpoints.restore(chosen, like)
+    finally:
+        checkpoints.close()
+    assert restored is not None
+    number, state = restored
+    return number, ema_variables(state, config.eval.use_ema)

@@ -1,0 +1,160 @@
+"""models/generator.py: parity with the golden files, and properties of its own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fundusgan_jax.models.generator import Mapping, Synthesis, layer_noise, truncate
+from fundusgan_jax.models.layers import modulated_convolution
+from fundusgan_jax.models.plan import GeneratorConfig, generator_plan
+from fundusgan_jax.models.verify_stylegan import dilated_differences, stylegan2_differences
+from fundusgan_jax.ops.conv import conv2d
+
+SMALL = GeneratorConfig(resolution=32, base_size=8, channel_base=256, channel_max=16, w_dim=12)
+
+
+def painted(config, **arguments):
+    network = Synthesis(config)
+    w_plus = jax.random.normal(jax.random.key(1), (2, config.num_ws, config.w_dim))
+    variables = network.init(jax.random.key(0), w_plus, **arguments)
+    return network, variables, w_plus
+
+
+@pytest.mark.parametrize("name", ["stylegan2_64", "stylegan2_32_labels"])
+def test_parity_with_stylegan2_ada_pytorch(shared, name):
+    differences = stylegan2_differences(dict(np.load(shared / "golden" / f"{name}.npz")))
+    assert {"ws", "ws_psi0.7", "image_noise_const", "image_noise_none", "pl_lengths"} <= set(differences)
+    assert max(differences.values()) < 1e-5, differences
+
+
+def test_parity_with_styleganex_decoder(shared):
+    differences = dilated_differences(dict(np.load(shared / "golden" / "dilated_128.npz")))
+    assert set(differences) == {"image", "image_no_noise", "image_from_constant"}
+    assert max(differences.values()) < 1e-5, differences
+
+
+@pytest.mark.parametrize(("kind", "dilation"), [("plain", 1), ("plain", 3), ("blur", 2), ("up", 1)])
+def test_shared_convolution_equals_one_kernel_per_sample(kind, dilation):
+    rng = np.random.default_rng(0)
+    x, styles = (
+        rng.standard_normal((3, 6, 6, 4)).astype(np.float32),
+        rng.standard_normal((3, 4)).astype(np.float32),
+    )
+    kernel = rng.standard_normal((3, 3, 4, 5)).astype(np.float32)
+    together = modulated_convolution(x, kernel, styles, kind=kind, dilation=dilation)
+    for sample in range(3):
+        own = kernel * styles[sample][None, None, :, None]
+        own = own / np.sqrt((own**2).sum((0, 1, 2)) + 1e-8)
+        plain = modulated_convolution(
+            x[sample : sample + 1],
+            own,
+            np.ones((1, 4), np.float32),
+            kind=kind,
+            dilation=dilation,
+            demodulate=False,
+        )
+        np.testing.assert_allclose(together[sample], plain[0], rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_stays_close_and_finite():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 8, 8, 16)).astype(np.float32)
+    kernel, styles = (
+        rng.standard_normal((3, 3, 16, 8)).astype(np.float32),
+        1e4 * rng.standard_normal((2, 16)).astype(np.float32),
+    )
+    exact = modulated_convolution(x, kernel, styles)
+    half = modulated_convolution(jnp.asarray(x, jnp.bfloat16), kernel, styles).astype(jnp.float32)
+    assert float(jnp.abs(half - exact).max() / jnp.abs(exact).max()) < 0.03
+
+
+def test_same_parameters_whatever_the_base_size():
+    shapes = [
+        jax.tree.map(
+            jnp.shape, painted(GeneratorConfig(**{**SMALL.__dict__, "base_size": base}))[1]["params"]
+        )
+        for base in (4, 8, 32)
+    ]
+    assert shapes[0] == shapes[1] == shapes[2]
+
+
+def test_stylegan2_weights_give_another_but_finite_picture_in_fundusgan():
+    network, variables, w_plus = painted(SMALL, noise_mode="none")
+    base = jax.random.normal(jax.random.key(2), (2, 8, 8, 16))
+    constant = network.apply(variables, w_plus, noise_mode="none")
+    image = network.apply(variables, w_plus, base, noise_mode="none")
+    assert image.shape == constant.shape == (2, 32, 32, 3) and image.dtype == jnp.float32
+    assert bool(jnp.isfinite(image).all()) and float(jnp.abs(image - constant).max()) > 1e-3
+
+
+def test_random_noise_of_a_sample_does_not_depend_on_its_batch():
+    keys = jax.vmap(jax.random.key)(jnp.arange(4))
+    np.testing.assert_array_equal(layer_noise(keys, 3, 8)[2:], layer_noise(keys[2:], 3, 8))
+    assert float(jnp.abs(layer_noise(keys, 3, 8) - layer_noise(keys, 4, 8)).max()) > 0.1
+
+
+def test_noise_modes():
+    network, variables, w_plus = painted(SMALL)
+    strong = jax.tree_util.tree_map_with_path(
+        lambda path, x: jnp.ones_like(x) if path[-1].key == "noise_strength" else x, variables["params"]
+    )
+    variables = {**variables, "params": strong}
+    images = {
+        mode: network.apply(
+            variables, w_plus, noise_mode=mode, noise_keys=jax.vmap(jax.random.key)(jnp.arange(2))
+        )
+        for mode in ("random", "const", "none")
+    }
+    assert all(
+        float(jnp.abs(images[a] - images[b]).max()) > 1e-2
+        for a, b in (("random", "const"), ("const", "none"))
+    )
+    with pytest.raises(ValueError, match="noise_keys"):
+        network.apply(variables, w_plus, noise_mode="random")
+
+
+def test_delta_skips_start_near_the_identity():
+    config = GeneratorConfig(**{**SMALL.__dict__, "delta": 3})
+    sizes = [block.in_size for block in generator_plan(config) if block.fused]
+    skips = [jax.random.normal(jax.random.key(i), (2, size, size, 5)) for i, size in enumerate(sizes)]
+    assert sizes == [8, 8, 8]
+    network, variables, w_plus = painted(config, skips=skips, noise_mode="none")
+    with_skips = network.apply(variables, w_plus, None, skips, noise_mode="none")
+    plain = {name: value for name, value in variables["params"].items() if not name.startswith("fusion")}
+    without = Synthesis(SMALL).apply({**variables, "params": plain}, w_plus, noise_mode="none")
+    difference = float(jnp.abs(with_skips - without).max() / jnp.abs(without).max())
+    assert 0 < difference < 0.2
+    with pytest.raises(ValueError, match="delta is 3"):
+        network.apply(variables, w_plus, None, skips[:1], noise_mode="none")
+
+
+def test_wrong_number_of_style_vectors_is_refused():
+    network, variables, w_plus = painted(SMALL)
+    with pytest.raises(ValueError, match="expected"):
+        network.apply(variables, w_plus[:, :-1])
+
+
+def test_truncation_pulls_to_the_mean():
+    w, w_avg = jnp.ones((2, 3)), jnp.zeros(3)
+    np.testing.assert_allclose(truncate(w, w_avg, 0.7), 0.7 * np.ones((2, 3)))
+    np.testing.assert_allclose(truncate(w, w_avg, 0.0), np.zeros((2, 3)))
+
+
+def test_mapping_ignores_the_scale_of_z():
+    network = Mapping(w_dim=8, num_layers=2)
+    z = jax.random.normal(jax.random.key(0), (3, 6))
+    variables = network.init(jax.random.key(1), z)
+    np.testing.assert_allclose(
+        network.apply(variables, z), network.apply(variables, 10 * z), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_modulation_is_no_grouped_convolution():
+    text = (
+        jax.jit(modulated_convolution)
+        .lower(jnp.ones((4, 8, 8, 4)), jnp.ones((3, 3, 4, 4)), jnp.ones((4, 4)))
+        .as_text()
+    )
+    assert "feature_group_count = 1" in text and "feature_group_count = 4" not in text
+    assert conv2d(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), padding=1).shape == (1, 4, 4, 1)

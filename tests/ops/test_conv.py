@@ -1,0 +1,65 @@
+"""ops/conv.py: the hand-written upsampling convolution against XLA's own, values and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from fundusgan_jax.ops.conv import conv2d, up_conv_phases
+
+
+def transposed(x, kernel):
+    """Zero-insertion by 2 and a true convolution, as one XLA operation."""
+    return lax.conv_general_dilated(
+        x,
+        kernel[::-1, ::-1],
+        (1, 1),
+        ((2, 2), (2, 2)),
+        lhs_dilation=(2, 2),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def interleaved(x, kernel):
+    n, h, w, _ = x.shape
+    out = jnp.zeros((n, 2 * h + 1, 2 * w + 1, kernel.shape[-1]))
+    even_even, even_odd, odd_even, odd_odd = up_conv_phases(x, kernel)
+    out = out.at[:, ::2, ::2].set(even_even).at[:, ::2, 1::2].set(even_odd)
+    return out.at[:, 1::2, ::2].set(odd_even).at[:, 1::2, 1::2].set(odd_odd)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3, 5), (1, 1, 1, 2, 2), (3, 5, 5, 4, 1)])
+def test_up_conv_equals_transposed_convolution(shape):
+    n, h, w, i, o = shape
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((n, h, w, i)), jnp.float32)
+    kernel = jnp.asarray(rng.standard_normal((3, 3, i, o)), jnp.float32)
+    reference = transposed(x, kernel)
+    np.testing.assert_allclose(interleaved(x, kernel), reference, rtol=1e-4, atol=1e-5)
+    cotangent = jnp.asarray(rng.standard_normal(reference.shape), jnp.float32)
+    ours = jax.vjp(interleaved, x, kernel)[1](cotangent)
+    theirs = jax.vjp(transposed, x, kernel)[1](cotangent)
+    for mine, wanted in zip(ours, theirs):
+        np.testing.assert_allclose(mine, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_up_conv_has_second_derivatives():
+    # R1 and path length differentiate a gradient.
+    rng = np.random.default_rng(1)
+    x = jnp.asarray(rng.standard_normal((1, 3, 3, 2)), jnp.float32)
+    kernel = jnp.asarray(rng.standard_normal((3, 3, 2, 2)), jnp.float32)
+
+    def penalty(function):
+        return lambda k: jnp.sum(jax.grad(lambda y: jnp.sum(jnp.sin(function(y, k))))(x) ** 2)
+
+    np.testing.assert_allclose(
+        jax.grad(penalty(interleaved))(kernel), jax.grad(penalty(transposed))(kernel), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_conv2d_is_a_correlation_with_the_dilation_asked_for():
+    x = jnp.zeros((1, 9, 9, 1)).at[0, 4, 4, 0].set(1.0)
+    kernel = jnp.arange(9.0).reshape(3, 3, 1, 1)
+    y = conv2d(x, kernel, padding=3, dilation=3)[0, :, :, 0]
+    assert y[1, 1] == 8 and y[7, 7] == 0 and y[4, 1] == 5 and float(jnp.abs(y).sum()) == 36

@@ -1,0 +1,71 @@
+"""ops/resample.py against scipy's convolution and against its own algebra."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import signal
+
+from fundusgan_jax.ops import resample
+from fundusgan_jax.ops.conv import up_conv_phases
+
+
+def fir2d(taps):
+    return np.outer(taps, taps) / np.sum(taps) ** 2
+
+
+def random_image(shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def test_upsample_is_zero_insertion_and_the_fir_filter():
+    x = random_image((1, 5, 7, 2))
+    for channel in range(2):
+        zeros = np.zeros((10, 14))
+        zeros[::2, ::2] = x[0, :, :, channel]
+        full = signal.convolve2d(zeros, 4 * fir2d([1, 3, 3, 1]))
+        np.testing.assert_allclose(
+            resample.upsample(x)[0, :, :, channel], full[1:11, 1:15], rtol=1e-5, atol=1e-6
+        )
+
+
+def test_fir_of_phases_is_the_fir_filter_on_the_interleaved_map():
+    x, kernel = random_image((1, 4, 6, 3)), random_image((3, 3, 3, 2), 1)
+    even_even, even_odd, odd_even, odd_odd = map(
+        np.asarray, up_conv_phases(jnp.asarray(x), jnp.asarray(kernel))
+    )
+    y = np.zeros((9, 13, 2), np.float32)
+    y[::2, ::2], y[::2, 1::2], y[1::2, ::2], y[1::2, 1::2] = (
+        even_even[0],
+        even_odd[0],
+        odd_even[0],
+        odd_odd[0],
+    )
+    ours = resample.fir_of_phases(even_even, even_odd, odd_even, odd_odd)
+    for channel in range(2):
+        padded = np.pad(y[:, :, channel], 1)
+        reference = signal.convolve2d(padded, 4 * fir2d([1, 3, 3, 1]), "valid")
+        np.testing.assert_allclose(ours[0, :, :, channel], reference, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 4])
+def test_blur_spreads_its_taps(dilation):
+    taps = np.zeros(2 * dilation + 1)
+    taps[[0, dilation, 2 * dilation]] = 1, 2, 1
+    x = random_image((1, 12, 12, 1))
+    reference = signal.convolve2d(x[0, :, :, 0], fir2d(taps), "same")
+    np.testing.assert_allclose(
+        resample.blur(x, dilation=dilation)[0, :, :, 0], reference, rtol=1e-5, atol=1e-6
+    )
+    shrunk = resample.blur(x, dilation=dilation, padding=2 * dilation)
+    assert shrunk.shape == (1, 12 + 2 * dilation, 12 + 2 * dilation, 1)
+
+
+def test_upsampling_a_constant_keeps_it_inside():
+    y = resample.upsample(jnp.ones((1, 6, 6, 1)))
+    np.testing.assert_allclose(y[0, 1:-1, 1:-1, 0], 1.0, rtol=1e-6)
+
+
+def test_average_pool_is_the_mean_of_cells():
+    x = np.arange(16.0).reshape(1, 4, 4, 1)
+    np.testing.assert_allclose(resample.average_pool(x, 2)[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
+    assert resample.average_pool(x, 1) is x
