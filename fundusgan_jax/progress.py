@@ -51,7 +51,14 @@ class Progress:
         rate = (self.done - self._resumed_at) / elapsed
         left = format_seconds((self.total - self.done) / rate) if rate > 0 else "unknown"
         share = 100 * self.done / self.total if self.total else 100.0
-        text = f"{self.label}: {self.done}/{self.total} ({share:.0f} %), {rate:.3g} {self.unit}/s, {left} left"
+        text = (
+            f"{self.label}: {self.done}/{self.total} ({share:.0f} %), {rate:.3g} {self.unit}/s, {left} left"
+        )
         if note:
             text += f" | {note}"
-        print(f"\r\033[K{text}" if self._tty else text, end="" if self._tty else "\n", file=sys.stderr, flush=True)
+        print(
+            f"\r\033[K{text}" if self._tty else text,
+            end="" if self._tty else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
