@@ -1,0 +1,178 @@
+"""The prepare command's arguments: what they are, what is allowed, and whose output folder it is."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from fundusgan_jax.data.sources import LAYOUTS, Columns
+from fundusgan_jax.errors import UserError
+
+EPILOG = """\
+layouts:
+  folder  a CSV with the columns file and, where known, label, patient, eye (labels.csv in the folder, or
+          --labels=FILE.csv); else one sub-folder per class; else simply photographs
+  ddr     DR_grading/{train,valid,test}/*.jpg with {train,valid,test}.txt; grade 5 (ungradable) is left out
+  idrid   "B. Disease Grading" with "1. Original Images" and "2. Groundtruths"
+  drive   {training,test}/images/*.tif
+  odir    a CSV of patients (ID, Left-Fundus, Right-Fundus, N, D, G, C, A, H, M, O) and the image folders;
+          a patient with several labels gets the first that is set
+
+results in --output: the TFDS dataset (tfds/), the packed file that training maps into memory (packed/),
+rejected.csv (file, reason), splits.csv (file, patient, split), prepare.json. An interrupted run continues
+where it was when the same command is given again; files added to the source are added by it too, and no
+patient changes sides unless a near-duplicate of a photograph of theirs stands on the other.
+
+example:
+  python -m fundusgan_jax.data.prepare --dataset=folder --source=photos --output=prepared --resolution=512
+"""
+
+
+class Request(NamedTuple):
+    """The command's arguments; workers = 0 means every core."""
+
+    dataset: str
+    source: Path
+    output: Path
+    resolution: int = 512
+    file_format: str = "array_record"
+    workers: int = 0
+    test_fraction: float = 0.1
+    seed: int = 0
+    labels: Path | None = None
+    columns: Columns = Columns()
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; --help shows the arguments")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m fundusgan_jax.data.prepare",
+        description="Prepares fundus photographs: finds the field of view, centres, crops, resizes, rejects "
+        "with a reason, splits by patient and writes a TFDS dataset.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--dataset", required=True, metavar="NAME", help=f"layout of the source: {', '.join(LAYOUTS)}")
+    add("--source", required=True, type=Path, metavar="DIR", help="folder of photographs")
+    add("--output", required=True, type=Path, metavar="DIR", help="folder for the results")
+    add("--resolution", type=int, default=512, help="side in pixels, a power of two (default 512)")
+    add(
+        "--file_format",
+        choices=("array_record", "tfrecord"),
+        default="array_record",
+        help="of the TFDS dataset",
+    )
+    add("--workers", type=int, default=0, help="processes (default 0: every core)")
+    add("--test_fraction", type=float, default=0.1, help="share of patients kept for testing (default 0.1)")
+    add("--seed", type=int, default=0, help="of the split by patient (default 0)")
+    add("--labels", type=Path, metavar="FILE.csv", help="list of files (folder, odir)")
+    add("--file_column", default="file", help="column with the file name (default file)")
+    add(
+        "--label_column", default=None, help="column with the label (default label; idrid: Retinopathy grade)"
+    )
+    add("--patient_column", default="patient", help="column with the patient's id (default patient)")
+    add("--eye_column", default="eye", help="column with the eye: right or left, OD or OS (default eye)")
+    return parser
+
+
+def parse(argv: Sequence[str]) -> Request:
+    """Arguments to a Request.
+
+    Raises:
+        UserError: an argument is missing, unknown (the nearest name is given) or of the wrong type.
+    """
+    parser = _parser()
+    flags, unknown = parser.parse_known_args(argv)
+    if unknown:
+        names = [name for action in parser._actions for name in action.option_strings]
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], names, 1)
+        hint = f"did you mean {near[0]}?" if near else "--help shows the arguments"
+        raise UserError(f"unknown argument {unknown[0]}: {hint}")
+    columns = Columns(flags.file_column, flags.label_column, flags.patient_column, flags.eye_column)
+    return Request(
+        flags.dataset,
+        flags.source,
+        flags.output,
+        flags.resolution,
+        flags.file_format,
+        flags.workers,
+        flags.test_fraction,
+        flags.seed,
+        flags.labels,
+        columns,
+    )
+
+
+def check(request: Request) -> None:
+    size = request.resolution
+    if size < 16 or size > 2048 or size & (size - 1):
+        raise UserError(
+            f"--resolution={size} is not a power of two from 16 to 2048: use 128, 256, 512 or 1024"
+        )
+    if not 0 <= request.test_fraction < 1:
+        raise UserError(
+            f"--test_fraction={request.test_fraction} is not in [0, 1): 0.1 keeps a tenth for testing"
+        )
+    if request.dataset not in LAYOUTS:
+        raise UserError(f"unknown dataset {request.dataset!r}: --dataset is one of {', '.join(LAYOUTS)}")
+    if request.workers < 0:
+        raise UserError(
+            f"--workers={request.workers} is negative: give a number, or 0 for every core"
+        )
+    output, source = (Path(os.path.realpath(path)) for path in (request.output, request.source))
+    if output.is_relative_to(source):
+        raise UserError(
+            f"--output={request.output} lies inside --source={request.source}: choose another folder"
+        )
+
+
+def identity(request: Request) -> dict[str, Any]:
+    """What makes two runs the same one."""
+    return {
+        "dataset": request.dataset,
+        "resolution": request.resolution,
+        "file_format": request.file_format,
+        "seed": request.seed,
+        "test_fraction": request.test_fraction,
+        "label_column": request.columns.label,
+    }
+
+
+def check_output(output: Path, arguments: dict[str, Any]) -> None:
+    """The output folder is new, or of this very run; otherwise nothing in it is touched."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        inside = {path.name for path in output.iterdir()}
+    except OSError as error:
+        raise UserError(
+            f"cannot use --output={output}: {error.strerror or error}; choose a folder that can be written"
+        ) from error
+    before = read_json(output / "prepare.json") or read_json(output / ".work" / "arguments.json")
+    if not before and inside - {".work"}:
+        raise UserError(f"--output={output} holds other files ({min(inside)}): choose a new or empty folder")
+    for name, value in arguments.items():
+        if before and before.get(name) != value:
+            raise UserError(
+                f"{output} was prepared with --{name}={before.get(name)}, not {value}: choose another "
+                "--output or delete that folder"
+            )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, empty where the file is missing or damaged."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,296 @@
+"""Command: turns a folder of fundus photographs into a prepared dataset split by patient."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import shutil
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.data import splits as sides
+from fundusgan_jax.data import workers as pool
+from fundusgan_jax.data.arguments import Request, check, check_output, identity, parse, read_json
+from fundusgan_jax.data.sources import Photo, Source, read_source
+from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.progress import Progress
+
+# TensorFlow is imported only where the dataset is written: every worker process imports this file.
+
+
+class _Accepted(NamedTuple):
+    photo: Photo
+    key: str
+    outcome: pool.Outcome
+
+
+def prepare(request: Request) -> dict[str, Any]:
+    """Prepares a dataset and returns what prepare.json says; a finished one is left as it is.
+
+    Raises:
+        UserError: anything the user can mend: arguments, source, output, disk.
+    """
+    check(request)
+    summary = request.output / "prepare.json"
+    arguments = identity(request)
+    check_output(request.output, arguments)
+    source = read_source(request.dataset, request.source, request.labels, request.columns)
+    fingerprint = _source_fingerprint(source)
+    done = read_json(summary)
+    if done.get("source_fingerprint") != fingerprint:
+        if done:
+            _say("the source has changed since the last run: preparing again, patients stay on their sides")
+        done = _prepare_source(request, source, arguments, fingerprint)
+        with atomic_write(summary) as temporary:
+            temporary.write_text(json.dumps(done, indent=1) + "\n")
+    elif (request.output / "packed" / "packed.json").is_file():
+        _say(f"{request.output} is finished already: nothing to do ({_counts_line(done)})")
+        return done
+    _pack(request.output)
+    shutil.rmtree(request.output / ".work", ignore_errors=True)
+    _say(f"finished: {request.output} ({_counts_line(done)})")
+    return done
+
+
+def _prepare_source(
+    request: Request, source: Source, arguments: dict[str, Any], fingerprint: str
+) -> dict[str, Any]:
+    """Everything from the list of photographs to the TFDS dataset on disk."""
+    output, work = request.output, request.output / ".work"
+    with atomic_write(work / "arguments.json") as temporary:
+        temporary.write_text(json.dumps(arguments))
+    # From here on the folder is unfinished, whatever it was before.
+    (output / "prepare.json").unlink(missing_ok=True)
+    for stale in ("packed", "tfds"):
+        shutil.rmtree(output / stale, ignore_errors=True)
+    _describe(request.dataset, source)
+    tasks = [pool.task_of(photo.path, photo.file, request.resolution) for photo in source.photos]
+    outcomes = pool.prepare_files(tasks, work, request.resolution, request.workers or pool.every_core())
+    rejected = list(source.rejected)
+    rejected += [(photo.file, found.reason) for photo, found in zip(source.photos, outcomes) if found.reason]
+    candidates = [
+        _Accepted(photo, task.key, found)
+        for photo, task, found in zip(source.photos, tasks, outcomes)
+        if not found.reason
+    ]
+    accepted, duplicates, links = _drop_duplicates(candidates)
+    rejected = sorted(rejected + duplicates)
+    sides.write_csv(output / "rejected.csv", ("file", "reason"), rejected)
+    read = len(source.photos)
+    _say(f"accepted {len(accepted)} of {read}; {len(rejected)} files named in {output / 'rejected.csv'}")
+    for reason, count in Counter(reason.partition(":")[0][:60] for _, reason in rejected).most_common(8):
+        _say(f"  {count} x {reason}")
+    if not accepted:
+        raise UserError(
+            f"none of the {read} files of {request.source} is a usable fundus photograph (first: "
+            f"{rejected[0][0]}: {rejected[0][1]}); the reasons are in {output / 'rejected.csv'}"
+        )
+    near = sides.near_duplicates(
+        [item.outcome.phash for item in accepted],
+        [item.photo.patient for item in accepted],
+        lambda index: sides.thumbnail(pool.read_prepared(work, accepted[index].key)),
+    )
+    links += [(accepted[i].photo.patient, accepted[j].photo.patient) for i, j, _ in near]
+    assignment = sides.assign_splits(
+        [sides.Member(item.photo.file, item.photo.patient, item.photo.split) for item in accepted],
+        links,
+        seed=request.seed,
+        test_fraction=request.test_fraction,
+        stored=sides.read_splits(output / "splits.csv"),
+    )
+    split_of = assignment.split_of
+    rows = [(item.photo.file, item.photo.patient, split_of[item.photo.patient]) for item in accepted]
+    sides.write_splits(output / "splits.csv", rows)
+    _describe_splits(rows, assignment, near, accepted, len(duplicates))
+    tfds_dir = _write_tfds(request, source.label_names, accepted, split_of)
+    return {
+        **arguments,
+        "label_names": list(source.label_names),
+        "has_patients": source.has_patients,
+        "tfds_dir": tfds_dir.relative_to(output).as_posix(),
+        "splits": dict(sorted(Counter(split for _, _, split in rows).items())),
+        "patients": dict(sorted(Counter(split_of[patient] for patient in {row[1] for row in rows}).items())),
+        "source_count": read + len({file for file, _ in source.rejected}),
+        "rejected_count": len(rejected),
+        "duplicates": len(duplicates),
+        "near_duplicates": len(near),
+        "moved_patients": list(assignment.moved),
+        "both_sides_patients": list(assignment.both_sides),
+        "source_fingerprint": fingerprint,
+    }
+
+
+def _drop_duplicates(
+    candidates: Sequence[_Accepted],
+) -> tuple[list[_Accepted], list[tuple[str, str]], list[tuple[str, str]]]:
+    """Keeps one of every set of equal files or equal prepared pixels: of the training side, then the first.
+
+    Returns those kept, (file, reason) of the others, and the pairs of patients who shared a photograph.
+    """
+    rank = {"train": 0, "valid": 1, "test": 2, "": 3}
+    first: dict[str, _Accepted] = {}
+    dropped, links = [], []
+    kept = []
+    for item in sorted(candidates, key=lambda item: (rank[item.photo.split], item.photo.file)):
+        original = first.get(item.outcome.content) or first.get(item.outcome.pixels)
+        if original is None:
+            first[item.outcome.content] = first[item.outcome.pixels] = item
+            kept.append(item)
+            continue
+        otherwise = ", which is labelled otherwise" if original.photo.label != item.photo.label else ""
+        dropped.append((item.photo.file, f"duplicate of {original.photo.file}{otherwise}"))
+        if original.photo.patient != item.photo.patient:
+            links.append((original.photo.patient, item.photo.patient))
+    return sorted(kept, key=lambda item: item.photo.file), dropped, links
+
+
+def _write_tfds(
+    request: Request, label_names: tuple[str, ...], accepted: Sequence[_Accepted], split_of: dict[str, str]
+) -> Path:
+    """Writes the TFDS dataset from the prepared PNGs; returns its folder."""
+    pngs = [request.output / ".work" / f"{item.key}.png" for item in accepted]
+    need = sum(png.stat().st_size for png in pngs) + len(pngs) * request.resolution**2 * 3
+    free = shutil.disk_usage(request.output).free
+    if free < 1.05 * need:
+        raise UserError(
+            f"{request.output} needs {need / 1e9:.2f} GB more and its disk has {free / 1e9:.2f} GB free: "
+            "free some space and run the same command again"
+        )
+    from fundusgan_jax.data import builders
+
+    records = [
+        builders.Record(
+            png,
+            item.photo.file,
+            item.photo.label,
+            item.photo.patient,
+            item.photo.eye,
+            split_of[item.photo.patient],
+        )
+        for png, item in zip(pngs, accepted)
+    ]
+    progress = Progress(len(records), "img", "writing the dataset")
+    config = builders.FundusConfig(
+        name=f"{request.resolution}px",
+        resolution=request.resolution,
+        label_names=label_names,
+        records=records,
+        on_record=progress.update,
+    )
+    with _disk_errors(request.output):
+        folder = builders.build(request.dataset, request.output / "tfds", config, request.file_format)
+    progress.close()
+    return folder
+
+
+def _pack(output: Path) -> None:
+    from fundusgan_jax.data.packed import assert_patients_apart, ensure_packed
+
+    with _disk_errors(output):
+        assert_patients_apart(ensure_packed(output))
+
+
+@contextlib.contextmanager
+def _disk_errors(output: Path) -> Iterator[None]:
+    """Turns a full disk, however the libraries dress it up, into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if full or "no space left" in str(error).lower():
+            raise UserError(
+                f"the disk of {output} is full: free some space and run the same command again"
+            ) from error
+        raise
+
+
+def _source_fingerprint(source: Source) -> str:
+    """SHA-256 of all that is known of the source without reading the pictures."""
+    digest = hashlib.sha256()
+    for photo in source.photos:
+        facts = photo.path.stat()
+        digest.update(repr((*photo[1:], facts.st_size, facts.st_mtime_ns)).encode())
+    digest.update(repr((source.rejected, source.label_names)).encode())
+    return digest.hexdigest()
+
+
+def _describe(dataset: str, source: Source) -> None:
+    patients = (
+        f" of {len({photo.patient for photo in source.photos})} patients" if source.has_patients else ""
+    )
+    _say(
+        f"{dataset}: {len(source.photos)} photographs{patients}, {len(source.rejected)} other files set aside"
+    )
+    if source.label_names:
+        counts = Counter(photo.label for photo in source.photos)
+        named = [f"{name} {counts[index]}" for index, name in enumerate(source.label_names)]
+        _say(f"labels: {', '.join(named)}" + (f", unknown {counts[-1]}" if counts[-1] else ""))
+    if not source.has_patients:
+        _say(
+            "no patient ids here: every file is its own patient, so eyes of one person may stand on two sides"
+        )
+    for note in source.notes:
+        _say(f"note: {note}")
+
+
+def _describe_splits(
+    rows: Sequence[tuple[str, str, str]],
+    assignment: sides.Assignment,
+    near: Sequence[tuple[int, int, float]],
+    accepted: Sequence[_Accepted],
+    duplicates: int,
+) -> None:
+    _say(f"duplicates dropped: {duplicates}; near-duplicates between patients: {len(near)}")
+    for i, j, alike in near[:10]:
+        _say(f"  {accepted[i].photo.file} and {accepted[j].photo.file} (correlation {alike:.3f})")
+    if assignment.both_sides:
+        _say(f"{len(assignment.both_sides)} patients stood on two official sides and are kept on one")
+    if assignment.moved:
+        _say(f"{len(assignment.moved)} patients moved to the side of their duplicates")
+    for split in sorted({row[2] for row in rows}):
+        of_split = [row for row in rows if row[2] == split]
+        _say(f"{split}: {len(of_split)} photographs of {len({row[1] for row in of_split})} patients")
+    if "test" not in {row[2] for row in rows}:
+        _say("note: nothing is kept for testing (one patient, or --test_fraction=0)")
+
+
+def _counts_line(done: dict[str, Any]) -> str:
+    counts = ", ".join(f"{name} {count}" for name, count in done["splits"].items())
+    return f"{counts}, {done['rejected_count']} rejected, {done['resolution']} px"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+
+    def door() -> None:
+        request = parse(sys.argv[1:] if argv is None else argv)
+        try:
+            prepare(request)
+        except KeyboardInterrupt:
+            raise UserError("interrupted; run the same command again and it continues where it was") from None
+
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, _interrupt)
+    return run_door(door)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""Prepares image files on every core; each finished file stays done when the run is killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.data import preprocess
+from fundusgan_jax.data.splits import perceptual_hash, thumbnail
+from fundusgan_jax.progress import Progress
+
+QUEUED_PER_WORKER = 4  # enough that nobody waits, few enough that little is lost when a worker dies
+
+
+class Task(NamedTuple):
+    """path: the photograph. key: name of its results in the work folder."""
+
+    path: str
+    key: str
+
+
+class Outcome(NamedTuple):
+    """reason: why the file was rejected, '' where a prepared PNG lies at `key`.png. content, pixels:
+    SHA-256 of the file and of the prepared pixels. phash: `splits.perceptual_hash` of the picture."""
+
+    reason: str
+    content: str
+    pixels: str
+    phash: int
+
+
+def task_of(path: Path, file: str, resolution: int) -> Task:
+    """The key changes with the file (size, time), the resolution and the code that prepares."""
+    facts = path.stat()
+    told = f"{file}|{facts.st_size}|{facts.st_mtime_ns}|{resolution}|{_code_digest()}"
+    return Task(str(path), hashlib.sha256(told.encode()).hexdigest()[:32])
+
+
+def _code_digest() -> str:
+    return hashlib.sha256(Path(preprocess.__file__).read_bytes()).hexdigest()
+
+
+def prepare_file(task: Task, work: str, resolution: int) -> Outcome:
+    """Reads and prepares one photograph; writes `key`.png and, last, `key`.json. Runs in a worker.
+
+    Whatever goes wrong inside the photograph is an Outcome with a reason.
+
+    Raises:
+        UserError: the work folder cannot be written.
+    """
+    image, content, reason = None, "", ""
+    try:
+        content = hashlib.sha256(Path(task.path).read_bytes()).hexdigest()
+        image = preprocess.prepare_image(preprocess.read_image(task.path), resolution).image
+    except preprocess.Rejected as rejected:
+        reason = str(rejected) or "rejected without a reason"
+    except MemoryError:
+        reason = "not enough memory to read it"
+    except Exception as error:  # one strange file must not end a run over thousands
+        reason = f"reading failed: {type(error).__name__}: {error}"
+    outcome = Outcome(" ".join(reason.split()), content, "", 0)
+    if image is not None:
+        outcome = Outcome(
+            "", content, hashlib.sha256(image.tobytes()).hexdigest(), perceptual_hash(thumbnail(image))
+        )
+        with atomic_write(Path(work, f"{task.key}.png")) as temporary:
+            Image.fromarray(image).save(temporary, format="PNG", compress_level=6)
+    _write_outcome(work, task, outcome)
+    return outcome
+
+
+def _write_outcome(work: str, task: Task, outcome: Outcome) -> None:
+    with atomic_write(Path(work, f"{task.key}.json")) as temporary:
+        temporary.write_text(json.dumps(outcome._asdict()))
+
+
+def finished(task: Task, work: str | Path) -> Outcome | None:
+    """What an earlier run left for this file, or None."""
+    try:
+        outcome = Outcome(**json.loads(Path(work, f"{task.key}.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return outcome if outcome.reason or Path(work, f"{task.key}.png").is_file() else None
+
+
+def read_prepared(work: str | Path, key: str) -> np.ndarray:
+    """uint8 [S, S, 3]: the prepared picture of a key."""
+    with Image.open(Path(work, f"{key}.png")) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def prepare_files(tasks: Sequence[Task], work: Path, resolution: int, workers: int) -> list[Outcome]:
+    """Prepares all tasks with `workers` processes, in any order; the results stand in the tasks' order.
+
+    A worker that dies (out of memory, a crash in a decoder) is replaced; its files are tried once more, one
+    at a time, and the one that kills again is rejected.
+    """
+    outcomes = {task: outcome for task in tasks if (outcome := finished(task, work)) is not None}
+    left = [task for task in tasks if task not in outcomes]
+    progress = Progress(len(tasks), "img", "preparing", done=len(outcomes))
+    while left:
+        suspects: list[Task] = []
+        for task, outcome in _run_pool(left, str(work), resolution, min(workers, len(left))):
+            if outcome is None:
+                suspects.append(task)
+            else:
+                outcomes[task] = outcome
+                progress.update()
+        for task in suspects:
+            done = next(_run_pool([task], str(work), resolution, 1))[1]
+            outcomes[task] = done or Outcome(
+                "reading it killed the process (out of memory or a crash)", "", "", 0
+            )
+            if done is None:
+                _write_outcome(str(work), task, outcomes[task])
+            progress.update()
+        left = [task for task in left if task not in outcomes]
+    progress.close()
+    return [outcomes[task] for task in tasks]
+
+
+def _run_pool(
+    tasks: Sequence[Task], work: str, resolution: int, workers: int
+) -> Iterator[tuple[Task, Outcome | None]]:
+    """Yields (task, outcome) as they end; when a worker dies, (task, None) for those under way, and stops."""
+    waiting = iter(tasks)
+    # spawn: a fork of a process with threads (BLAS, TensorFlow) may hang
+    with _one_thread_each():
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
+        under_way: dict[Future[Outcome], Task] = {}
+        try:
+            while True:
+                while (
+                    len(under_way) < QUEUED_PER_WORKER * workers and (task := next(waiting, None)) is not None
+                ):
+                    under_way[pool.submit(prepare_file, task, work, resolution)] = task
+                if not under_way:
+                    return
+                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    yield under_way[future], future.result()
+                    del under_way[future]
+        except BrokenProcessPool:
+            for task in under_way.values():
+                yield task, finished(task, work)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Workers started inside use one BLAS thread: there are as many workers as cores."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _start_worker() -> None:
+    """The parent handles Ctrl-C; a worker whose parent was killed ends, which a queue would not tell it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def every_core() -> int:
+    """The number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
