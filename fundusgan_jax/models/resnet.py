@@ -15,6 +15,7 @@ from jax import Array, lax
 from jax.nn import initializers
 
 from fundusgan_jax.ops.conv import conv2d
+from fundusgan_jax.ops.pool import max_pool
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -54,39 +55,8 @@ def imagenet_normalize(x: Array) -> Array:
     return (x - mean) / (jnp.asarray(IMAGENET_STD, x.dtype) * 2)
 
 
-def max_pool(x: Array, *, window: int, stride: int, padding: int = 0, ceil: bool = False) -> Array:
-    """Max-pooling as maxima of strided slices, rows first, then columns.
-
-    XLA's own gradient of max-pooling (select-and-scatter) is not deterministic on GPUs; this one is. Where
-    values tie, their gradient is shared equally.
-
-    Args:
-        x: [N, H, W, C].
-        window, stride: side of the window and step, in both directions.
-        padding: -infinity on every side.
-        ceil: keep a last window that hangs over the edge (PyTorch's ceil_mode).
-
-    Returns:
-        [N, H', W', C], H' = floor or ceil of (H + 2 padding - window) / stride, plus 1.
-    """
-    for axis in (1, 2):
-        free = x.shape[axis] + 2 * padding - window
-        steps = -(-free // stride) if ceil else free // stride
-        after = max(steps * stride + window - x.shape[axis] - padding, 0)
-        if padding or after:
-            pads = [(0, 0)] * 4
-            pads[axis] = (padding, after)
-            x = jnp.pad(x, pads, constant_values=-jnp.inf)
-        span = steps * stride + 1
-        pooled = lax.slice_in_dim(x, 0, span, stride, axis)
-        for offset in range(1, window):
-            pooled = jnp.maximum(pooled, lax.slice_in_dim(x, offset, offset + span, stride, axis))
-        x = pooled
-    return x
-
-
 class Conv(nn.Module):
-    """Convolution without bias, padded by size // 2; [N, H, W, I] -> [N, H / stride, W / stride, features]."""
+    """Convolution without bias, padded by size // 2; [N, H, W, I] -> [N, H / stride, ..., features]."""
 
     features: int
     size: int
@@ -223,4 +193,5 @@ class ResNet(nn.Module):
         logits = None
         if self.num_classes:
             logits = nn.Dense(self.num_classes, dtype=self.dtype, name="fc")(x.mean((1, 2)))
-        return ResNetFeatures(*maps, logits)
+        c1, c2, c3, c4, c5 = maps
+        return ResNetFeatures(c1, c2, c3, c4, c5, logits)

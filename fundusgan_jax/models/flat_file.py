@@ -1,0 +1,68 @@
+"""Reads files of named arrays: .npz and .safetensors."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zipfile
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from fundusgan_jax.errors import UserError
+
+_SAFETENSORS_DTYPES = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(jnp.bfloat16),
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+}
+
+
+def read_flat(path: str | Path) -> dict[str, np.ndarray]:
+    """All arrays of a .npz or .safetensors file, by name.
+
+    Raises:
+        UserError: the file is missing, truncated, of another kind, or holds Python objects.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".safetensors":
+            return _read_safetensors(path)
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("a single array")
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; give the path of a .npz or .safetensors file") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        raise _unreadable(path, error) from error
+    except (zipfile.BadZipFile, struct.error, zipfile.LargeZipFile, NotImplementedError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = "a folder" if path.is_dir() else str(error) or type(error).__name__
+    return UserError(
+        f"{path} cannot be read as a .npz or .safetensors file of plain arrays ({reason}); "
+        "fetch or make it again"
+    )
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """Format: uint64 length, that many bytes of JSON {name: {dtype, shape, data_offsets}}, the data."""
+    content = path.read_bytes()
+    (length,) = struct.unpack_from("<Q", content)
+    if length > len(content) - 8:
+        raise ValueError("its header is cut off")
+    header = json.loads(content[8 : 8 + length])
+    arrays = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            start, end = (8 + length + offset for offset in entry["data_offsets"])
+            array = np.frombuffer(content[start:end], _SAFETENSORS_DTYPES[entry["dtype"]])
+            arrays[name] = array.reshape(entry["shape"])
+    return arrays

@@ -1,0 +1,232 @@
+"""Perceptual distances: LPIPS v0.1 (Zhang et al. 2018), and the same without its learned weights.
+
+`load_perceptual` reads the weights, `perceptual_distance` is a pure function of arrays.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import struct
+from jax import Array, lax
+
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.models.flat_file import read_flat
+from fundusgan_jax.models.import_torchvision import (
+    Imported,
+    alexnet_from_torchvision,
+    squeezenet_from_keras,
+    squeezenet_from_torchvision,
+    vgg16_from_torchvision,
+)
+
+# LPIPS's input normalisation of images in [-1, 1]: ImageNet's, with the constants its authors rounded.
+LPIPS_SHIFT = (-0.030, -0.088, -0.188)
+LPIPS_SCALE = (0.458, 0.448, 0.450)
+# Keras's: 0 to 255 minus this mean, here in RGB order, of unit scale.
+KERAS_MEAN = (123.68, 116.779, 103.939)
+
+Flat = Mapping[str, np.ndarray]
+WEIGHTS_FOLDER_VARIABLE = "FUNDUSGAN_JAX_WEIGHTS"
+HEADS_FILE = "lpips_heads.npz"
+
+# Name of a network -> its prefix in the file of heads, its default file, torchvision's name of the weights.
+NETWORKS: dict[str, tuple[str, str, str]] = {
+    "vgg16": ("vgg", "vgg16_imagenet.npz", "vgg16-397923af.pth"),
+    "squeezenet": ("squeeze", "squeezenet1_1_imagenet.npz", "squeezenet1_1-b8a52dc0.pth"),
+    "alexnet": ("alex", "alexnet_imagenet.npz", "alexnet-owt-7be5be79.pth"),
+}
+_IMPORTERS: dict[str, Callable[[Flat], Imported]] = {
+    "vgg16": vgg16_from_torchvision,
+    "squeezenet": squeezenet_from_torchvision,
+    "alexnet": alexnet_from_torchvision,
+}
+
+
+@struct.dataclass
+class PerceptualNet:
+    """A frozen feature network and how its features are compared; a pytree, so jit takes it as an argument.
+
+    variables: of `module`. shift, scale: [3], images in [-1, 1] enter the network as (x - shift) / scale.
+    heads: per map [C], LPIPS's non-negative weights, or None: all channels count the same.
+    module: images [N, H, W, 3] -> feature maps. name: 'vgg16', 'squeezenet' or 'alexnet'.
+    metric: 'lpips' with heads, else 'perceptual', because without them it is not LPIPS.
+    description: one line for reports.
+    """
+
+    variables: dict[str, Any]
+    shift: Array
+    scale: Array
+    heads: tuple[Array, ...] | None
+    module: nn.Module = struct.field(pytree_node=False)
+    name: str = struct.field(pytree_node=False)
+    metric: str = struct.field(pytree_node=False)
+    description: str = struct.field(pytree_node=False)
+
+    def apply(self, images: Array) -> tuple[Array, ...]:
+        """Images [N, H, W, 3] in [-1, 1] -> feature maps [N, H', W', C]."""
+        maps = self.module.apply(self.variables, (images - self.shift) / self.scale)
+        return cast(tuple[Array, ...], maps)
+
+
+def perceptual_distance(net: PerceptualNet, x: Array, y: Array) -> Array:
+    """How different two batches of images look to `net`.
+
+    At every place of every map the feature vectors are brought to unit length (x / (||x|| + 1e-10)) and
+    their squared differences summed over channels, weighted by the heads; then the mean over places. With
+    heads the maps' values are summed: LPIPS. Without heads every channel has weight 1 and the maps' values
+    are averaged: the mean of 2 - 2 cos(angle), from 0 to 2, of about the size of LPIPS.
+
+    Args:
+        net: the network.
+        x: [N, H, W, 3] in [-1, 1]; the gradient flows to it.
+        y: the same shape; taken as constant.
+
+    Returns:
+        [N] float32, 0 for equal images.
+    """
+    count = x.shape[0]
+    # One batch for both: one pass over the weights, larger matrix products.
+    maps = net.apply(jnp.concatenate([x, lax.stop_gradient(y)]))
+    total = jnp.zeros((count,), jnp.float32)
+    for index, feature in enumerate(maps):
+        unit = _unit_length(feature.astype(jnp.float32))
+        squared = jnp.square(unit[:count] - lax.stop_gradient(unit[count:]))
+        if net.heads is None:
+            total += squared.sum(-1).mean((1, 2)) / len(maps)
+        else:
+            total += (squared * net.heads[index]).sum(-1).mean((1, 2))
+    return total
+
+
+def _unit_length(feature: Array) -> Array:
+    power = jnp.sum(jnp.square(feature), -1, keepdims=True)
+    positive = power > 0
+    # sqrt has no gradient at 0, where a vector of dead ReLUs is.
+    norm = jnp.where(positive, jnp.sqrt(jnp.where(positive, power, 1.0)), 0.0)
+    return feature / (norm + 1e-10)
+
+
+def perceptual_net(name: str, flat: Flat, heads: Flat | None = None) -> PerceptualNet:
+    """Builds a PerceptualNet from arrays.
+
+    Args:
+        name: 'vgg16', 'squeezenet' or 'alexnet'.
+        flat: torchvision's state dict; for 'squeezenet' also keras-squeezenet's arrays, told by their names.
+        heads: LPIPS's heads ('vgg/lin0.model.1.weight', ...), which belong to torchvision's weights; None
+            for equal weights.
+
+    Raises:
+        UserError: names or shapes that do not fit, heads of another size or for keras's weights.
+    """
+    keras = name == "squeezenet" and "conv1/kernel" in flat
+    if keras and heads is not None:
+        raise UserError(
+            "LPIPS's heads belong to torchvision's squeezenet1_1 weights, not to keras-squeezenet's; use one"
+            " without the other"
+        )
+    imported = squeezenet_from_keras(flat) if keras else _IMPORTERS[name](flat)
+    shift, scale = jnp.asarray(LPIPS_SHIFT), jnp.asarray(LPIPS_SCALE)
+    if keras:  # (x + 1) * 127.5 - mean
+        shift, scale = jnp.asarray(KERAS_MEAN) / 127.5 - 1, jnp.full(3, 1 / 127.5)
+    return PerceptualNet(
+        variables=jax.tree.map(jnp.asarray, imported.variables),
+        shift=shift,
+        scale=scale,
+        heads=None if heads is None else _read_heads(name, heads, imported),
+        module=imported.module,
+        name=name,
+        metric="perceptual" if heads is None else "lpips",
+        description=f"LPIPS v0.1, {name}"
+        if heads is not None
+        else f"ImageNet {name} features with equal weights per channel (not LPIPS)",
+    )
+
+
+def _read_heads(name: str, heads: Flat, imported: Imported) -> tuple[Array, ...]:
+    prefix = NETWORKS[name][0]
+    found = [key for key in heads if key.startswith(f"{prefix}/")]
+    expected = [f"{prefix}/lin{index}.model.1.weight" for index in range(len(found))]
+    channels = map_channels(imported.module)
+    if sorted(found) != sorted(expected) or len(found) != len(channels):
+        raise UserError(
+            f"the heads for {name} must be {prefix}/lin0.model.1.weight to lin{len(channels) - 1}, "
+            f"found {', '.join(found) or 'none'}"
+        )
+    arrays = tuple(jnp.asarray(heads[key], jnp.float32).reshape(-1) for key in expected)
+    sizes = tuple(array.size for array in arrays)
+    if sizes != channels:
+        raise UserError(f"the heads for {name} have {sizes} channels, the network {channels}")
+    return arrays
+
+
+def map_channels(module: nn.Module) -> tuple[int, ...]:
+    """Channels of each feature map of a feature network."""
+    maps, _ = jax.eval_shape(
+        module.init_with_output, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    )
+    return tuple(feature.shape[-1] for feature in maps)
+
+
+def weights_folder() -> Path:
+    """Where weights are looked for: $FUNDUSGAN_JAX_WEIGHTS, else ~/.cache/fundusgan_jax."""
+    chosen = os.environ.get(WEIGHTS_FOLDER_VARIABLE, "")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "fundusgan_jax"
+
+
+def load_perceptual(name: str, path: str = "", heads_path: str = "") -> PerceptualNet:
+    """Reads the perceptual network that config.loss names.
+
+    'vgg16' and 'alexnet' come with LPIPS's heads. 'squeezenet' comes without, unless `heads_path` is given.
+
+    Args:
+        name: 'vgg16', 'squeezenet' or 'alexnet'.
+        path: the network's weights, .npz or .safetensors; '' for its file in `weights_folder()`.
+        heads_path: LPIPS's heads; '' for lpips_heads.npz beside `path`, then in `weights_folder()`.
+
+    Raises:
+        UserError: a file is missing (the line says how to get it), or holds something else.
+    """
+    if name not in NETWORKS:
+        raise UserError(f"loss.perceptual_net must be one of {', '.join(NETWORKS)}, not {name!r}")
+    file = Path(path) if path else weights_folder() / NETWORKS[name][1]
+    if not file.exists():
+        raise UserError(_how_to_get(name, file))
+    flat = read_flat(file)
+    heads = None
+    if heads_path or name != "squeezenet":
+        heads = read_flat(_find_heads(file, heads_path))
+    try:
+        return perceptual_net(name, flat, heads)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+
+
+def _find_heads(weights: Path, heads_path: str) -> Path:
+    if heads_path:
+        return Path(heads_path)
+    for folder in (weights.parent, weights_folder()):
+        if (folder / HEADS_FILE).exists():
+            return folder / HEADS_FILE
+    raise UserError(
+        f"LPIPS's heads {HEADS_FILE} are neither in {weights.parent} nor in {weights_folder()}: put them "
+        "there (the v0.1 lin layers of richzhang/PerceptualSimilarity as net/linK.model.1.weight), or set "
+        "--config.loss.lpips=0"
+    )
+
+
+def _how_to_get(name: str, file: Path) -> str:
+    source = NETWORKS[name][2]
+    return (
+        f"the {name} weights of the perceptual loss are not at {file}: fetch torchvision's {source} and "
+        f"convert it there (python -c \"import numpy, torch; numpy.savez('{file.name}', **{{k: v.numpy() for "
+        f"k, v in torch.load('{source}').items()}})\"), or name a file with "
+        "--config.loss.perceptual_weights=FILE, or train without by --config.loss.lpips=0"
+    )
