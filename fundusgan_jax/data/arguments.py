@@ -127,9 +127,7 @@ def check(request: Request) -> None:
     if request.dataset not in LAYOUTS:
         raise UserError(f"unknown dataset {request.dataset!r}: --dataset is one of {', '.join(LAYOUTS)}")
     if request.workers < 0:
-        raise UserError(
-            f"--workers={request.workers} is negative: give a number, or 0 for every core"
-        )
+        raise UserError(f"--workers={request.workers} is negative: give a number, or 0 for every core")
     output, source = (Path(os.path.realpath(path)) for path in (request.output, request.source))
     if output.is_relative_to(source):
         raise UserError(

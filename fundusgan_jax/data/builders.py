@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,8 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is fi
 
 import numpy as np
 import tensorflow_datasets as tfds
-
-FILE_FORMATS = ("array_record", "tfrecord")
+from absl import logging
 
 
 class Record(NamedTuple):
@@ -34,8 +35,8 @@ class FundusConfig(tfds.core.BuilderConfig):
 
     resolution: int = 512
     label_names: tuple[str, ...] = ()
-    records: Sequence[Record] = ()
-    on_record: Callable[[], None] | None = None
+    records: Sequence[Record] = dataclasses.field(default=(), repr=False)
+    on_record: Callable[[], None] | None = dataclasses.field(default=None, repr=False)
 
 
 class FundusBuilder(tfds.core.GeneratorBasedBuilder):
@@ -45,11 +46,12 @@ class FundusBuilder(tfds.core.GeneratorBasedBuilder):
     DESCRIPTION = ""
     HOMEPAGE: str | None = None
     CITATION: str | None = None
+    # Nothing is downloaded, so there are no checksums beside the code; TFDS 4.9.10 would look for them with
+    # importlib_resources, which it does not require on Python >= 3.9.
+    code_path = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(
-            skip_registration=True, **kwargs
-        )  # never built by name alone
+        super().__init_subclass__(skip_registration=True, **kwargs)  # never built by name alone
 
     @property
     def fundus(self) -> FundusConfig:
@@ -150,11 +152,24 @@ def build(dataset: str, directory: Path, config: FundusConfig, file_format: str)
     TFDS writes into a folder named '...incomplete...' and renames it at the end, so that a killed run
     leaves no folder that looks whole.
     """
-    tfds.disable_progress_bar()
-    builder = BUILDERS[dataset](data_dir=directory, config=config)
-    builder.download_and_prepare(
-        file_format=file_format,
-        download_dir=directory / "downloads",
-        download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-    )
+    with quiet():
+        builder = BUILDERS[dataset](data_dir=directory, config=config)
+        builder.download_and_prepare(
+            file_format=file_format,
+            download_dir=directory / "downloads",
+            download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+        )
     return Path(builder.data_dir)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences TFDS's own bars, remarks about sizes and warnings: the command says what the user needs."""
+    tfds.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)

@@ -51,12 +51,11 @@ def prepare(request: Request) -> dict[str, Any]:
         done = _prepare_source(request, source, arguments, fingerprint)
         with atomic_write(summary) as temporary:
             temporary.write_text(json.dumps(done, indent=1) + "\n")
-    elif (request.output / "packed" / "packed.json").is_file():
-        _say(f"{request.output} is finished already: nothing to do ({_counts_line(done)})")
-        return done
+    unfinished = (request.output / ".work").exists()
     _pack(request.output)
     shutil.rmtree(request.output / ".work", ignore_errors=True)
-    _say(f"finished: {request.output} ({_counts_line(done)})")
+    state = "finished" if unfinished else "finished already, nothing to do"
+    _say(f"{state}: {request.output} ({_counts_line(done)})")
     return done
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +51,7 @@ def task_of(path: Path, file: str, resolution: int) -> Task:
     return Task(str(path), hashlib.sha256(told.encode()).hexdigest()[:32])
 
 
+@lru_cache(maxsize=1)
 def _code_digest() -> str:
     return hashlib.sha256(Path(preprocess.__file__).read_bytes()).hexdigest()
 

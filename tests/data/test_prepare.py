@@ -1,0 +1,342 @@
+"""The prepare command: the real builders on every layout, bad files, killed runs, refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import layouts
+import numpy as np
+import pytest
+from fundusgan_jax.data.packed import open_packed
+from PIL import Image
+
+from fundusgan_jax.data import prepare as door
+from fundusgan_jax.data import workers as pool
+from fundusgan_jax.data.arguments import Request, parse
+from fundusgan_jax.data.prepare import prepare
+from fundusgan_jax.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def request(dataset: str, source: Path, output: Path, **changes) -> Request:
+    return Request(dataset, source, output, 64, workers=1)._replace(**changes)
+
+
+def rejected(output: Path) -> dict[str, str]:
+    with open(output / "rejected.csv", newline="") as handle:
+        return {row["file"]: row["reason"] for row in csv.DictReader(handle)}
+
+
+def packed_bytes(output: Path) -> dict[str, bytes]:
+    folder = output / "packed"
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ("folder", 7),
+        ("ddr", {"train": 3, "valid": 2, "test": 2}),
+        ("idrid", {"train": 4, "test": 2}),
+        ("drive", {"train": 4, "test": 3}),
+        ("odir", 10),
+    ],
+)
+def test_every_layout_through_its_builder(tmp_path: Path, dataset: str, expected) -> None:
+    import tensorflow_datasets as tfds
+
+    source, output = layouts.LAYOUTS[dataset](tmp_path / "source"), tmp_path / "out"
+    done = prepare(request(dataset, source, output))
+    assert json.loads((output / "prepare.json").read_text()) == done
+    assert done["file_format"] == "array_record" and not (output / ".work").exists()
+    if isinstance(expected, dict):
+        assert done["splits"] == expected
+    else:
+        assert sum(done["splits"].values()) == expected and set(done["splits"]) == {"train", "test"}
+    builder = tfds.builder_from_directory(output / done["tfds_dir"])
+    packed = open_packed(output)
+    assert packed.has_patients == (dataset in ("folder", "odir")) == done["has_patients"]
+    with open(output / "splits.csv", newline="") as handle:
+        split_of = {row["file"]: row["split"] for row in csv.DictReader(handle)}
+    people: dict[str, str] = {}
+    for split, count in done["splits"].items():
+        examples = list(builder.as_data_source(split=split))  # random access, without TensorFlow's reader
+        assert len(examples) == count == len(packed.splits[split].images)
+        for example in examples:
+            file, patient = example["file"].decode(), example["patient"].decode()
+            assert example["split"].decode() == split == split_of[file]
+            assert people.setdefault(patient, split) == split
+            assert example["image"].shape == (64, 64, 3) and example["image"].dtype == np.uint8
+            at = packed.splits[split].file.index(file)
+            np.testing.assert_array_equal(packed.splits[split].images[at], example["image"])
+            assert packed.splits[split].label[at] == example["label"]
+
+
+def test_tfrecord_is_read_by_tfds_load(tmp_path: Path) -> None:
+    import tensorflow_datasets as tfds
+
+    source, output = layouts.folder(tmp_path / "source"), tmp_path / "out"
+    done = prepare(request("folder", source, output, file_format="tfrecord"))
+    loaded = tfds.load("folder/64px", split="train+test", data_dir=str(output / "tfds"), download=False)
+    files = {example["file"].decode(): example for example in tfds.as_numpy(loaded)}
+    assert sorted(files) == [f"photos/{number}.png" for number in range(7)]
+    assert files["photos/5.png"]["label"] == -1 and files["photos/2.png"]["label"] == 1
+    assert files["photos/2.png"]["eye"] == b"right" and files["photos/2.png"]["patient"] == b"p2"
+    assert done["splits"] == {name: len(split.images) for name, split in open_packed(output).splits.items()}
+
+
+def bad_files(root: Path) -> set[str]:
+    """One of every kind of trouble; the names say what they are."""
+    good = layouts.save(root / "good.png", 1)
+    for number in range(3):
+        layouts.save(root / f"other{number}.png", 20 + number)
+    data = layouts.save(root / "truncated.jpg", 2).read_bytes()
+    (root / "truncated.jpg").write_bytes(data[: len(data) // 2])
+    (root / "corrupt.jpg").write_bytes(data[:20] + bytes(range(256)) * 20)
+    (root / "zero.jpg").write_bytes(b"")
+    (root / "notes.txt").write_text("patients are well")
+    (root / "sheet.png").write_text("not a picture at all")
+    (root / "not_dicom.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\1\2\3")
+    layouts.photograph(3).convert("L").save(root / "grey.png")
+    layouts.photograph(4).convert("CMYK").save(root / "cmyk.jpg", quality=95)
+    wide = np.asarray(layouts.photograph(5).convert("L")).astype(np.uint16) * 257
+    Image.fromarray(wide).save(root / "sixteen_bit.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    layouts.photograph(1).transpose(Image.Transpose.ROTATE_90).save(root / "rotated.png", exif=exif.tobytes())
+    Image.fromarray(np.full((60, 10_000, 3), 90, np.uint8)).save(root / "huge_strip.png")
+    layouts.photograph(6).resize((10_000, 8_000), Image.Resampling.NEAREST).save(
+        root / "huge.jpg", quality=50
+    )
+    shutil.copy(good, root / "same_bytes.png")
+    layouts.photograph(1).save(root / "same_pixels.bmp")
+    (root / "nowhere.png").symlink_to(root / "gone.png")
+    return {path.name for path in root.iterdir()}
+
+
+def test_bad_files_are_each_handled_or_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    everything = bad_files(source)
+    done = prepare(request("folder", source, tmp_path / "out", workers=2))
+    reasons = rejected(tmp_path / "out")
+    kept = {file for split in open_packed(tmp_path / "out").splits.values() for file in split.file}
+    assert not kept & set(reasons) and kept | set(reasons) == everything
+    assert {"good.png", "grey.png", "cmyk.jpg", "sixteen_bit.png", "huge.jpg"} <= kept
+    assert {"truncated.jpg", "corrupt.jpg", "zero.jpg", "notes.txt", "sheet.png", "not_dicom.dcm"} <= set(
+        reasons
+    )
+    assert {"huge_strip.png", "nowhere.png"} <= set(reasons) and all(reasons.values())
+    for name in ("same_bytes.png", "same_pixels.bmp", "rotated.png"):
+        assert reasons[name] == "duplicate of good.png"
+    assert done["rejected_count"] == len(reasons) and done["source_count"] == len(everything)
+    assert "no patient ids here" in capsys.readouterr().out
+
+
+def test_photographs_shared_by_patients_keep_them_together(tmp_path: Path) -> None:
+    lines = ["file,patient"]
+    for number in range(8):
+        layouts.save(tmp_path / "s" / f"{number}.png", 40 + number)
+        lines.append(f"{number}.png,p{number}")
+    # p0's file stands under p1 too, and a recompressed copy of p2's under p3
+    shutil.copy(tmp_path / "s" / "0.png", tmp_path / "s" / "copy.png")
+    layouts.photograph(42).save(tmp_path / "s" / "again.jpg", quality=70)
+    lines += ["copy.png,p1", "again.jpg,p3"]
+    (tmp_path / "s" / "labels.csv").write_text("\n".join(lines) + "\n")
+    done = prepare(request("folder", tmp_path / "s", tmp_path / "out", test_fraction=0.5))
+    with open(tmp_path / "out" / "splits.csv", newline="") as handle:
+        split_of = {row["patient"]: row["split"] for row in csv.DictReader(handle)}
+    assert split_of["p0"] == split_of["p1"] and split_of["p2"] == split_of["p3"]
+    assert rejected(tmp_path / "out") == {"copy.png": "duplicate of 0.png"}
+    assert done["near_duplicates"] == 1 and done["duplicates"] == 1
+
+
+def test_added_files_move_nobody_and_a_finished_run_is_left_alone(tmp_path: Path, capsys) -> None:
+    source, output = layouts.odir(tmp_path / "source", patients=(0, 1, 2, 3)), tmp_path / "out"
+    first = prepare(request("odir", source, output))
+    before = (output / "splits.csv").read_text().splitlines()
+    stamp = (output / "prepare.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert prepare(request("odir", source, output)) == first
+    assert "nothing to do" in capsys.readouterr().out
+    assert (output / "prepare.json").stat().st_mtime_ns == stamp
+    (source / "ODIR-5K_Training_Annotations.csv").unlink()
+    layouts.odir(source, patients=(0, 1, 2, 3, 9))
+    prepare(request("odir", source, output))
+    after = (output / "splits.csv").read_text().splitlines()
+    assert set(before) < set(after) and len(after) == len(before) + 2
+    for other in ({"resolution": 32}, {"seed": 1}, {"file_format": "tfrecord"}, {"dataset": "folder"}):
+        with pytest.raises(UserError, match=rf"{output} was prepared with --{next(iter(other))}"):
+            prepare(request("odir", source, output)._replace(**other))
+    assert (output / "splits.csv").read_text().splitlines() == after
+
+
+def start(source: Path, output: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "fundusgan_jax.data.prepare", "--dataset=folder", f"--source={source}"]
+    command += [f"--output={output}", "--resolution=64", "--workers=1"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(process: subprocess.Popen, happened, seconds: float = 60) -> None:
+    """Waits until `happened()` while the process runs."""
+    until = time.monotonic() + seconds
+    while not happened():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.002)
+
+
+def test_killed_and_continued_is_the_same_to_the_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output, straight = tmp_path / "source", tmp_path / "out", tmp_path / "straight"
+    for number in range(16):
+        layouts.save(source / f"{number:02d}.png", 60 + number)
+    work = output / ".work"
+
+    def outcomes() -> int:
+        return len(list(work.glob("[0-9a-f]" * 32 + ".json")))
+
+    process = start(source, output)
+    wait_for(process, lambda: outcomes() >= 2)
+    process.kill()
+    process.wait()
+    assert not (output / "prepare.json").exists()
+    time.sleep(1.0)  # the worker notices that nobody is left
+    ready = outcomes()
+    assert 2 <= ready < 16, "killed too late to show anything"
+    process = start(source, output)
+    wait_for(process, lambda: list(output.glob("tfds/**/*incomplete*")))
+    process.kill()
+    process.wait()
+    assert not (output / "prepare.json").exists()
+    assert outcomes() == 16
+    redone: list[int] = []
+    run_pool = pool._run_pool
+
+    def counting(tasks: list[pool.Task], *rest: Any) -> Iterator:
+        redone.append(len(tasks))
+        return run_pool(tasks, *rest)
+
+    monkeypatch.setattr(pool, "_run_pool", counting)
+    prepare(request("folder", source, output))
+    assert redone == [] and not list(output.glob("tfds/**/*incomplete*"))
+    prepare(request("folder", source, straight, workers=3))
+    assert redone == [16]
+    assert packed_bytes(output) == packed_bytes(straight)
+    for name in ("splits.csv", "rejected.csv"):
+        assert (output / name).read_bytes() == (straight / name).read_bytes()
+
+
+def prepare_or_die(task: pool.Task, work: str, resolution: int) -> pool.Outcome:
+    """What a decoder that crashes does to its process."""
+    if "deadly" in task.path:
+        os._exit(139)
+    return prepare_file(task, work, resolution)
+
+
+prepare_file = pool.prepare_file
+
+
+def test_a_worker_that_dies_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "prepare_file", prepare_or_die)
+    for seed, name in enumerate(("0", "1", "deadly", "3", "4", "5"), 80):
+        layouts.save(tmp_path / "s" / f"{name}.png", seed)
+    done = prepare(request("folder", tmp_path / "s", tmp_path / "out", workers=2))
+    assert sum(done["splits"].values()) == 5
+    assert "killed the process" in rejected(tmp_path / "out")["deadly.png"]
+
+
+def test_ctrl_c_stops_cleanly(tmp_path: Path) -> None:
+    for number in range(6):
+        layouts.save(tmp_path / "s" / f"{number}.png", 90 + number)
+    process = start(tmp_path / "s", tmp_path / "out")
+    wait_for(process, lambda: list((tmp_path / "out" / ".work").glob("*.png")))
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 2 and "run the same command again" in output and "Traceback" not in output
+
+
+def test_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, output = layouts.folder(tmp_path / "source"), tmp_path / "out"
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(door.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match="free some space and run the same command again"):
+        prepare(request("folder", source, output))
+    assert not (output / "prepare.json").exists() and not (output / "tfds").exists()
+    monkeypatch.undo()
+    prepare(request("folder", source, output))
+    with pytest.raises(UserError, match="is full"), door._disk_errors(output):
+        raise RuntimeError("RESOURCE_EXHAUSTED: /x; No space left on device")
+
+
+def test_every_photograph_rejected(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    Image.fromarray(np.full((200, 200, 3), 128, np.uint8)).save(tmp_path / "s" / "wall.png")
+    with pytest.raises(UserError, match="none of the 1 files.*wall.png"):
+        prepare(request("folder", tmp_path / "s", tmp_path / "out"))
+    assert list(rejected(tmp_path / "out")) == ["wall.png"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--resolution=100"], "--resolution=100 is not a power of two"),
+        (["--resolution=8"], "not a power of two from 16"),
+        (["--resolution=big"], "invalid int value"),
+        (["--dataset=messidor"], "unknown dataset 'messidor'.*folder, ddr, idrid, drive, odir"),
+        (["--source=absent"], "absent does not exist"),
+        (["--labelcolumn=dme"], "did you mean --label_column"),
+        (["--test_fraction=1.5"], "--test_fraction=1.5 is not in"),
+        (["--workers=-1"], "--workers=-1 is negative"),
+        (["--output=source/deep"], "lies inside"),
+        (["--output=a_file"], "cannot use --output=a_file"),
+        (["--output=source_of_mine"], "holds other files"),
+        (["--label_column=dme"], "no column 'dme'"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_written(
+    tmp_path: Path, monkeypatch, capsys, flags, message
+) -> None:
+    layouts.folder(tmp_path / "source")
+    (tmp_path / "a_file").write_text("mine")
+    (tmp_path / "source_of_mine").mkdir()
+    (tmp_path / "source_of_mine" / "thesis.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    code = door.main(["--dataset=folder", "--source=source", "--output=out", "--resolution=64", *flags])
+    error = capsys.readouterr().err.strip()
+    assert code == 2 and error.startswith("error: ") and "\n" not in error
+    assert re.search(message, error), error
+    assert [path for path in sorted(tmp_path.rglob("*")) if path.name != "out"] == before
+
+
+def test_help_answers_and_defaults_are_as_said(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        door.main(["--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0 and "rejected.csv" in text and "--label_column" in text
+    made = parse(["--dataset=ddr", "--source=a", "--output=b"])
+    assert made == Request("ddr", Path("a"), Path("b"))
+
+
+def test_workers_need_no_tensorflow() -> None:
+    code = "import sys, fundusgan_jax.data.prepare; print([m for m in sys.modules if 'tensorflow' in m])"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[]"

@@ -1,0 +1,168 @@
+"""Readers of the folder layouts: every file becomes a photograph or is named with a reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import layouts
+import pytest
+
+from fundusgan_jax.data.sources import DR_GRADES, ODIR_LABELS, Columns, read_source
+from fundusgan_jax.errors import UserError
+
+
+def test_ddr_keeps_its_splits_and_leaves_out_grade_5(tmp_path: Path) -> None:
+    source = read_source("ddr", layouts.ddr(tmp_path))
+    assert Counter(photo.split for photo in source.photos) == {"train": 3, "valid": 2, "test": 2}
+    grades = {photo.file: source.label_names[photo.label] for photo in source.photos}
+    assert grades["DR_grading/train/007-0102-000.jpg"] == "moderate"
+    assert grades["DR_grading/test/007-0106-000.jpg"] == "proliferative"
+    assert source.label_names == DR_GRADES and not source.has_patients
+    reasons = dict(source.rejected)
+    assert "ungradable" in reasons.pop("DR_grading/train/007-0103-000.jpg")
+    assert "not listed" in reasons.pop("DR_grading/valid/007-0999-000.jpg")
+    assert not reasons
+
+
+def test_ddr_names_bad_lines_and_missing_files(tmp_path: Path) -> None:
+    root = layouts.ddr(tmp_path)
+    with open(root / "DR_grading" / "test.txt", "a") as handle:
+        handle.write("gone.jpg 2\nno_grade.jpg\n")
+    reasons = dict(read_source("ddr", root).rejected)
+    assert "no such file" in reasons["DR_grading/test/gone.jpg"]
+    assert "not 'name grade'" in reasons["test.txt line 4"]
+
+
+def test_idrid_repeated_names_and_blank_columns(tmp_path: Path) -> None:
+    root = layouts.idrid(tmp_path)
+    source = read_source("idrid", root)
+    assert Counter(photo.split for photo in source.photos) == {"train": 4, "test": 2}
+    assert len({photo.patient for photo in source.photos}) == 6  # IDRiD_001 of the two sides are two people
+    labels = {photo.file: source.label_names[photo.label] for photo in source.photos}
+    assert labels["1. Original Images/a. Training Set/IDRiD_001.jpg"] == "severe"
+    assert labels["1. Original Images/b. Testing Set/IDRiD_001.jpg"] == "mild"
+    edema = read_source("idrid", root, columns=Columns(label="Risk of macular edema"))
+    assert edema.label_names == ("0", "1", "2")
+    assert [edema.label_names[photo.label] for photo in edema.photos] == ["2", "0", "1", "2", "0", "0"]
+
+
+def test_drive_without_labels_and_without_tracings(tmp_path: Path) -> None:
+    source = read_source("drive", layouts.drive(tmp_path / "download" / "DRIVE").parent)
+    assert Counter(photo.split for photo in source.photos) == {"train": 4, "test": 3}
+    assert all(photo.path.parent.name == "images" and photo.label == -1 for photo in source.photos)
+
+
+def test_real_drive(shared: Path) -> None:
+    source = read_source("drive", shared / "data" / "DRIVE")
+    assert Counter(photo.split for photo in source.photos) == {"train": 20, "test": 20}
+
+
+def test_real_folder_with_a_chosen_label_column(shared: Path) -> None:
+    source = read_source("folder", shared / "data" / "dme", columns=Columns(label="dme"))
+    assert len(source.photos) == 1224 and len({photo.patient for photo in source.photos}) == 920
+    assert source.label_names == ("0", "1") and {photo.eye for photo in source.photos} == {"right", "left"}
+    assert all(file.startswith("full/") and "not listed" in why for file, why in source.rejected)
+
+
+def test_odir_rows_are_patients_with_two_eyes(tmp_path: Path) -> None:
+    root = layouts.odir(tmp_path)
+    layouts.save(root / "preprocessed_images" / "0_left.jpg", 400)
+    source = read_source("odir", root)
+    assert len(source.photos) == 10 and source.has_patients and source.label_names == ODIR_LABELS
+    first = {photo.file: photo for photo in source.photos}
+    assert first["Training Images/0_left.jpg"][2:5] == (3, "0", "left")
+    assert first["Training Images/1_right.jpg"][2:5] == (1, "1", "right")  # D before O
+    assert all(photo.split == "" for photo in source.photos)  # the training side alone is no split
+    assert "second file" in dict(source.rejected)["preprocessed_images/0_left.jpg"]
+    assert any("1 rows have several labels" in note for note in source.notes)
+
+
+def test_odir_with_one_row_per_eye(tmp_path: Path) -> None:
+    root = layouts.odir(tmp_path, patients=(7, 8))
+    old = root / "ODIR-5K_Training_Annotations.csv"
+    header, *rows = old.read_text().splitlines()
+    lines = [f"{header},filename"]
+    for row in rows:
+        cells = row.split(",")
+        lines += [f"{row},{cells[4]}", f"{row},{cells[3]}"]
+    old.unlink()
+    (root / "full_df.csv").write_text("\n".join(lines[:-1]) + "\n")  # the left eye of 8 was taken out
+    source = read_source("odir", root)
+    assert [photo.file for photo in source.photos] == [
+        f"Training Images/{name}.jpg" for name in ("7_left", "7_right", "8_right")
+    ]
+    assert "not listed" in dict(source.rejected)["Training Images/8_left.jpg"]
+
+
+def test_odir_sheet_has_to_be_saved_as_csv(tmp_path: Path) -> None:
+    (layouts.odir(tmp_path) / "ODIR-5K_Training_Annotations.csv").rename(tmp_path / "data.xlsx")
+    with pytest.raises(UserError, match="save that sheet as CSV"):
+        read_source("odir", tmp_path)
+
+
+def test_folder_csv_names_everything_that_does_not_fit(tmp_path: Path) -> None:
+    root = layouts.folder(tmp_path)
+    (root / "stray.png").write_bytes(b"x")
+    with open(root / "labels.csv", "a") as handle:
+        handle.write("photos/0.png,ill,p9,right\nphotos/none.png,ill,p9,right\n,ill,p9,\n")
+    source = read_source("folder", root)
+    assert len(source.photos) == 7 and source.label_names == ("healthy", "ill")
+    assert source.photos[0].patient == "p1" and [photo.label for photo in source.photos].count(-1) == 1
+    assert [photo.eye for photo in source.photos[2:4]] == ["right", "left"]
+    reasons = dict(source.rejected)
+    assert "listed again" in reasons["photos/0.png"] and "no such file" in reasons["photos/none.png"]
+    assert "not listed" in reasons["stray.png"] and "no file name" in reasons["line 11 of labels.csv"]
+    assert len(reasons) == 4
+
+
+def test_folder_csv_with_semicolons_mark_and_other_names(tmp_path: Path) -> None:
+    layouts.save(tmp_path / "photos" / "a.png", 1)
+    table = tmp_path / "list.csv"
+    table.write_bytes("\ufeffPath;Grade;Person\nphotos\\a.png;10;x\nphotos/b.png;9;y\n".encode())
+    layouts.save(tmp_path / "photos" / "b.png", 2)
+    columns = Columns(file="path", label="grade", patient="person")
+    source = read_source("folder", tmp_path, table, columns)
+    assert source.label_names == ("9", "10")  # numbers by value
+    assert [(photo.label, photo.patient, photo.eye) for photo in source.photos] == [
+        (1, "x", "unknown"),
+        (0, "y", "unknown"),
+    ]
+
+
+def test_class_folders_and_unlabelled_folders(tmp_path: Path) -> None:
+    for name in ("ill/a.png", "ill/deeper/b.png", "healthy/c.png"):
+        layouts.save(tmp_path / "classes" / name, 3)
+    source = read_source("folder", tmp_path / "classes")
+    assert source.label_names == ("healthy", "ill") and not source.has_patients
+    assert [(photo.file, photo.label) for photo in source.photos] == [
+        ("healthy/c.png", 0),
+        ("ill/a.png", 1),
+        ("ill/deeper/b.png", 1),
+    ]
+    layouts.save(tmp_path / "flat" / "a.png", 3)
+    flat = read_source("folder", tmp_path / "flat")
+    assert flat.label_names == () and flat.photos[0].label == -1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nosuch", "."), "unknown dataset 'nosuch'.*folder, ddr"),
+        (("folder", "absent"), "does not exist"),
+        (("folder", "empty"), "holds no files"),
+        (("ddr", "listed"), "not laid out as DDR"),
+        (("idrid", "listed"), "not laid out as IDRiD"),
+        (("drive", "listed"), "not laid out as DRIVE"),
+        (("odir", "listed"), "no CSV with the columns ID"),
+        (("folder", "listed", None, Columns(label="dme")), "no column 'dme'.*file, label, patient, eye"),
+        (("folder", "listed", "listed/absent.csv"), "cannot read the list"),
+        (("ddr", "listed", "listed/labels.csv"), "--labels is for folder and odir"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments, message) -> None:
+    layouts.folder(tmp_path / "listed")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        read_source(*arguments)
