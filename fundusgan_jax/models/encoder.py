@@ -61,7 +61,9 @@ def skip_features(output: EncoderOutput, entering_sizes: tuple[int, ...]) -> tup
     by_size = {feature.shape[1]: feature for feature in (output.c1, output.c2, output.f_high, output.f_mid)}
     missing = [size for size in entering_sizes if size not in by_size]
     if missing:
-        raise ValueError(f"no encoder feature of side {missing[0]} (there are {sorted(by_size)}); lower delta")
+        raise ValueError(
+            f"no encoder feature of side {missing[0]} (there are {sorted(by_size)}); lower delta"
+        )
     return tuple(by_size[size] for size in entering_sizes)
 
 
@@ -127,7 +129,8 @@ class Map2Style(nn.Module):
             x = nn.leaky_relu(self._strided(f"conv{index}", x), 0.01)
         x = x.mean((1, 2))
         shape = (self.heads, self.channels, self.w_dim)
-        kernel = self.param("out_kernel", initializers.normal(1.0), shape)
+        # Small, so that a run from scratch starts near w_avg: with N(0, 1) the styles start off scale.
+        kernel = self.param("out_kernel", initializers.normal(0.1), shape)
         bias = self.param("out_bias", initializers.zeros, (self.heads, self.w_dim))
         return jnp.einsum("nhc,hcw->nhw", x, kernel) / math.sqrt(self.channels) + bias
 
@@ -136,7 +139,9 @@ class Map2Style(nn.Module):
         rows, columns = (x.shape[1] + 1) // 2, (x.shape[2] + 1) // 2
         padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0), (0, 0)))
         taps = [
-            padded[:, a : a + 2 * rows - 1 : 2, b : b + 2 * columns - 1 : 2] for a in range(3) for b in range(3)
+            padded[:, a : a + 2 * rows - 1 : 2, b : b + 2 * columns - 1 : 2]
+            for a in range(3)
+            for b in range(3)
         ]
         init = initializers.variance_scaling(2.0, "fan_in", "normal", in_axis=1, out_axis=2, batch_axis=0)
         kernel = self.param(f"{name}_kernel", init, (self.heads, 9 * self.channels, self.channels))
@@ -156,7 +161,9 @@ class Encoder(nn.Module):
         features = backbone(imagenet_normalize(image), train)
         f_high, f_mid, f_low = FeaturePyramid(config.fpn_channels, name="fpn")(features)
         styles = []
-        for name, level, heads in zip(("low", "mid", "high"), (f_low, f_mid, f_high), head_levels(config.num_ws)):
+        for name, level, heads in zip(
+            ("low", "mid", "high"), (f_low, f_mid, f_high), head_levels(config.num_ws)
+        ):
             if heads:
                 num_convs = max(1, int(math.log2(level.shape[1])))
                 head = Map2Style(heads, config.head_channels, config.w_dim, num_convs, name=f"heads_{name}")

@@ -62,7 +62,9 @@ def initialise(config: FundusGANConfig, key: Array) -> Variables:
     encoded_variables = encoder.init(encoder_key, image, w_avg)
     encoded = encoder.apply(encoded_variables, image, w_avg)
     skips = skip_features(encoded, entering_sizes(config.generator))
-    painted = Synthesis(config.generator).init(generator_key, encoded.w_plus, encoded.base, skips, noise_mode="none")
+    painted = Synthesis(config.generator).init(
+        generator_key, encoded.w_plus, encoded.base, skips, noise_mode="none"
+    )
     params = {"encoder": encoded_variables["params"], "generator": painted["params"]}
     return Variables(params, encoded_variables.get("batch_stats", {}), painted["noise"], w_avg)
 

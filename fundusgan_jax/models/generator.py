@@ -22,18 +22,19 @@ NoiseMode = Literal["random", "const", "none"]
 class Mapping(nn.Module):
     """z (and a label) -> w: 8 fully connected layers of lr_mul 0.01 (architecture: StyleGAN2).
 
-    z [N, z_dim], label [N, num_labels] one-hot float or None -> w [N, w_dim].
+    z [N, z_dim], label [N, num_labels] one-hot float, either of them None -> w [N, w_dim]. With a label
+    alone it is the discriminator's projection.
     """
 
     w_dim: int = 512
     num_layers: int = 8
 
     @nn.compact
-    def __call__(self, z: Array, label: Array | None = None) -> Array:
-        x = second_moment_normalize(z)
+    def __call__(self, z: Array | None, label: Array | None = None) -> Array:
+        inputs = [] if z is None else [z]
         if label is not None:
-            embedded = EqualDense(self.w_dim, name="embed")(label)
-            x = jnp.concatenate([x, second_moment_normalize(embedded)], -1)
+            inputs.append(EqualDense(self.w_dim, name="embed")(label))
+        x = jnp.concatenate([second_moment_normalize(part) for part in inputs], -1)
         for index in range(self.num_layers):
             x = EqualDense(self.w_dim, lr_mul=0.01, activate=True, name=f"fc{index}")(x)
         return x

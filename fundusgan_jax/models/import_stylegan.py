@@ -68,9 +68,7 @@ def _fill(flat: Flat, table: Table, ignored: set[str]) -> dict[str, Any]:
             for what, names in (("missing", missing), ("not used", unused))
             if names
         ]
-        raise UserError(
-            f"the weights do not fit a StyleGAN2 generator ({'; '.join(parts)}); check the file's origin"
-        )
+        raise UserError(f"the weights do not fit StyleGAN2 ({'; '.join(parts)}); check the file's origin")
     tree: dict[str, Any] = {}
     for path, (theirs, convert) in table.items():
         node = tree
@@ -164,6 +162,48 @@ def from_stylegan2_ada(flat: Flat, base_size: int = 4) -> ImportedGenerator:
     return ImportedGenerator(
         config, synthesis, mapping, None if w_avg is None else _flat(w_avg), z_dim, embedded.shape[0]
     )
+
+
+class ImportedDiscriminator(NamedTuple):
+    """channels, mapping_layers: fields of `discriminator.Discriminator`. variables: {'params': ...}."""
+
+    channels: tuple[tuple[int, int], ...]
+    mapping_layers: int
+    variables: dict[str, Any]
+
+
+def discriminator_from_stylegan2_ada(flat: Flat) -> ImportedDiscriminator:
+    """Reads NVIDIA's stylegan2-ada-pytorch discriminator ('b64.fromrgb.weight', 'b4.fc.weight', ...).
+
+    Raises:
+        UserError: a name is missing or not used.
+    """
+    sizes = sorted(int(m[1]) for name in flat if (m := re.fullmatch(r"b(\d+)\.conv0\.weight", name)))
+    if "b4.fc.weight" not in flat or not sizes:
+        raise UserError("no 'b4.fc.weight' among the weights: not a stylegan2-ada-pytorch discriminator")
+    channels = {4: int(flat["b4.fc.weight"].shape[0])}
+    channels |= {size: int(flat[f"b{size}.conv0.weight"].shape[0]) for size in sizes}
+    pairs = [("fromrgb", f"b{sizes[-1]}.fromrgb"), ("b4_conv", "b4.conv")]
+    pairs += [(f"b{size}_conv{index}", f"b{size}.conv{index}") for size in sizes for index in (0, 1)]
+    table: Table = {}
+    for ours, theirs in pairs:
+        table["params", ours, "kernel"] = (f"{theirs}.weight", _kernel)
+        table["params", ours, "bias"] = (f"{theirs}.bias", _flat)
+    for size in sizes:
+        table["params", f"b{size}_skip", "kernel"] = (f"b{size}.skip.weight", _kernel)
+    table |= _dense_rows("b4_fc", "b4.fc") | _dense_rows("b4_out", "b4.out")
+    # Their flattened map is C, H, W; ours H, W, C.
+    table["params", "b4_fc", "kernel"] = (
+        "b4.fc.weight",
+        lambda x: _same(x).reshape(x.shape[0], -1, 4, 4).transpose(2, 3, 1, 0).reshape(-1, x.shape[0]),
+    )
+    layers = sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in flat)
+    names = [f"fc{index}" for index in range(layers)] + ["embed"] * ("mapping.embed.weight" in flat)
+    for name in names:
+        for path, row in _dense_rows(name, f"mapping.{name}").items():
+            table["params", "mapping", *path[1:]] = row
+    variables = _fill(flat, table, {name for name in flat if name.endswith("resample_filter")})
+    return ImportedDiscriminator(tuple(channels.items()), layers, variables)
 
 
 def from_rosinality(flat: Flat, base_size: int = 4) -> ImportedGenerator:

@@ -12,7 +12,13 @@ from jax import Array
 
 from fundusgan_jax.models.generator import Mapping as MappingNetwork
 from fundusgan_jax.models.generator import Synthesis, truncate
-from fundusgan_jax.models.import_stylegan import ImportedGenerator, from_rosinality, from_stylegan2_ada
+from fundusgan_jax.models.discriminator import Discriminator
+from fundusgan_jax.models.import_stylegan import (
+    ImportedGenerator,
+    discriminator_from_stylegan2_ada,
+    from_rosinality,
+    from_stylegan2_ada,
+)
 
 Npz = Mapping[str, np.ndarray]
 
@@ -30,10 +36,11 @@ def _weights(npz: Npz, prefix: str) -> dict[str, np.ndarray]:
 
 
 def stylegan2_differences(npz: Npz) -> dict[str, float]:
-    """The generator of a stylegan2-ada-pytorch file: {output: largest relative difference}.
+    """Generator and discriminator of a stylegan2-ada-pytorch file: {output: largest relative difference}.
 
-    Checked: ws, ws_psi<p>, image_noise_const, image_noise_none, pl_lengths and every grad/NAME of the
-    generator, as far as the file has them. Keys 'weights/G/...', z, c as in its README.
+    Checked: ws, ws_psi<p>, image_noise_const, image_noise_none, pl_lengths, every grad/NAME of the
+    generator, d_logits and d_r1_per_image, as far as the file has them. Keys 'weights/G/...',
+    'weights/D/...', z, c, d_image, d_c.
     """
     flat = _weights(npz, "weights/G/")
     imported = from_stylegan2_ada(flat)
@@ -49,7 +56,29 @@ def stylegan2_differences(npz: Npz) -> dict[str, float]:
             if name.startswith("ws_psi"):
                 psi = float(name.removeprefix("ws_psi"))
                 found[name] = relative_difference(truncate(repeated, imported.w_avg, psi), npz[name])
-        return found | _image_differences(npz, imported)
+        found |= _image_differences(npz, imported)
+        return found | (_discriminator_differences(npz) if "d_image" in npz else {})
+
+
+def _discriminator_differences(npz: Npz) -> dict[str, float]:
+    channels, layers, variables = discriminator_from_stylegan2_ada(_weights(npz, "weights/D/"))
+    network = Discriminator(channels, mapping_layers=layers)
+    image = jnp.asarray(npz["d_image"])
+    label = jnp.asarray(npz["d_c"]) if "d_c" in npz else None
+
+    def logit_sum(image: Array) -> tuple[Array, Array]:
+        logits = jnp.asarray(network.apply(variables, image, label))
+        return jnp.sum(logits), logits
+
+    gradient, logits = jax.jit(jax.grad(logit_sum, has_aux=True))(image)
+    found = {}
+    if "d_logits" in npz:
+        found["d_logits"] = relative_difference(logits, npz["d_logits"])
+    if "d_r1_per_image" in npz:
+        found["d_r1_per_image"] = relative_difference(
+            jnp.sum(jnp.square(gradient), (1, 2, 3)), npz["d_r1_per_image"]
+        )
+    return found
 
 
 def _depth(imported: ImportedGenerator) -> int:

@@ -95,6 +95,25 @@ def blur(x: Array, *, dilation: int = 1, padding: int | None = None) -> Array:
     return x
 
 
+def fir(x: Array, *, padding: int) -> Array:
+    """[1, 3, 3, 1] x [1, 3, 3, 1] / 64, what precedes a stride-2 convolution in the discriminator.
+
+    Args:
+        x: [N, H, W, C].
+        padding: zeros on each side; the filter takes 3 off.
+
+    Returns:
+        [N, H + 2 * padding - 3, same for W, C].
+    """
+    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    for axis in (2, 1):
+        n = x.shape[axis] - 3
+        outer = _slice(x, axis, 0, n) + _slice(x, axis, 3, n)
+        inner = _slice(x, axis, 1, n) + _slice(x, axis, 2, n)
+        x = outer * 0.125 + inner * 0.375
+    return x
+
+
 def average_pool(x: Array, factor: int) -> Array:
     """Mean over factor x factor cells.
 

@@ -1,0 +1,96 @@
+"""StyleGAN2's residual discriminator with minibatch standard deviation and label projection."""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.nn import initializers
+
+from fundusgan_jax.models.generator import Mapping
+from fundusgan_jax.models.layers import EqualDense, clamp_low_precision, lrelu
+from fundusgan_jax.ops.conv import conv2d
+from fundusgan_jax.ops.resample import fir
+
+
+class EqualConv(nn.Module):
+    """Convolution of equalised learning rate; `down` halves the side: FIR filter, then stride 2.
+
+    [N, H, W, I] -> [N, H', W', features]. activate: bias and leaky ReLU; else neither. gain: of the output.
+    """
+
+    features: int
+    size: int = 3
+    down: bool = False
+    activate: bool = True
+    gain: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", initializers.normal(1.0), shape) / math.sqrt(math.prod(shape[:3]))
+        padding = self.size // 2
+        if self.down:
+            x = fir(x, padding=padding + 1)
+            x = conv2d(x, kernel.astype(x.dtype), stride=2)
+        else:
+            x = conv2d(x, kernel.astype(x.dtype), padding=padding)
+        if self.activate:
+            x = lrelu(x + self.param("bias", initializers.zeros, (self.features,)).astype(x.dtype))
+        return clamp_low_precision(x * self.gain)
+
+
+def minibatch_deviation(x: Array, group_size: int = 4) -> Array:
+    """Appends one channel: the standard deviation over groups of samples, averaged over the map.
+
+    Sample n is in group n modulo (N / group_size), as in stylegan2-ada-pytorch. In float32.
+
+    Args:
+        x: [N, H, W, C], N a multiple of min(group_size, N).
+
+    Returns:
+        [N, H, W, C + 1].
+    """
+    n, h, w, c = x.shape
+    size = min(group_size, n)
+    if n % size:
+        raise ValueError(f"the batch of {n} does not divide into groups of {size}")
+    grouped = x.astype(jnp.float32).reshape(size, n // size, h, w, c)
+    deviation = jnp.sqrt(jnp.mean(jnp.square(grouped - grouped.mean(0)), 0) + 1e-8).mean((1, 2, 3))
+    channel = jnp.tile(deviation, size)[:, None, None, None]
+    return jnp.concatenate([x, jnp.broadcast_to(channel, (n, h, w, 1)).astype(x.dtype)], -1)
+
+
+class Discriminator(nn.Module):
+    """Image [N, R, R, 3] (and label [N, num_labels] one-hot float) -> logits [N, 1] float32.
+
+    channels: (resolution, channels) for every power of two from 4 to R. group_size: of the minibatch
+    deviation. mapping_layers: of the label's mapping network.
+    """
+
+    channels: tuple[tuple[int, int], ...]
+    group_size: int = 4
+    mapping_layers: int = 8
+
+    @nn.compact
+    def __call__(self, image: Array, label: Array | None = None) -> Array:
+        channels = dict(self.channels)
+        resolution = max(channels)
+        x = EqualConv(channels[resolution], 1, name="fromrgb")(image)
+        half = math.sqrt(0.5)
+        for size in (2**k for k in range(int(math.log2(resolution)), 2, -1)):
+            narrow = channels[size // 2]
+            skip = EqualConv(narrow, 1, down=True, activate=False, gain=half, name=f"b{size}_skip")(x)
+            x = EqualConv(channels[size], name=f"b{size}_conv0")(x)
+            x = skip + EqualConv(narrow, down=True, gain=half, name=f"b{size}_conv1")(x)
+        x = EqualConv(channels[4], name="b4_conv")(minibatch_deviation(x, self.group_size)).astype(
+            jnp.float32
+        )
+        x = EqualDense(channels[4], activate=True, name="b4_fc")(x.reshape(x.shape[0], -1))
+        if label is None:
+            return EqualDense(1, name="b4_out")(x)
+        x = EqualDense(channels[4], name="b4_out")(x)
+        projection = Mapping(channels[4], self.mapping_layers, name="mapping")(None, label)
+        return jnp.sum(x * projection, 1, keepdims=True) / math.sqrt(channels[4])
