@@ -1,0 +1,95 @@
+"""Runs ResNet and LPIPS on files that hold a reference's inputs and outputs, and measures the difference.
+
+The weights are those of `models.seeded` with the file's salt, under torchvision's names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from fundusgan_jax.batch import to_float
+from fundusgan_jax.models.alexnet import AlexNet
+from fundusgan_jax.models.import_torchvision import (
+    Table,
+    alexnet_table,
+    resnet_from_torchvision,
+    resnet_table,
+    squeezenet_table,
+    state_dict_shapes,
+    vgg16_table,
+)
+from fundusgan_jax.models.lpips import NETWORKS, perceptual_distance, perceptual_net
+from fundusgan_jax.models.resnet import DEPTHS, ResNet, imagenet_normalize
+from fundusgan_jax.models.seeded import seeded_state_dict
+from fundusgan_jax.models.squeezenet import SqueezeNet
+from fundusgan_jax.models.verify_stylegan import relative_difference
+from fundusgan_jax.models.vgg import VGG16
+
+Npz = Mapping[str, np.ndarray]
+
+RESNET_OUTPUT = re.compile(r"resnet(\d+)/(c[1-5]|logits)")
+# Such files store every third row and column of a feature map.
+MAP_STRIDE = 3
+_FEATURES: dict[str, tuple[nn.Module, Callable[[], Table]]] = {
+    "vgg16": (VGG16(), vgg16_table),
+    "alexnet": (AlexNet(), alexnet_table),
+    "squeezenet": (SqueezeNet(), squeezenet_table),
+}
+LPIPS_OUTPUTS = {f"lpips_{prefix}": name for name, (prefix, _, _) in NETWORKS.items()}
+
+
+def resnet_outputs(npz: Npz) -> list[str]:
+    """The names in a file that a ResNet of ours gives: 'resnet50/c3', ..."""
+    matches = [(name, RESNET_OUTPUT.fullmatch(name)) for name in npz]
+    return [name for name, match in matches if match and int(match[1]) in DEPTHS]
+
+
+def resnet_differences(npz: Npz) -> dict[str, float]:
+    """{'resnetNN/c3', 'resnetNN/logits', ...: largest relative difference} for every depth in the file.
+
+    Keys: salt, images [N, H, W, 3] uint8, of which each output takes the first as many as it has rows.
+    """
+    names = resnet_outputs(npz)
+    found: dict[str, float] = {}
+    for depth in sorted({int(name.split("/")[0].removeprefix("resnet")) for name in names}):
+        logits = npz.get(f"resnet{depth}/logits")
+        module = ResNet(depth, num_classes=1000 if logits is None else logits.shape[-1])
+        flat = seeded_state_dict(state_dict_shapes(module, resnet_table(depth, True)), int(npz["salt"]))
+        imported = resnet_from_torchvision(flat)
+        wanted = {name.split("/")[1]: npz[name] for name in names if name.startswith(f"resnet{depth}/")}
+        images = npz["images"][: max(len(array) for array in wanted.values())]
+        with jax.default_matmul_precision("highest"):
+            normalised = imagenet_normalize(jnp.asarray(to_float(images)))
+            features = jax.jit(imported.module.apply)(imported.variables, normalised)
+        for name, reference in wanted.items():
+            ours = np.asarray(getattr(features, name))[: len(reference)]
+            if name != "logits":
+                ours = ours[:, ::MAP_STRIDE, ::MAP_STRIDE]
+            found[f"resnet{depth}/{name}"] = relative_difference(ours, reference)
+    return found
+
+
+def lpips_differences(npz: Npz, heads: Npz) -> dict[str, float]:
+    """{'lpips_vgg', 'lpips_alex', 'lpips_squeeze': largest relative difference}, those that the file has.
+
+    Args:
+        npz: salt, images and distorted [N, H, W, 3] uint8, the outputs [N].
+        heads: LPIPS's learned weights, 'vgg/lin0.model.1.weight' and so on.
+    """
+    found = {}
+    for output, name in LPIPS_OUTPUTS.items():
+        if output in npz:
+            module, table = _FEATURES[name]
+            flat = seeded_state_dict(state_dict_shapes(module, table()), int(npz["salt"]))
+            net = perceptual_net(name, flat, heads)
+            x, y = (jnp.asarray(to_float(npz[key])) for key in ("images", "distorted"))
+            with jax.default_matmul_precision("highest"):
+                ours = jax.jit(perceptual_distance)(net, x, y)
+            found[output] = relative_difference(ours, np.ravel(npz[output]))
+    return found

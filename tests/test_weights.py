@@ -1,0 +1,110 @@
+"""The verify command on the golden files (the parity test of ResNet and LPIPS), and its exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fundusgan_jax.models.lpips import WEIGHTS_FOLDER_VARIABLE
+from fundusgan_jax.weights import main, verify
+
+NETWORKS = {
+    *(f"resnet{depth}/{output}" for depth in (18, 50) for output in ("c3", "c4", "c5", "logits")),
+    *("lpips_vgg", "lpips_alex", "lpips_squeeze"),
+}
+
+
+@pytest.fixture
+def small(shared: Path, tmp_path: Path) -> dict[str, np.ndarray]:
+    """What of networks.npz is quickly computed."""
+    with np.load(shared / "golden" / "networks.npz") as file:
+        return {name: file[name] for name in ("salt", "images", "distorted", "resnet18/logits", "fid")}
+
+
+def test_golden_networks_are_within_tolerance(shared: Path) -> None:
+    result = verify(shared / "golden" / "networks.npz")
+    assert set(result.differences) == NETWORKS
+    assert max(result.differences.values()) < 1e-5
+    assert set(result.not_checked) == {"inception_pool3_legacy", "fid", "kid_all", "precision", "recall"}
+
+
+def test_golden_generators_are_within_tolerance(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(shared / "golden" / "stylegan2_32_labels.npz")]) == 0
+    table = capsys.readouterr().out
+    assert "image_noise_const" in table and "FAIL" not in table
+    assert "d_logits" in table and "not checked" not in table
+    result = verify(shared / "golden" / "dilated_128.npz")
+    assert set(result.differences) == {"image", "image_no_noise", "image_from_constant"}
+    assert not result.not_checked
+    assert max(result.differences.values()) < 1e-5
+
+
+def test_exit_codes_and_json(small: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = tmp_path / "good.npz", tmp_path / "bad.npz"
+    np.savez(good, **small)
+    assert main(["verify", str(good), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [entry["name"] for entry in record["outputs"]] == ["resnet18/logits"]
+    assert record["outputs"][0]["ok"] and "fid" in record["not_checked"]
+    np.savez(bad, **small | {"resnet18/logits": small["resnet18/logits"] * np.float32(1.001)})
+    assert main(["verify", str(bad)]) == 1
+    assert "FAIL" in capsys.readouterr().out
+    assert main(["verify", str(bad), "--tolerance=0.01"]) == 0
+    np.savez(bad, **small | {"resnet18/logits": small["resnet18/logits"] * np.nan})
+    assert main(["verify", str(bad), "--json"]) == 1
+
+
+def test_another_salt_makes_other_weights(small: dict, tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", **small | {"salt": small["salt"] + 1})
+    assert main(["verify", str(tmp_path / "other.npz")]) == 1
+
+
+def _refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_bad_files_and_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    garbage, unknown, cut = (tmp_path / f"{name}.npz" for name in ("garbage", "unknown", "cut"))
+    garbage.write_bytes(b"PK\x03\x04garbage")
+    np.savez(unknown, a=np.zeros(3))
+    np.savez(cut, **{"salt": 0, "resnet18/logits": np.zeros((2, 4))})
+    assert "garbage.npz" in _refused(["verify", str(garbage)], capsys)
+    assert "no known form" in _refused(["verify", str(unknown)], capsys)
+    assert "lacks 'images'" in _refused(["verify", str(cut)], capsys)
+    assert "none.npz" in _refused(["verify", str(tmp_path / "none.npz")], capsys)
+    assert "--tolerance" in _refused(["verify", str(unknown), "--tolerance=nan"], capsys)
+    assert "--help" in _refused(["verify"], capsys)
+    np.savez(cut, **{"salt": 0, "images": np.zeros((2, 64, 64, 3), np.uint8), "fid": 1.0})
+    assert "nothing in" in _refused(["verify", str(cut)], capsys)
+
+
+def test_missing_heads(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv(WEIGHTS_FOLDER_VARIABLE, str(tmp_path / "nowhere"))
+    images = np.zeros((1, 64, 64, 3), np.uint8)
+    folder = tmp_path / "golden"
+    folder.mkdir()
+    np.savez(folder / "file.npz", salt=0, images=images, distorted=images, lpips_alex=np.zeros(1))
+    assert "give --heads=FILE" in _refused(["verify", str(folder / "file.npz")], capsys)
+    assert "no.npz" in _refused(["verify", str(folder / "file.npz"), "--heads=no.npz"], capsys)
+
+
+def test_list_names_every_file_and_its_place(tmp_path: Path) -> None:
+    (tmp_path / "vgg16_imagenet.npz").touch()
+    run = subprocess.run(
+        [sys.executable, "-m", "fundusgan_jax.weights", "list"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "", "JAX_PLATFORMS": "cpu", WEIGHTS_FOLDER_VARIABLE: str(tmp_path)},
+        cwd=Path(__file__).resolve().parents[1],
+    )
+    assert f"{tmp_path / 'vgg16_imagenet.npz'} (present)" in run.stdout
+    assert f"{tmp_path / 'lpips_heads.npz'} (not there)" in run.stdout
+    assert "torchvision resnet50-0676ba61.pth" in run.stdout
