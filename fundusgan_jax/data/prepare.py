@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import re
 import shutil
 import signal
 import sys
@@ -30,6 +31,15 @@ class _Accepted(NamedTuple):
     photo: Photo
     key: str
     outcome: pool.Outcome
+
+
+class _Found(NamedTuple):
+    """links: pairs of patients who shared a photograph. duplicates: how many were dropped."""
+
+    accepted: list[_Accepted]
+    rejected: list[tuple[str, str]]
+    links: list[tuple[str, str]]
+    duplicates: int
 
 
 def prepare(request: Request) -> dict[str, Any]:
@@ -71,45 +81,10 @@ def _prepare_source(
     for stale in ("packed", "tfds"):
         shutil.rmtree(output / stale, ignore_errors=True)
     _describe(request.dataset, source)
-    tasks = [pool.task_of(photo.path, photo.file, request.resolution) for photo in source.photos]
-    outcomes = pool.prepare_files(tasks, work, request.resolution, request.workers or pool.every_core())
-    rejected = list(source.rejected)
-    rejected += [(photo.file, found.reason) for photo, found in zip(source.photos, outcomes) if found.reason]
-    candidates = [
-        _Accepted(photo, task.key, found)
-        for photo, task, found in zip(source.photos, tasks, outcomes)
-        if not found.reason
-    ]
-    accepted, duplicates, links = _drop_duplicates(candidates)
-    rejected = sorted(rejected + duplicates)
-    sides.write_csv(output / "rejected.csv", ("file", "reason"), rejected)
-    read = len(source.photos)
-    _say(f"accepted {len(accepted)} of {read}; {len(rejected)} files named in {output / 'rejected.csv'}")
-    for reason, count in Counter(reason.partition(":")[0][:60] for _, reason in rejected).most_common(8):
-        _say(f"  {count} x {reason}")
-    if not accepted:
-        raise UserError(
-            f"none of the {read} files of {request.source} is a usable fundus photograph (first: "
-            f"{rejected[0][0]}: {rejected[0][1]}); the reasons are in {output / 'rejected.csv'}"
-        )
-    near = sides.near_duplicates(
-        [item.outcome.phash for item in accepted],
-        [item.photo.patient for item in accepted],
-        lambda index: sides.thumbnail(pool.read_prepared(work, accepted[index].key)),
-    )
-    links += [(accepted[i].photo.patient, accepted[j].photo.patient) for i, j, _ in near]
-    assignment = sides.assign_splits(
-        [sides.Member(item.photo.file, item.photo.patient, item.photo.split) for item in accepted],
-        links,
-        seed=request.seed,
-        test_fraction=request.test_fraction,
-        stored=sides.read_splits(output / "splits.csv"),
-    )
+    found = _accept(request, source)
+    rows, near, assignment = _split(request, found)
     split_of = assignment.split_of
-    rows = [(item.photo.file, item.photo.patient, split_of[item.photo.patient]) for item in accepted]
-    sides.write_splits(output / "splits.csv", rows)
-    _describe_splits(rows, assignment, near, accepted, len(duplicates))
-    tfds_dir = _write_tfds(request, source.label_names, accepted, split_of)
+    tfds_dir = _write_tfds(request, source.label_names, found.accepted, split_of)
     return {
         **arguments,
         "label_names": list(source.label_names),
@@ -117,14 +92,64 @@ def _prepare_source(
         "tfds_dir": tfds_dir.relative_to(output).as_posix(),
         "splits": dict(sorted(Counter(split for _, _, split in rows).items())),
         "patients": dict(sorted(Counter(split_of[patient] for patient in {row[1] for row in rows}).items())),
-        "source_count": read + len({file for file, _ in source.rejected}),
-        "rejected_count": len(rejected),
-        "duplicates": len(duplicates),
-        "near_duplicates": len(near),
+        "source_count": len(source.photos) + len({file for file, _ in source.rejected}),
+        "rejected_count": len(found.rejected),
+        "duplicates": found.duplicates,
+        "near_duplicates": near,
         "moved_patients": list(assignment.moved),
         "both_sides_patients": list(assignment.both_sides),
         "source_fingerprint": fingerprint,
     }
+
+
+def _accept(request: Request, source: Source) -> _Found:
+    """Prepares every photograph, drops duplicates, writes rejected.csv."""
+    output, work = request.output, request.output / ".work"
+    tasks = [pool.task_of(photo.path, photo.file, request.resolution) for photo in source.photos]
+    outcomes = pool.prepare_files(tasks, work, request.resolution, request.workers or pool.every_core())
+    candidates, rejected = [], list(source.rejected)
+    for photo, task, outcome in zip(source.photos, tasks, outcomes):
+        if outcome.reason:
+            rejected.append((photo.file, outcome.reason))
+        else:
+            candidates.append(_Accepted(photo, task.key, outcome))
+    accepted, duplicates, links = _drop_duplicates(candidates)
+    rejected = sorted(rejected + duplicates)
+    sides.write_csv(output / "rejected.csv", ("file", "reason"), rejected)
+    read = len(source.photos)
+    _say(f"accepted {len(accepted)} of {read}; {len(rejected)} files named in {output / 'rejected.csv'}")
+    kinds = Counter(re.split(r"[:(,]| of ", reason)[0].strip()[:60] for _, reason in rejected)
+    for kind, count in kinds.most_common(8):
+        _say(f"  {count} x {kind}")
+    if not accepted:
+        raise UserError(
+            f"none of the {read} files of {request.source} is a usable fundus photograph (first: "
+            f"{rejected[0][0]}: {rejected[0][1]}); the reasons are in {output / 'rejected.csv'}"
+        )
+    return _Found(accepted, rejected, links, len(duplicates))
+
+
+def _split(request: Request, found: _Found) -> tuple[list[tuple[str, str, str]], int, sides.Assignment]:
+    """Puts every patient on a side, writes splits.csv; returns its rows and the number of near-duplicates."""
+    accepted = found.accepted
+    near = sides.near_duplicates(
+        [item.outcome.phash for item in accepted],
+        [item.photo.patient for item in accepted],
+        lambda index: sides.thumbnail(pool.read_prepared(request.output / ".work", accepted[index].key)),
+    )
+    assignment = sides.assign_splits(
+        [sides.Member(item.photo.file, item.photo.patient, item.photo.split) for item in accepted],
+        [*found.links, *((accepted[i].photo.patient, accepted[j].photo.patient) for i, j, _ in near)],
+        seed=request.seed,
+        test_fraction=request.test_fraction,
+        stored=sides.read_splits(request.output / "splits.csv"),
+    )
+    rows = [
+        (item.photo.file, item.photo.patient, assignment.split_of[item.photo.patient]) for item in accepted
+    ]
+    sides.write_splits(request.output / "splits.csv", rows)
+    _describe_splits(rows, assignment, near, found)
+    return rows, len(near), assignment
 
 
 def _drop_duplicates(
@@ -246,12 +271,12 @@ def _describe_splits(
     rows: Sequence[tuple[str, str, str]],
     assignment: sides.Assignment,
     near: Sequence[tuple[int, int, float]],
-    accepted: Sequence[_Accepted],
-    duplicates: int,
+    found: _Found,
 ) -> None:
-    _say(f"duplicates dropped: {duplicates}; near-duplicates between patients: {len(near)}")
+    _say(f"duplicates dropped: {found.duplicates}; near-duplicates between patients: {len(near)}")
     for i, j, alike in near[:10]:
-        _say(f"  {accepted[i].photo.file} and {accepted[j].photo.file} (correlation {alike:.3f})")
+        first, second = found.accepted[i].photo.file, found.accepted[j].photo.file
+        _say(f"  {first} and {second} (correlation {alike:.3f})")
     if assignment.both_sides:
         _say(f"{len(assignment.both_sides)} patients stood on two official sides and are kept on one")
     if assignment.moved:
