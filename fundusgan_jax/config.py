@@ -1,0 +1,205 @@
+"""Reads a run's settings: a file of configs/ and overrides, refused with the nearest valid name where they are wrong."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fundusgan_jax.errors import UserError
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "data.dataset": ("prepared", "phantom"),
+    "data.cache": ("none", "host", "device"),
+    "model.noise_mode": ("random", "const", "none"),
+    "encoder.backbone": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    "encoder.norm": ("batch", "frozen", "group"),
+    "loss.perceptual_net": ("vgg16", "squeezenet"),
+    "optim.decay": ("constant", "cosine"),
+    "train.parallel": ("shard_map", "pmap"),
+    "train.best_metric": ("lpips", "ssim", "psnr", "ssim_fov", "psnr_fov"),
+}
+# At least 1 / above 0 / at least 0.
+COUNTS = (
+    "data.phantom_num", "model.channel_base", "model.channel_max", "model.w_dim", "encoder.fpn_channels",
+    "encoder.head_channels", "train.batch_size", "train.num_steps", "train.log_every", "train.grid_every",
+    "train.eval_every", "train.checkpoint_every", "train.keep_last", "eval.batch_size",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "seed", "model.base_size", "model.first_dilation", "loss.l2", "loss.lpips", "loss.reg", "optim.encoder_lr",
+    "optim.generator_lr", "optim.encoder_b1", "optim.encoder_b2", "optim.generator_b1", "optim.generator_b2",
+    "optim.warmup_steps", "train.keep_best", "train.ema_halflife_kimg", "train.ema_rampup", "eval.num",
+)  # fmt: skip
+# What may differ between two runs of one workdir, because it does not change the numbers of a step.
+FREE = ("data.dir", "data.cache", "train.num_steps", "train.log_every", "train.grid_every", "train.eval_every",
+        "train.checkpoint_every", "train.keep_last", "train.keep_best", "train.best_metric", "train.parallel",
+        "loss.perceptual_weights", "encoder.weights", "eval.batch_size", "eval.num", "eval.use_ema")  # fmt: skip
+
+
+def load_config(path: str, overrides: list[str]) -> ConfigDict:
+    """The settings of a configuration file with overrides applied.
+
+    Args:
+        path: a Python file with get_config().
+        overrides: '--config.train.batch_size=16' or '--config.train.batch_size', '16'.
+
+    Raises:
+        UserError: no such file, no get_config, an unknown setting or a value of another type.
+    """
+    file = Path(path)
+    if not file.is_file():
+        known = sorted(str(p) for p in file.parent.glob("*.py")) if file.parent.is_dir() else []
+        near = difflib.get_close_matches(str(file), known, 1, 0.4)
+        raise UserError(f"--config={path}: no such file" + (f"; did you mean {near[0]}?" if near else ""))
+    config = _execute(file)
+    apply_overrides(config, overrides)
+    return config
+
+
+def _execute(file: Path) -> ConfigDict:
+    # The folder above configs/, so that a configuration finds configs.default from any working directory.
+    root = str(file.resolve().parent.parent)
+    sys.path.insert(0, root)
+    try:
+        spec = importlib.util.spec_from_file_location(f"_fundusgan_config_{file.stem}", file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except Exception as error:
+        raise UserError(f"{file} cannot be used as a configuration: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(root)
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"{file}: get_config() must return an ml_collections.ConfigDict")
+    return config
+
+
+def apply_overrides(config: ConfigDict, overrides: list[str]) -> None:
+    """Sets '--config.NAME=VALUE' words on `config`, each of its setting's own type."""
+    position = 0
+    while position < len(overrides):
+        word = overrides[position].removeprefix("--config.")
+        if "=" in word:
+            name, value = word.split("=", 1)
+            position += 1
+        else:
+            if position + 1 >= len(overrides):
+                raise UserError(f"--config.{word} has no value; write --config.{word}=VALUE")
+            name, value = word, overrides[position + 1]
+            position += 2
+        settings = flatten(config)
+        if name not in settings:
+            raise UserError(f"unknown setting --config.{name}{_nearest(name, list(settings))}")
+        config.update_from_flattened_dict({name: _typed(name, value, settings[name])})
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, 1, 0.5)
+    if not near:  # the right word in the wrong group
+        near = [known for known in names if known.split(".")[-1] == name.split(".")[-1]][:1]
+    return f"; did you mean --config.{near[0]}?" if near else "; configs/default.py has them all"
+
+
+def _typed(name: str, text: str, old: Any) -> Any:
+    kind = type(old)
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        if kind is int:
+            return int(text.replace("_", ""))
+        if kind is float:
+            value = float(text)
+            if not math.isfinite(value):
+                raise ValueError(text)
+            return value
+    except (ValueError, KeyError):
+        expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise UserError(f"--config.{name}={text} is not {expected} (its default is {old})") from None
+    return text
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted names -> values."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, (ConfigDict, Mapping)):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+def validate(config: ConfigDict, num_devices: int) -> None:
+    """Checks every setting and how they fit each other.
+
+    Args:
+        config: the run's settings.
+        num_devices: devices that a batch is divided over.
+
+    Raises:
+        UserError: names the setting, its value and the mend.
+    """
+    settings = flatten(config)
+    for name, choices in CHOICES.items():
+        if settings[name] not in choices:
+            near = difflib.get_close_matches(str(settings[name]), choices, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"{name}={settings[name]} is not one of {', '.join(choices)}{hint}")
+    for name in COUNTS:
+        if settings[name] < 1:
+            raise UserError(f"{name}={settings[name]} must be at least 1")
+    for name in NOT_NEGATIVE:
+        if settings[name] < 0:
+            raise UserError(f"{name}={settings[name]} must not be negative")
+    for name in ("optim.encoder_b1", "optim.encoder_b2", "optim.generator_b1", "optim.generator_b2"):
+        if settings[name] >= 1:
+            raise UserError(f"{name}={settings[name]} must be below 1")
+    _validate_sizes(config)
+    if config.train.batch_size % num_devices:
+        raise UserError(
+            f"train.batch_size={config.train.batch_size} does not divide over {num_devices} devices; "
+            f"choose a multiple of {num_devices}"
+        )
+    if config.loss.l2 == config.loss.lpips == 0:
+        raise UserError("loss.l2=0 and loss.lpips=0 leave nothing to reconstruct by; set one above 0")
+
+
+def _validate_sizes(config: ConfigDict) -> None:
+    size, painted = config.data.resolution, config.model.resolution
+    if not _power_of_two(size) or not 32 <= size <= 1024:
+        raise UserError(f"data.resolution={size} must be a power of two from 32 to 1024")
+    if not _power_of_two(painted) or not size <= painted <= 2048:
+        raise UserError(f"model.resolution={painted} must be a power of two from data.resolution ({size}) to 2048")
+    if config.model.base_size not in (0, size // 16):
+        raise UserError(f"model.base_size={config.model.base_size} must be data.resolution / 16 = {size // 16}, or 0 for that")
+    most = max_delta(size)
+    if not 0 <= config.model.delta <= most:
+        raise UserError(f"model.delta={config.model.delta} must lie in 0..{most} at {size} px (the encoder has no finer map)")
+    if config.encoder.weights and config.encoder.norm == "group":
+        raise UserError("encoder.weights have batch normalisation; set encoder.norm=batch or frozen, not group")
+
+
+def max_delta(resolution: int) -> int:
+    """Most skip fusions at an input size: one per block that a map of the encoder (stride 2 to 16) can enter."""
+    return min(7, int(math.log2(resolution)) - 1)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted names of settings that differ and would change the numbers: {name: (old, new)}."""
+    before, after = flatten(old), flatten(new)
+    return {
+        name: (before.get(name), after.get(name))
+        for name in sorted(before.keys() | after.keys())
+        if name not in FREE and before.get(name) != after.get(name)
+    }

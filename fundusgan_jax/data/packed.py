@@ -1,0 +1,219 @@
+"""The packed dataset: memory-mapped uint8 photographs with their labels, made once, read without TensorFlow.
+
+DIR/packed/SPLIT.npy holds the photographs of a split, DIR/packed/packed.json all that is known of them. The
+json is written last: a folder without it is not a dataset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.batch import EYES
+from fundusgan_jax.errors import UserError
+
+FOLDER, INDEX, FORMAT = "packed", "packed.json", 1
+
+
+class Example(NamedTuple):
+    """One prepared photograph. image: uint8 [S, S, 3]. label: class index, -1 unknown. patient: '' where
+    there are none. eye: 'right', 'left' or 'unknown'. split: 'train', 'test', ... file: its source."""
+
+    image: np.ndarray
+    label: int
+    patient: str
+    eye: str
+    split: str
+    file: str
+
+
+class PackedSplit(NamedTuple):
+    """One split. images: uint8 [N, S, S, 3], memory-mapped. label: int32 [N]. eye: int32 [N] into EYES."""
+
+    images: np.ndarray
+    label: np.ndarray
+    eye: np.ndarray
+    patient: tuple[str, ...]
+    file: tuple[str, ...]
+
+
+class PackedDataset(NamedTuple):
+    """A dataset at one resolution. fingerprint: SHA-256 of pixels and metadata. has_patients: whether
+    patient ids came with it. directory: the folder that holds packed/."""
+
+    resolution: int
+    label_names: tuple[str, ...]
+    splits: dict[str, PackedSplit]
+    fingerprint: str
+    has_patients: bool
+    directory: Path
+
+
+def write_packed(
+    directory: str | Path,
+    examples: Iterable[Example],
+    counts: Mapping[str, int],
+    resolution: int,
+    label_names: Iterable[str],
+    has_patients: bool,
+) -> PackedDataset:
+    """Writes DIR/packed from a stream of examples; a write that stops halfway leaves nothing that opens.
+
+    Args:
+        directory: DIR.
+        examples: in any order of splits.
+        counts: examples per split, exactly.
+        resolution: side S of every image.
+        label_names: by class index.
+        has_patients: whether the patient fields mean something.
+
+    Raises:
+        UserError: disk full or folder not writable.
+        ValueError: the examples do not fit counts or resolution.
+    """
+    folder = Path(directory) / FOLDER
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        splits = _write_images(folder, examples, counts, resolution)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise UserError(f"cannot write {folder}: {error.strerror or error}; free some space") from error
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "resolution": resolution,
+        "label_names": list(label_names),
+        "has_patients": bool(has_patients),
+        "splits": splits,
+    }
+    record["fingerprint"] = _fingerprint(record)
+    with atomic_write(folder / INDEX) as temporary:
+        temporary.write_text(json.dumps(record) + "\n")
+    return open_packed(directory)
+
+
+def _write_images(
+    folder: Path, examples: Iterable[Example], counts: Mapping[str, int], resolution: int
+) -> dict[str, dict[str, Any]]:
+    shape = (resolution, resolution, 3)
+    arrays = {
+        split: np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.uint8, (count, *shape))
+        for split, count in counts.items()
+        if count
+    }
+    rows: dict[str, list[Example]] = {split: [] for split in arrays}
+    digests = {split: hashlib.sha256() for split in arrays}
+    for example in examples:
+        if example.split not in arrays or len(rows[example.split]) >= counts[example.split]:
+            raise ValueError(f"more examples in split '{example.split}' than the counts {dict(counts)} say")
+        if example.image.shape != shape or example.image.dtype != np.uint8:
+            raise ValueError(f"{example.file} is {example.image.dtype} {example.image.shape}, not uint8 {shape}")
+        arrays[example.split][len(rows[example.split])] = example.image
+        digests[example.split].update(np.ascontiguousarray(example.image).tobytes())
+        rows[example.split].append(example._replace(image=np.empty(0)))
+    for split, array in arrays.items():
+        if len(rows[split]) != counts[split]:
+            raise ValueError(f"split '{split}' has {len(rows[split])} examples, the counts say {counts[split]}")
+        array.flush()
+    return {
+        split: {
+            "count": len(found),
+            "bytes": (folder / f"{split}.npy").stat().st_size,
+            "sha256": digests[split].hexdigest(),
+            "label": [int(row.label) for row in found],
+            "eye": [EYES.index(row.eye) for row in found],
+            "patient": [row.patient for row in found],
+            "file": [row.file for row in found],
+        }
+        for split, found in rows.items()
+    }
+
+
+def _fingerprint(record: Mapping[str, Any]) -> str:
+    content = {key: value for key, value in record.items() if key != "fingerprint"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def open_packed(directory: str | Path, verify: bool = False) -> PackedDataset:
+    """Opens DIR/packed, mapping the photographs into memory without reading them.
+
+    Args:
+        directory: DIR.
+        verify: also hash every photograph.
+
+    Raises:
+        UserError: nothing is there, or a file is missing, truncated or (with verify) changed.
+    """
+    directory = Path(directory)
+    folder = directory / FOLDER
+    if not (folder / INDEX).is_file():
+        raise UserError(
+            f"{directory} holds no prepared dataset; make one with python -m fundusgan_jax.data.prepare "
+            f"--output={directory}"
+        )
+    try:
+        record = json.loads((folder / INDEX).read_text())
+        whole = record["fingerprint"] == _fingerprint(record) and record["format"] == FORMAT
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{folder / INDEX} is damaged; delete {folder} and run data.prepare again")
+    splits = {name: _open_split(folder / f"{name}.npy", part, verify) for name, part in record["splits"].items()}
+    return PackedDataset(
+        record["resolution"], tuple(record["label_names"]), splits, record["fingerprint"], record["has_patients"], directory
+    )
+
+
+def _open_split(path: Path, record: Mapping[str, Any], verify: bool) -> PackedSplit:
+    if not path.is_file() or path.stat().st_size != record["bytes"]:
+        raise UserError(f"{path} is missing or truncated; delete {path.parent} and run data.prepare again")
+    images = np.load(path, mmap_mode="r")
+    if verify and hashlib.sha256(images.tobytes()).hexdigest() != record["sha256"]:
+        raise UserError(f"{path} was changed after it was made; delete {path.parent} and run data.prepare again")
+    return PackedSplit(
+        images,
+        np.asarray(record["label"], np.int32),
+        np.asarray(record["eye"], np.int32),
+        tuple(record["patient"]),
+        tuple(record["file"]),
+    )
+
+
+def assert_patients_apart(dataset: PackedDataset) -> None:
+    """UserError where a patient stands in two splits; run at every start."""
+    sides: dict[str, str] = {}
+    for split, part in dataset.splits.items():
+        for patient, file in zip(part.patient, part.file):
+            if patient and sides.setdefault(patient, split) != split:
+                raise UserError(
+                    f"patient '{patient}' ({file}) is in split '{split}' and in '{sides[patient]}' of "
+                    f"{dataset.directory}; prepare the dataset again"
+                )
+
+
+def ensure_packed(directory: str | Path) -> PackedDataset:
+    """Opens DIR/packed, making it from the TFDS dataset that DIR/prepare.json names where it is absent.
+
+    ArrayRecord is read by tfds.data_source, without TensorFlow; TFRecord needs TensorFlow.
+    """
+    directory = Path(directory)
+    if (directory / FOLDER / INDEX).exists() or not (directory / "prepare.json").is_file():
+        return open_packed(directory)
+    from fundusgan_jax.data.tfds_source import examples_of
+
+    record = json.loads((directory / "prepare.json").read_text())
+    return write_packed(
+        directory,
+        examples_of(directory, record),
+        record["splits"],
+        record["resolution"],
+        record["label_names"],
+        record["has_patients"],
+    )

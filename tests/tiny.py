@@ -1,0 +1,28 @@
+"""The smallest settings and batches that still exercise every part; shared by tests."""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from configs import default
+from fundusgan_jax.batch import Batch
+
+
+def tiny_config(**changes) -> ConfigDict:
+    """default.py at 32 px with narrow layers; changes as dotted names with '__' for the dot."""
+    config = default.get_config()
+    small = {
+        "data.resolution": 32, "model.resolution": 32, "model.channel_base": 128, "model.channel_max": 8,
+        "model.w_dim": 8, "model.delta": 3, "encoder.backbone": "resnet18", "encoder.norm": "group",
+        "encoder.fpn_channels": 8, "encoder.head_channels": 4, "loss.lpips": 0.0, "train.batch_size": 8,
+        "train.num_steps": 40, "eval.batch_size": 4,
+    }
+    config.update_from_flattened_dict(small | {name.replace("__", "."): value for name, value in changes.items()})
+    return config
+
+
+def random_batch(size: int, resolution: int = 32, seed: int = 0) -> Batch:
+    """Uniform noise in [-1, 1] with distinct sample numbers."""
+    rng = np.random.default_rng(seed)
+    image = rng.uniform(-1, 1, (size, resolution, resolution, 3)).astype(np.float32)
+    zeros = np.zeros(size, np.int32)
+    return Batch(image, zeros, zeros, np.arange(size, dtype=np.int32) + size * seed)
