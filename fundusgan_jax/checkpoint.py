@@ -1,0 +1,185 @@
+"""Checkpoints by orbax: asynchronous, atomic, checked leaf by leaf when read."""
+
+from __future__ import annotations
+
+import logging as python_logging
+import zlib
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax import Array
+from orbax.checkpoint import checkpoint_managers
+
+from fundusgan_jax.errors import UserError
+
+FOLDER = "checkpoints"
+
+
+class Checkpoints:
+    """The checkpoints of one workdir: the newest n, and the best by a metric.
+
+    A checkpoint is a folder that gets its name only when it is whole; what a killed process left
+    unfinished is ignored and removed. Every leaf's CRC-32 is stored and compared when it is read.
+
+    Args:
+        workdir: checkpoints live in WORKDIR/checkpoints/STEP.
+        keep_last: newest ones kept.
+        best_metric: name among the metrics given to `save`; best_mode: 'min' or 'max' of it.
+        keep_best: best ones kept beside the newest.
+        asynchronous: write in the background.
+        read_only: open without creating or cleaning anything.
+    """
+
+    def __init__(
+        self,
+        workdir: str | Path,
+        keep_last: int,
+        best_metric: str,
+        best_mode: Literal["min", "max"],
+        keep_best: int,
+        asynchronous: bool = True,
+        read_only: bool = False,
+    ) -> None:
+        for name in ("absl", "orbax"):
+            python_logging.getLogger(name).setLevel(python_logging.ERROR)
+        self.folder = Path(workdir).resolve() / FOLDER
+        self._metric = best_metric
+        # orbax keeps the largest value.
+        sign = 1.0 if best_mode == "max" else -1.0
+        policies: list[Any] = [checkpoint_managers.LatestN(keep_last)]
+        if keep_best:
+            best = checkpoint_managers.BestN(
+                get_metric_fn=lambda metrics: sign * metrics[best_metric], n=keep_best, keep_checkpoints_without_metrics=False
+            )
+            policies.append(best)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+            best_fn=lambda metrics: sign * metrics[best_metric],
+            cleanup_tmp_directories=not read_only,
+            enable_async_checkpointing=asynchronous,
+            create=not read_only,
+            read_only=read_only,
+        )
+        if read_only and not self.folder.is_dir():
+            raise UserError(f"{workdir} has no checkpoint; train first, or name the workdir of a run")
+        try:
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+        except OSError as error:
+            raise _full(self.folder, error) from error
+
+    def save(self, step: int, state: Any, metrics: dict[str, float] | None = None) -> None:
+        """Saves a pytree of arrays under `step`; returns once the arrays are copied.
+
+        Metrics without the best metric (or none) leave the checkpoint out of the ranking.
+
+        Raises:
+            UserError: the disk is full or not writable; older checkpoints are intact.
+        """
+        # A copy: the caller donates the state to the next step while the write goes on.
+        leaves = {name: np.array(leaf, copy=True) for name, leaf in _named(state).items()}
+        sums = {name: zlib.crc32(leaf.tobytes()) for name, leaf in leaves.items()}
+        ranked = metrics if metrics and self._metric in metrics else None
+        arguments = ocp.args.Composite(state=ocp.args.PyTreeSave(leaves), crc32=ocp.args.JsonSave(sums))
+        try:
+            self._manager.save(step, args=arguments, metrics=ranked, force=True)
+        except Exception as error:
+            raise _full(self.folder, error) from error
+
+    def restore(self, step: int | None, like: Any) -> tuple[int, Any] | None:
+        """Reads a checkpoint as host arrays in the structure of `like`.
+
+        Args:
+            step: which one; None for the latest.
+            like: pytree with the shapes and dtypes expected (jax.eval_shape's result will do).
+
+        Returns:
+            (step, state), or None where there is no checkpoint at all.
+
+        Raises:
+            UserError: the checkpoint is damaged, or belongs to another model.
+        """
+        step = self.latest_step() if step is None else step
+        if step is None:
+            return None
+        wanted = _named(like)
+        arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in wanted}
+        try:
+            sums = self._manager.restore(step, args=ocp.args.Composite(crc32=ocp.args.JsonRestore()))["crc32"]
+            if set(sums) != set(wanted):
+                odd = sorted(set(sums) ^ set(wanted))
+                raise UserError(
+                    f"checkpoint {self.folder / str(step)} belongs to another model ({odd[0]} and "
+                    f"{len(odd) - 1} more differ); use the configuration that made it"
+                )
+            item = ocp.args.PyTreeRestore(wanted, restore_args=arguments)
+            leaves = self._manager.restore(step, args=ocp.args.Composite(state=item))["state"]
+        except UserError:
+            raise
+        except Exception as error:
+            raise self._damaged(step, f"{type(error).__name__}") from error
+        for name, leaf in leaves.items():
+            if zlib.crc32(np.ascontiguousarray(leaf).tobytes()) != sums[name]:
+                raise self._damaged(step, f"{name} has changed")
+            if leaf.shape != wanted[name].shape:
+                raise UserError(
+                    f"checkpoint {self.folder / str(step)} has {name} of shape {leaf.shape}, the configuration "
+                    f"says {wanted[name].shape}; use the configuration that made it"
+                )
+        ordered = [leaves[name] for name in wanted]
+        return step, jax.tree.unflatten(jax.tree.structure(like), ordered)
+
+    def _damaged(self, step: int, what: str) -> UserError:
+        earlier = [other for other in self.steps() if other < step]
+        then = f"resume from step {earlier[-1]}" if earlier else "start again"
+        return UserError(
+            f"checkpoint {self.folder / str(step)} is damaged or truncated ({what}); delete that folder to {then}"
+        )
+
+    def steps(self) -> list[int]:
+        """Steps of the finished checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def latest_step(self) -> int | None:
+        """The newest finished checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def best_step(self) -> int | None:
+        """The best by the metric, or None where none was ranked."""
+        return self._manager.best_step()
+
+    def wait(self) -> None:
+        """Returns when every save is on disk.
+
+        Raises:
+            UserError: one could not be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise _full(self.folder, error) from error
+
+    def close(self) -> None:
+        """Waits and ends."""
+        self.wait()
+        self._manager.close()
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    """Leaves by their path, in the tree's own order; random keys as their data."""
+    named = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if isinstance(leaf, Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        named[jax.tree_util.keystr(path, simple=True, separator="/")] = leaf
+    return named
+
+
+def _full(folder: Path, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+    return UserError(
+        f"a checkpoint could not be written to {folder} ({reason}); free some space and run the same command "
+        "again: older checkpoints are intact"
+    )

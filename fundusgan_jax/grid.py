@@ -1,0 +1,50 @@
+"""Image grids that people look at, and PNG files written whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from fundusgan_jax.atomic import atomic_write
+
+GAP = 4
+AMPLIFICATION = 3
+CAPTION_HEIGHT = 14
+
+
+def image_grid(rows: np.ndarray) -> np.ndarray:
+    """uint8 [R, C, H, W, 3] -> one uint8 image with dark gaps."""
+    count, columns, height, width = rows.shape[:4]
+    sheet = np.full((count * (height + GAP) + GAP, columns * (width + GAP) + GAP, 3), 32, np.uint8)
+    for row in range(count):
+        for column in range(columns):
+            top, left = GAP + row * (height + GAP), GAP + column * (width + GAP)
+            sheet[top : top + height, left : left + width] = rows[row, column]
+    return sheet
+
+
+def with_caption(image: np.ndarray, caption: str) -> np.ndarray:
+    """The image with a line of text above it."""
+    strip = Image.new("RGB", (image.shape[1], CAPTION_HEIGHT), (32, 32, 32))
+    ImageDraw.Draw(strip).text((GAP, 1), caption, fill=(230, 230, 230))
+    return np.concatenate([np.asarray(strip), image])
+
+
+def comparison_grid(images: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
+    """One row per photograph: input, reconstruction, their absolute difference amplified.
+
+    Args:
+        images, reconstructions: uint8 [N, H, W, 3].
+    """
+    apart = np.abs(images.astype(np.int16) - reconstructions.astype(np.int16)) * AMPLIFICATION
+    difference = np.minimum(apart, 255).astype(np.uint8)
+    grid = image_grid(np.stack([images, reconstructions, difference], 1))
+    return with_caption(grid, f"input | reconstruction | difference x{AMPLIFICATION}")
+
+
+def save_png(path: str | Path, image: np.ndarray) -> None:
+    """Writes uint8 [H, W, 3] as PNG, atomically; UserError where the disk is full."""
+    with atomic_write(path) as temporary:
+        Image.fromarray(image).save(temporary, format="PNG")
