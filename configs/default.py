@@ -19,7 +19,9 @@ def get_config() -> ConfigDict:
     data.phantom_num = 128  # patients rendered for dataset 'phantom', two eyes each
 
     config.model = model = ConfigDict()
-    model.resolution = 1024  # side the generator paints; pooled to data.resolution (1024: 18 vectors, 512: 16)
+    model.resolution = (
+        1024  # side the generator paints; pooled to data.resolution (1024: 18 vectors, 512: 16)
+    )
     model.base_size = 0  # side of the generator's first map; 0 takes data.resolution / 16
     model.first_dilation = 0  # dilation of the first layer; 0 takes base_size / 4 (8 at 512 px, as published)
     model.channel_base = 32768  # channels at native resolution r: min(channel_base / r, channel_max)

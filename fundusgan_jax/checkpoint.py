@@ -52,7 +52,9 @@ class Checkpoints:
         policies: list[Any] = [checkpoint_managers.LatestN(keep_last)]
         if keep_best:
             best = checkpoint_managers.BestN(
-                get_metric_fn=lambda metrics: sign * metrics[best_metric], n=keep_best, keep_checkpoints_without_metrics=False
+                get_metric_fn=lambda metrics: sign * metrics[best_metric],
+                n=keep_best,
+                keep_checkpoints_without_metrics=False,
             )
             policies.append(best)
         options = ocp.CheckpointManagerOptions(

@@ -73,7 +73,9 @@ def _execute(file: Path) -> ConfigDict:
         spec.loader.exec_module(module)
         config = module.get_config()
     except Exception as error:
-        raise UserError(f"{file} cannot be used as a configuration: {type(error).__name__}: {error}") from error
+        raise UserError(
+            f"{file} cannot be used as a configuration: {type(error).__name__}: {error}"
+        ) from error
     finally:
         sys.path.remove(root)
     if not isinstance(config, ConfigDict):
@@ -180,14 +182,22 @@ def _validate_sizes(config: ConfigDict) -> None:
     if not _power_of_two(size) or not 32 <= size <= 1024:
         raise UserError(f"data.resolution={size} must be a power of two from 32 to 1024")
     if not _power_of_two(painted) or not size <= painted <= 2048:
-        raise UserError(f"model.resolution={painted} must be a power of two from data.resolution ({size}) to 2048")
+        raise UserError(
+            f"model.resolution={painted} must be a power of two from data.resolution ({size}) to 2048"
+        )
     if config.model.base_size not in (0, size // 16):
-        raise UserError(f"model.base_size={config.model.base_size} must be data.resolution / 16 = {size // 16}, or 0 for that")
+        raise UserError(
+            f"model.base_size={config.model.base_size} must be data.resolution / 16 = {size // 16}, or 0 for that"
+        )
     most = max_delta(size)
     if not 0 <= config.model.delta <= most:
-        raise UserError(f"model.delta={config.model.delta} must lie in 0..{most} at {size} px (the encoder has no finer map)")
+        raise UserError(
+            f"model.delta={config.model.delta} must lie in 0..{most} at {size} px (the encoder has no finer map)"
+        )
     if config.encoder.weights and config.encoder.norm == "group":
-        raise UserError("encoder.weights have batch normalisation; set encoder.norm=batch or frozen, not group")
+        raise UserError(
+            "encoder.weights have batch normalisation; set encoder.norm=batch or frozen, not group"
+        )
 
 
 def max_delta(resolution: int) -> int:

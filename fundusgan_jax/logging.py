@@ -54,7 +54,9 @@ class MetricsLog:
 
         JSON has no NaN: a number that is not finite is written as null and named under 'not_finite'.
         """
-        odd = sorted(name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value))
+        odd = sorted(
+            name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)
+        )
         clean = {name: None if name in odd else value for name, value in row.items()}
         if odd:
             clean["not_finite"] = odd
@@ -63,7 +65,9 @@ class MetricsLog:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}; free some space and resume") from error
+            raise UserError(
+                f"cannot write {self.path}: {error.strerror}; free some space and resume"
+            ) from error
         if self._writer is not None:
             kind = row.get("kind", "train")
             numbers = {f"{kind}/{k}": v for k, v in row.items() if isinstance(v, float)}
@@ -85,5 +89,7 @@ def _tensorboard(workdir: Path) -> Any:
 
         return metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(workdir / "tensorboard")))
     except Exception as error:
-        print(f"note: no TensorBoard events ({type(error).__name__}); metrics.jsonl has everything", flush=True)
+        print(
+            f"note: no TensorBoard events ({type(error).__name__}); metrics.jsonl has everything", flush=True
+        )
         return None

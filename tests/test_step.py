@@ -31,7 +31,8 @@ def run(mode, devices, steps=3, **changes):
 
 def largest_difference(a, b):
     return max(
-        float(np.abs(x - y).max() / max(np.abs(y).max(), 1e-6)) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b))
+        float(np.abs(x - y).max() / max(np.abs(y).max(), 1e-6))
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b))
     )
 
 
@@ -83,11 +84,15 @@ def test_a_frozen_generator_keeps_its_bits_while_encoder_and_fusions_learn():
     after, _ = jax.jit(lambda s: train_step(s, random_batch(8), None, config=config, axis_name=None))(before)
     kept, moved = [], []
     for name, old in before.variables.params["generator"].items():
-        equal = jax.tree.map(lambda a, b: bool((a == b).all()), old, after.variables.params["generator"][name])
+        equal = jax.tree.map(
+            lambda a, b: bool((a == b).all()), old, after.variables.params["generator"][name]
+        )
         (moved if name.startswith("fusion") else kept).append(all(jax.tree.leaves(equal)))
     assert all(kept) and not any(moved)
     changed = jax.tree.map(
-        lambda a, b: bool((a != b).any()), before.variables.params["encoder"], after.variables.params["encoder"]
+        lambda a, b: bool((a != b).any()),
+        before.variables.params["encoder"],
+        after.variables.params["encoder"],
     )
     assert any(jax.tree.leaves(changed))
 

@@ -11,12 +11,24 @@ def tiny_config(**changes) -> ConfigDict:
     """default.py at 32 px with narrow layers; changes as dotted names with '__' for the dot."""
     config = default.get_config()
     small = {
-        "data.resolution": 32, "model.resolution": 32, "model.channel_base": 128, "model.channel_max": 8,
-        "model.w_dim": 8, "model.delta": 3, "encoder.backbone": "resnet18", "encoder.norm": "group",
-        "encoder.fpn_channels": 8, "encoder.head_channels": 4, "loss.lpips": 0.0, "train.batch_size": 8,
-        "train.num_steps": 40, "eval.batch_size": 4,
+        "data.resolution": 32,
+        "model.resolution": 32,
+        "model.channel_base": 128,
+        "model.channel_max": 8,
+        "model.w_dim": 8,
+        "model.delta": 3,
+        "encoder.backbone": "resnet18",
+        "encoder.norm": "group",
+        "encoder.fpn_channels": 8,
+        "encoder.head_channels": 4,
+        "loss.lpips": 0.0,
+        "train.batch_size": 8,
+        "train.num_steps": 40,
+        "eval.batch_size": 4,
     }
-    config.update_from_flattened_dict(small | {name.replace("__", "."): value for name, value in changes.items()})
+    config.update_from_flattened_dict(
+        small | {name.replace("__", "."): value for name, value in changes.items()}
+    )
     return config
 
 

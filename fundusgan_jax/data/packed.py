@@ -114,13 +114,17 @@ def _write_images(
         if example.split not in arrays or len(rows[example.split]) >= counts[example.split]:
             raise ValueError(f"more examples in split '{example.split}' than the counts {dict(counts)} say")
         if example.image.shape != shape or example.image.dtype != np.uint8:
-            raise ValueError(f"{example.file} is {example.image.dtype} {example.image.shape}, not uint8 {shape}")
+            raise ValueError(
+                f"{example.file} is {example.image.dtype} {example.image.shape}, not uint8 {shape}"
+            )
         arrays[example.split][len(rows[example.split])] = example.image
         digests[example.split].update(np.ascontiguousarray(example.image).tobytes())
         rows[example.split].append(example._replace(image=np.empty(0)))
     for split, array in arrays.items():
         if len(rows[split]) != counts[split]:
-            raise ValueError(f"split '{split}' has {len(rows[split])} examples, the counts say {counts[split]}")
+            raise ValueError(
+                f"split '{split}' has {len(rows[split])} examples, the counts say {counts[split]}"
+            )
         array.flush()
     return {
         split: {
@@ -165,9 +169,16 @@ def open_packed(directory: str | Path, verify: bool = False) -> PackedDataset:
         whole = False
     if not whole:
         raise UserError(f"{folder / INDEX} is damaged; delete {folder} and run data.prepare again")
-    splits = {name: _open_split(folder / f"{name}.npy", part, verify) for name, part in record["splits"].items()}
+    splits = {
+        name: _open_split(folder / f"{name}.npy", part, verify) for name, part in record["splits"].items()
+    }
     return PackedDataset(
-        record["resolution"], tuple(record["label_names"]), splits, record["fingerprint"], record["has_patients"], directory
+        record["resolution"],
+        tuple(record["label_names"]),
+        splits,
+        record["fingerprint"],
+        record["has_patients"],
+        directory,
     )
 
 
@@ -176,7 +187,9 @@ def _open_split(path: Path, record: Mapping[str, Any], verify: bool) -> PackedSp
         raise UserError(f"{path} is missing or truncated; delete {path.parent} and run data.prepare again")
     images = np.load(path, mmap_mode="r")
     if verify and hashlib.sha256(images.tobytes()).hexdigest() != record["sha256"]:
-        raise UserError(f"{path} was changed after it was made; delete {path.parent} and run data.prepare again")
+        raise UserError(
+            f"{path} was changed after it was made; delete {path.parent} and run data.prepare again"
+        )
     return PackedSplit(
         images,
         np.asarray(record["label"], np.int32),

@@ -36,7 +36,9 @@ def batches(directory: Path, split: str, chosen: Iterator[Order]) -> Iterator[Ba
 
     def load_batch(index: tf.Tensor, flip: tf.Tensor, sample: tf.Tensor) -> tuple[tf.Tensor, ...]:
         types = (tf.float32, tf.int32, tf.int32)
-        return *tf.map_fn(lambda pair: load(*pair), (index, flip), fn_output_signature=types, parallel_iterations=8), sample
+        return *tf.map_fn(
+            lambda pair: load(*pair), (index, flip), fn_output_signature=types, parallel_iterations=8
+        ), sample
 
     signature = (
         tf.TensorSpec((None,), tf.int64),

@@ -73,5 +73,7 @@ def examples_of(directory: Path, record: Mapping[str, Any]) -> Iterator[Example]
         else:
             import tensorflow_datasets as tfds
 
-            for row in tfds.as_numpy(_builder(directory, record).as_dataset(split=split, shuffle_files=False)):
+            for row in tfds.as_numpy(
+                _builder(directory, record).as_dataset(split=split, shuffle_files=False)
+            ):
                 yield example_of(row, split)
