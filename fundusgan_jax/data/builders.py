@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -159,6 +160,7 @@ def build(dataset: str, directory: Path, config: FundusConfig, file_format: str)
             download_dir=directory / "downloads",
             download_config=tfds.download.DownloadConfig(try_download_gcs=False),
         )
+    shutil.rmtree(directory / "downloads", ignore_errors=True)  # TFDS makes it even where nothing is fetched
     return Path(builder.data_dir)
 
 

@@ -118,7 +118,7 @@ def _accept(request: Request, source: Source) -> _Found:
     sides.write_csv(output / "rejected.csv", ("file", "reason"), rejected)
     read = len(source.photos)
     _say(f"accepted {len(accepted)} of {read}; {len(rejected)} files named in {output / 'rejected.csv'}")
-    kinds = Counter(re.split(r"[:(,]| of ", reason)[0].strip()[:60] for _, reason in rejected)
+    kinds = Counter(re.split(r"[:(]|(?<=duplicate) of ", reason)[0].strip()[:60] for _, reason in rejected)
     for kind, count in kinds.most_common(8):
         _say(f"  {count} x {kind}")
     if not accepted:
@@ -216,8 +216,11 @@ def _write_tfds(
 
 
 def _pack(output: Path) -> None:
+    from absl import logging
+
     from fundusgan_jax.data.packed import assert_patients_apart, ensure_packed
 
+    logging.set_verbosity(logging.ERROR)  # TFDS recommends packages while it reads
     with _disk_errors(output):
         assert_patients_apart(ensure_packed(output))
 
