@@ -9,7 +9,6 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from fundusgan_jax.checkpoint import Checkpoints
 from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, ensure_packed
-from fundusgan_jax.data.phantom import write_phantom_dataset
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.models.lpips import PerceptualNet, load_perceptual
@@ -19,7 +18,9 @@ from fundusgan_jax.step import TrainState, initial_state
 def open_dataset(config: ConfigDict, workdir: Path) -> PackedDataset:
     """The prepared dataset of config.data.dir, or the phantom's, rendered once into the workdir."""
     if config.data.dataset == "phantom":
-        dataset = write_phantom_dataset(
+        from fundusgan_jax.data.phantom_dataset import open_phantoms
+
+        dataset = open_phantoms(
             workdir / "phantom", config.data.phantom_num, config.data.resolution, config.seed
         )
     elif not config.data.dir:
