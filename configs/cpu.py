@@ -26,9 +26,9 @@ def get_config() -> ConfigDict:
     config.optim.warmup_steps = 50
     config.optim.decay = "cosine"
     config.train.batch_size = 4
-    config.train.num_steps = 2800
+    config.train.num_steps = 2000
     config.train.log_every = 10
     config.train.grid_every = 200
-    config.train.eval_every = 700
+    config.train.eval_every = 500
     config.train.checkpoint_every = 200
     return config

@@ -208,8 +208,10 @@ def max_delta(resolution: int) -> int:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Dotted names of settings that differ and would change the numbers: {name: (old, new)}."""
     before, after = flatten(old), flatten(new)
+    # A schedule that ends at num_steps makes every step depend on it.
+    free = set(FREE) - ({"train.num_steps"} if before.get("optim.decay") != "constant" else set())
     return {
         name: (before.get(name), after.get(name))
         for name in sorted(before.keys() | after.keys())
-        if name not in FREE and before.get(name) != after.get(name)
+        if name not in free and before.get(name) != after.get(name)
     }
