@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fundusgan_jax.data.phantom import render
 from PIL import Image, ImageEnhance
 
+from fundusgan_jax.data.phantom import render
 from fundusgan_jax.data.splits import (
     CORRELATION,
     HASH_DISTANCE,
@@ -77,23 +77,26 @@ def test_links_bring_whole_chains_to_the_training_side() -> None:
     assert assignment.moved == ("B", "C", "D")
 
 
+def reduced(picture: Image.Image) -> np.ndarray:
+    """What preparation does after everything else."""
+    return np.asarray(picture.resize((128, 128), Image.Resampling.BICUBIC))
+
+
 def copies(image: np.ndarray) -> dict[str, np.ndarray]:
+    """How one photograph comes to be twice in a collection; image is uint8 [256, 256, 3]."""
     picture = Image.fromarray(image)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=60)
-    smaller = picture.resize((96, 96), Image.Resampling.LANCZOS).resize(
-        picture.size, Image.Resampling.BICUBIC
-    )
+    picture.save(buffer, "JPEG", quality=75)
     return {
-        "jpeg": np.asarray(Image.open(buffer)),
-        "resized": np.asarray(smaller),
-        "brighter": np.asarray(ImageEnhance.Brightness(picture).enhance(1.15)),
+        "jpeg": reduced(Image.open(buffer)),
+        "resized": reduced(picture.resize((180, 180), Image.Resampling.LANCZOS)),
+        "brighter": reduced(ImageEnhance.Brightness(picture).enhance(1.15)),
     }
 
 
 def test_copies_are_found_and_different_eyes_are_not() -> None:
-    images = [render(seed, 128, eye="right").image for seed in range(12)]
-    small = [thumbnail(image) for image in images]
+    images = [render(seed, 256, eye="right").image for seed in range(12)]
+    small = [thumbnail(reduced(Image.fromarray(image))) for image in images]
     for image, one in zip(images[:4], small):
         for name, copy in copies(image).items():
             other = thumbnail(copy)
@@ -104,9 +107,10 @@ def test_copies_are_found_and_different_eyes_are_not() -> None:
 
 
 def test_near_duplicates_between_patients_only() -> None:
-    images = [render(seed, 128).image for seed in range(5)]
-    images += [copies(images[1])["jpeg"], copies(images[2])["jpeg"]]
-    small = [thumbnail(image) for image in images]
+    images = [render(seed, 256).image for seed in range(5)]
+    prepared = [reduced(Image.fromarray(image)) for image in images]
+    prepared += [copies(images[1])["jpeg"], copies(images[2])["jpeg"]]
+    small = [thumbnail(image) for image in prepared]
     patients = ["a", "b", "c", "d", "e", "b", "f"]  # 5 is another copy of b's own picture, 6 is of c's
     found = near_duplicates([perceptual_hash(one) for one in small], patients, small.__getitem__)
     assert [(i, j) for i, j, _ in found] == [(2, 6)]
@@ -123,6 +127,15 @@ def test_different_people_on_real_photographs(shared: Path) -> None:
     assert len(small) > 60
     highest = max(correlation(a, b) for i, a in enumerate(small) for b in small[:i])
     assert highest < CORRELATION
+
+
+def test_one_eye_under_two_patient_ids_on_real_photographs(shared: Path) -> None:
+    small = []
+    for name in ("0641_OD_f_1", "0969_OD_f_1", "0642_OI_f_1", "0970_OI_f_1"):
+        with Image.open(shared / "data" / "dme" / "images" / f"{name}.jpg") as image:
+            small.append(thumbnail(reduced(image.convert("RGB"))))
+    found = near_duplicates([perceptual_hash(one) for one in small], ["a", "b", "c", "d"], small.__getitem__)
+    assert [(i, j) for i, j, _ in found] == [(0, 1), (2, 3)]
 
 
 def test_black_surround_does_not_count() -> None:
