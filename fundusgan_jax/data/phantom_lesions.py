@@ -91,7 +91,7 @@ def _exudates(
             else:
                 turn, distance = rng.uniform(0, 2 * np.pi), abs(rng.normal(0, 0.2)) * diameter
             x, y = middle_x + distance * math.cos(turn), middle_y + distance * math.sin(turn)
-            radius = float(np.clip(rng.lognormal(math.log(0.011), 0.45), 0.006, 0.03))
+            radius = float(np.clip(rng.lognormal(math.log(0.011), 0.45), 0.008, 0.03))
             near_fovea = math.hypot(x - anatomy.fovea[0], y - anatomy.fovea[1]) < 0.15 * diameter
             if not near_fovea and places.take(x, y, radius, off_vessels=True):
                 found.append(_outline(rng, (x, y), radius, 0.4, rng.uniform(1, 1.6), rng.uniform(0, np.pi)))
