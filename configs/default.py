@@ -11,7 +11,7 @@ def get_config() -> ConfigDict:
     config.data = data = ConfigDict()
     data.dataset = "prepared"  # 'prepared' (photographs) or 'phantom' (rendered, nothing to bring)
     data.dir = ""  # output folder of python -m fundusgan_jax.data.prepare
-    data.resolution = 512  # side of the photographs in pixels, 32 to 1024
+    data.resolution = 512  # side of the photographs in pixels, 64 to 1024
     data.cache = "host"  # 'host' memory map, 'device' whole set on every device, 'none' tf.data from disk
     data.flip = True  # mirror half of the photographs (a right eye becomes a left one)
     data.train_split = "train"  # split that trains

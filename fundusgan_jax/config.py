@@ -179,8 +179,8 @@ def validate(config: ConfigDict, num_devices: int) -> None:
 
 def _validate_sizes(config: ConfigDict) -> None:
     size, painted = config.data.resolution, config.model.resolution
-    if not _power_of_two(size) or not 32 <= size <= 1024:
-        raise UserError(f"data.resolution={size} must be a power of two from 32 to 1024")
+    if not _power_of_two(size) or not 64 <= size <= 1024:
+        raise UserError(f"data.resolution={size} must be a power of two from 64 to 1024")
     if not _power_of_two(painted) or not size <= painted <= 2048:
         raise UserError(
             f"model.resolution={painted} must be a power of two from data.resolution ({size}) to 2048"

@@ -23,11 +23,12 @@ from fundusgan_jax.data.packed import PackedDataset
 from fundusgan_jax.grid import comparison_grid, save_png
 from fundusgan_jax.logging import MetricsLog
 from fundusgan_jax.manifest import check_manifest, write_manifest
+from fundusgan_jax.models.import_torchvision import load_backbone
 from fundusgan_jax.models.lpips import PerceptualNet
 from fundusgan_jax.parallel import DataParallel
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.report import write_report
-from fundusgan_jax.step import AXIS, TrainState, initial_state, train_step
+from fundusgan_jax.step import AXIS, TrainState, initial_state, model_config, train_step
 from fundusgan_jax.workdir import ema_variables, open_checkpoints, open_dataset, open_perceptual
 
 GRID_ROWS = 6
@@ -55,6 +56,22 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     perceptual = open_perceptual(config)
     write_manifest(workdir, config, dataset.fingerprint)
     return Run(config, workdir, dataset, perceptual, parallel)
+
+
+def with_pretrained_backbone(config: ConfigDict, state: TrainState) -> TrainState:
+    """The first state with config.encoder.weights in the backbone, where they are given."""
+    if not config.encoder.weights:
+        return state
+    depth = model_config(config).encoder.depth
+    loaded = load_backbone(config.encoder.weights, depth, config.encoder.norm)
+
+    def placed(params: dict[str, Any]) -> dict[str, Any]:
+        return {**params, "encoder": {**params["encoder"], "backbone": loaded["params"]}}
+
+    variables = state.variables._replace(
+        params=placed(state.variables.params), batch_stats={"backbone": loaded["batch_stats"]}
+    )
+    return state._replace(variables=variables, ema=placed(state.ema))
 
 
 class Stopper:
@@ -127,7 +144,7 @@ class Trainer:
         self.checkpoints = open_checkpoints(run.config, run.workdir)
         fresh = jax.jit(lambda: initial_state(FrozenConfigDict(self.config)))
         restored = self.checkpoints.restore(None, jax.eval_shape(fresh))
-        self.start, state = restored if restored else (0, fresh())
+        self.start, state = restored if restored else (0, with_pretrained_backbone(self.config, fresh()))
         self.state = run.parallel.replicate(state)
         self.log = MetricsLog(run.workdir, self.start)
         split = evaluate.held_out(run.dataset, run.config)

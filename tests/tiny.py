@@ -8,11 +8,11 @@ from fundusgan_jax.batch import Batch
 
 
 def tiny_config(**changes) -> ConfigDict:
-    """default.py at 32 px with narrow layers; changes as dotted names with '__' for the dot."""
+    """default.py at 64 px with narrow layers; changes as dotted names with '__' for the dot."""
     config = default.get_config()
     small = {
-        "data.resolution": 32,
-        "model.resolution": 32,
+        "data.resolution": 64,
+        "model.resolution": 64,
         "model.channel_base": 128,
         "model.channel_max": 8,
         "model.w_dim": 8,
@@ -32,7 +32,7 @@ def tiny_config(**changes) -> ConfigDict:
     return config
 
 
-def random_batch(size: int, resolution: int = 32, seed: int = 0) -> Batch:
+def random_batch(size: int, resolution: int = 64, seed: int = 0) -> Batch:
     """Uniform noise in [-1, 1] with distinct sample numbers."""
     rng = np.random.default_rng(seed)
     image = rng.uniform(-1, 1, (size, resolution, resolution, 3)).astype(np.float32)

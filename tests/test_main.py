@@ -1,0 +1,253 @@
+"""The command as a user runs it: a run killed while it saves resumes to the same bits; eval, generate, mistakes."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fundusgan_jax import main
+from fundusgan_jax.checkpoint import Checkpoints
+from fundusgan_jax.errors import UserError, run_door
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = [
+    f"--config.{name}"
+    for name in (
+        "data.resolution=64", "data.phantom_num=16", "model.resolution=64", "model.channel_base=128",
+        "model.channel_max=8", "model.w_dim=8", "model.delta=2", "model.noise_mode=random",
+        "encoder.fpn_channels=8", "encoder.head_channels=4", "optim.decay=constant", "train.batch_size=8",
+        "train.num_steps=40", "train.log_every=4", "train.grid_every=20", "train.eval_every=20",
+        "train.checkpoint_every=10", "train.keep_last=3",
+    )
+]  # fmt: skip
+
+
+def command(workdir, *more):
+    return [
+        sys.executable,
+        "-m",
+        "fundusgan_jax.main",
+        "--config=configs/demo.py",
+        f"--workdir={workdir}",
+        *SETTINGS,
+        *more,
+    ]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory):
+    """One device and a shared compilation cache, so that three processes compile once."""
+    cache = tmp_path_factory.mktemp("compilation_cache")
+    quick = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return {**os.environ, **quick, "XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
+
+
+def run(words, environment):
+    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, environment):
+    """A workdir with all 40 steps, never interrupted."""
+    workdir = tmp_path_factory.mktemp("straight") / "run"
+    result = run(command(workdir), environment)
+    assert result.returncode == 0, result.stderr
+    assert all(word in result.stdout for word in ("samples", "metrics.jsonl", "report.html"))
+    return workdir
+
+
+def rows_without_rate(workdir):
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "img_per_sec"} for row in rows]
+
+
+def arrays_of(workdir, step):
+    return Checkpoints(workdir, 3, "ssim_fov", "max", 1, read_only=True).raw(step)
+
+
+def kill_while_saving(workdir, step, environment):
+    """Starts training and kills it (-9) while the checkpoint of `step` is being written; True if it was."""
+    process = subprocess.Popen(
+        command(workdir), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    folder, deadline = workdir / "checkpoints", time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
+        if folder.is_dir() and any(name.startswith(f"{step}.") for name in os.listdir(folder)):
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.0005)
+    process.wait()
+    names = os.listdir(folder)
+    return any(name.startswith(f"{step}.") for name in names) and str(step) not in names
+
+
+def test_a_run_killed_while_it_saves_resumes_to_the_same_bits(trained, tmp_path, environment):
+    for attempt in range(5):
+        workdir = tmp_path / f"killed{attempt}"
+        if kill_while_saving(workdir, 20, environment):
+            break
+    else:
+        pytest.fail("no attempt hit the writing of the checkpoint")
+    result = run(command(workdir), environment)
+    assert result.returncode == 0, result.stderr
+    assert "from step 10 to 40" in result.stdout
+    ours, straight = arrays_of(workdir, 40), arrays_of(trained, 40)
+    assert ours.keys() == straight.keys() and len(ours) > 100
+    for name, value in straight.items():
+        np.testing.assert_array_equal(ours[name], value, err_msg=name)
+    assert rows_without_rate(workdir) == rows_without_rate(trained)
+
+
+def test_sigterm_saves_and_names_the_line_that_resumes(tmp_path, environment):
+    workdir = tmp_path / "run"
+    words = command(workdir, "--config.train.num_steps=100000")
+    process = subprocess.Popen(
+        words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not (workdir / "checkpoints" / "10").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "to resume:" in out and f"--workdir={workdir}" in out
+    saved = max(int(name) for name in os.listdir(workdir / "checkpoints") if name.isdigit())
+    assert json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])["step"] <= saved
+
+
+def test_metrics_grids_manifest_and_evaluation_are_there(trained):
+    rows = rows_without_rate(trained)
+    assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(4, 41, 4))
+    assert {"loss", "l2", "reg", "kimg"} <= set(rows[0])
+    assert [row["step"] for row in rows if row["kind"] == "eval"] == [20, 40]
+    record = json.loads((trained / "eval.json").read_text())
+    assert set(record["baselines"]) == {"mean", "16x16", "64x64"}
+    assert {"ssim", "psnr", "ssim_fov", "psnr_fov"} <= set(record["model"])
+    assert sorted(path.name for path in (trained / "samples").iterdir()) == [
+        "step-000020.png",
+        "step-000040.png",
+    ]
+    manifest = json.loads((trained / "manifest.json").read_text())
+    assert {"config", "seed", "versions", "devices", "git", "dataset_fingerprint"} <= set(manifest)
+    assert "data:image" in (trained / "report.html").read_text()
+
+
+def test_eval_mode_repeats_the_figures_of_training(trained, tmp_path, capsys):
+    workdir = tmp_path / "copy"
+    shutil.copytree(trained, workdir)
+    before = json.loads((workdir / "eval.json").read_text())
+    assert main.main([f"--workdir={workdir}", "--mode=eval"]) == 0
+    after = json.loads((workdir / "eval.json").read_text())
+    assert after["model"]["ssim"] == pytest.approx(before["model"]["ssim"], abs=2e-3)
+    assert after["baselines"] == pytest.approx(before["baselines"])
+    assert "16x16" in capsys.readouterr().out
+    assert main.main([f"--workdir={workdir}", "--mode=eval", "--step=20"]) == 0
+    assert json.loads((workdir / "eval.json").read_text())["step"] == 20
+
+
+@pytest.mark.parametrize("method", ["reconstruct", "mix", "perturb"])
+def test_generate_writes_pictures_and_their_index(trained, tmp_path, method):
+    words = [
+        f"--workdir={trained}",
+        "--mode=generate",
+        f"--method={method}",
+        "--num=5",
+        "--truncation=0.7",
+        "--seed=3",
+    ]
+    folders = [tmp_path / "first", tmp_path / "again"]
+    for folder in folders:
+        assert main.main([*words, f"--output={folder}"]) == 0
+    with open(folders[0] / "index.csv") as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == 5 and {"file", "method", "sources", "seed", "label"} <= set(rows[0])
+    assert all(row["method"] == method and row["seed"] == "3" and row["label"] for row in rows)
+    assert all(len(row["sources"].split(";")) == (2 if method == "mix" else 1) for row in rows)
+    for row in rows:
+        first, again = (np.asarray(Image.open(folder / row["file"])) for folder in folders)
+        assert first.shape == (64, 64, 3)
+        np.testing.assert_array_equal(first, again)
+
+
+def test_mix_pairs_photographs_of_one_class_and_differs_from_both(trained, tmp_path):
+    main.main(
+        [
+            f"--workdir={trained}",
+            "--mode=generate",
+            "--method=mix",
+            "--num=6",
+            f"--output={tmp_path / 'mixed'}",
+        ]
+    )
+    packed = json.loads((trained / "phantom" / "packed" / "packed.json").read_text())["splits"]["train"]
+    label_of = dict(zip(packed["file"], packed["label"]))
+    with open(tmp_path / "mixed" / "index.csv") as handle:
+        for row in csv.DictReader(handle):
+            one, other = row["sources"].split(";")
+            assert one != other and label_of[one] == label_of[other]
+
+
+MISTAKES = {
+    "no config": (["--workdir={tmp}"], "--config is missing"),
+    "config that is not there": (["--config=configs/ddrr.py", "--workdir={tmp}"], "did you mean configs/ddr.py"),
+    "unknown flag": (["--config=configs/demo.py", "--workdir={tmp}", "--mod=eval"], "--mode"),
+    "unknown setting": (
+        ["--config=configs/demo.py", "--workdir={tmp}", "--config.train.batchsize=8"], "train.batch_size"),
+    "ill-typed setting": (
+        ["--config=configs/demo.py", "--workdir={tmp}", "--config.train.batch_size=many"], "whole number"),
+    "indivisible batch": (
+        ["--config=configs/demo.py", "--workdir={tmp}", "--config.train.batch_size=12"], "multiple of 8"),
+    "resolution": (
+        ["--config=configs/demo.py", "--workdir={tmp}", "--config.data.resolution=48"], "power of two"),
+    "no dataset": (["--config=configs/folder.py", "--workdir={tmp}"], "data.dir is not set"),
+    "dataset that is not there": (
+        ["--config=configs/folder.py", "--workdir={tmp}", "--config.data.dir={tmp}/nowhere"], "nowhere"),
+    "eval of nothing": (["--workdir={tmp}/nothing", "--mode=eval"], "not the workdir of a run"),
+    "generate without output": (["--workdir={trained}", "--mode=generate"], "--output is missing"),
+    "a step that was not kept": (["--workdir={trained}", "--mode=eval", "--step=7"], "no checkpoint '7'"),
+    "another configuration": (
+        ["--config=configs/demo.py", "--workdir={trained}", *SETTINGS, "--config.seed=5"], "another --workdir"),
+    "too many reconstructions": (
+        ["--workdir={trained}", "--mode=generate", "--output={tmp}/o", "--num=999"], "use mix or perturb"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_gets_one_line_and_exit_code_2(name, trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words, expected = MISTAKES[name]
+    words = [word.format(tmp=tmp_path, trained=trained) for word in words]
+    before = sorted(path.name for path in trained.iterdir())
+    assert run_door(lambda: main.main(words)) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("error: ") and expected in message
+    assert sorted(path.name for path in trained.iterdir()) == before
+
+
+def test_a_truncated_checkpoint_is_named_with_the_step_to_resume_from(trained, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(trained, workdir)
+    largest = max(
+        (p for p in (workdir / "checkpoints" / "40" / "state").rglob("*") if p.is_file()),
+        key=lambda p: p.stat().st_size,
+    )
+    os.truncate(largest, largest.stat().st_size // 2)
+    with pytest.raises(UserError, match="checkpoints/40 is damaged.*step 30"):
+        main.main([f"--workdir={workdir}", "--mode=eval"])
+
+
+def test_help_answers(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main.main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("--mode", "resume", "--method", "data.prepare", "--truncation"))
