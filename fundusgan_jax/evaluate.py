@@ -16,7 +16,7 @@ from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.batch import to_float, to_uint8
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.grid import comparison_grid, save_png
+from fundusgan_jax.grid import can_draw, comparison_grid, save_png
 from fundusgan_jax.metrics import baselines
 from fundusgan_jax.metrics.field_of_view import fov_mask
 from fundusgan_jax.metrics.image import psnr, ssim
@@ -216,9 +216,11 @@ def evaluate_workdir(config: ConfigDict, workdir: Path, step: str) -> None:
     )
     rows = np.arange(min(8, len(split.images)))
     grid = workdir / "samples" / f"eval-{number:06d}.png"
-    save_png(
-        grid, comparison_grid(np.asarray(split.images[rows]), paint(np.asarray(split.images[rows]), rows))
-    )
+    if can_draw():
+        images = np.asarray(split.images[rows])
+        save_png(grid, comparison_grid(images, paint(images, rows)))
     print(f"step {number}, {evaluation.num_images} photographs of split '{config.data.eval_split}':")
     print(figures_table(evaluation))
-    print(f"figures: {workdir / 'eval.json'}\ngrid:    {grid}\nreport:  {write_report(workdir)}", flush=True)
+    print(f"figures: {workdir / 'eval.json'}")
+    print(f"grid:    {grid if can_draw() else 'not drawn: Pillow is not installed'}")
+    print(f"report:  {write_report(workdir)}", flush=True)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from fundusgan_jax.atomic import atomic_write
 
 GAP = 4
 AMPLIFICATION = 3
 CAPTION_HEIGHT = 14
+
+
+def can_draw() -> bool:
+    """Whether Pillow is installed; a machine that only trains from a packed dataset need not have it."""
+    return importlib.util.find_spec("PIL") is not None
 
 
 def image_grid(rows: np.ndarray) -> np.ndarray:
@@ -27,6 +32,8 @@ def image_grid(rows: np.ndarray) -> np.ndarray:
 
 def with_caption(image: np.ndarray, caption: str) -> np.ndarray:
     """The image with a line of text above it."""
+    from PIL import Image, ImageDraw
+
     strip = Image.new("RGB", (image.shape[1], CAPTION_HEIGHT), (32, 32, 32))
     ImageDraw.Draw(strip).text((GAP, 1), caption, fill=(230, 230, 230))
     return np.concatenate([np.asarray(strip), image])
@@ -46,5 +53,7 @@ def comparison_grid(images: np.ndarray, reconstructions: np.ndarray) -> np.ndarr
 
 def save_png(path: str | Path, image: np.ndarray) -> None:
     """Writes uint8 [H, W, 3] as PNG, atomically; UserError where the disk is full."""
+    from PIL import Image
+
     with atomic_write(path) as temporary:
         Image.fromarray(image).save(temporary, format="PNG")

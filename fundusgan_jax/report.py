@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import base64
 import html
+import importlib.util
 import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.config import flatten
+from fundusgan_jax.grid import can_draw
 from fundusgan_jax.logging import read_metrics
 from fundusgan_jax.manifest import read_manifest
 
@@ -144,17 +144,24 @@ def _grids(workdir: Path) -> str:
     chosen = [files[round(index * (len(files) - 1) / max(count - 1, 1))] for index in range(count)][::-1]
     blocks = []
     for index, file in enumerate(chosen):
-        with Image.open(file) as image:
-            image = image.convert("RGB")
-            if image.width > GRID_WIDTH:
-                image = image.resize((GRID_WIDTH, round(image.height * GRID_WIDTH / image.width)))
-            buffer = io.BytesIO()
-            image.save(buffer, "JPEG", quality=88)
-        picture = _embedded(buffer.getvalue(), "jpeg", f"held-out photographs, {file.stem}")
+        picture = _embedded(*_compact(file), f"held-out photographs, {file.stem}")
         name = html.escape(file.stem)
         opened = " open" if index == 0 else ""
         blocks.append(f"<details{opened}><summary>{name}</summary>{picture}</details>")
     return "<h2>Held-out photographs: input, reconstruction, difference</h2>" + "".join(blocks)
+
+
+def _compact(file: Path) -> tuple[bytes, str]:
+    """The picture's bytes and kind: a JPEG of at most GRID_WIDTH, or the PNG itself where Pillow is absent."""
+    if not can_draw():
+        return file.read_bytes(), "png"
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    with Image.open(file) as image:
+        height = round(image.height * min(GRID_WIDTH / image.width, 1))
+        image.convert("RGB").resize((min(image.width, GRID_WIDTH), height)).save(buffer, "JPEG", quality=88)
+    return buffer.getvalue(), "jpeg"
 
 
 def _smoothed(values: Sequence[float], window: int) -> list[float]:
@@ -171,6 +178,8 @@ def _curves(rows: list[dict[str, Any]]) -> str:
     evals = [row for row in rows if row.get("kind") == "eval"]
     if len(train) < 2:
         return "<h2>Curves</h2><p>Too few logged steps for a curve.</p>"
+    if importlib.util.find_spec("matplotlib") is None:
+        return "<h2>Curves</h2><p>matplotlib is not installed: metrics.jsonl has the numbers.</p>"
     import matplotlib
 
     matplotlib.use("Agg")

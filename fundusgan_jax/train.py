@@ -20,7 +20,7 @@ from fundusgan_jax import evaluate
 from fundusgan_jax.config import validate
 from fundusgan_jax.data import pipeline
 from fundusgan_jax.data.packed import PackedDataset
-from fundusgan_jax.grid import comparison_grid, save_png
+from fundusgan_jax.grid import can_draw, comparison_grid, save_png
 from fundusgan_jax.logging import MetricsLog
 from fundusgan_jax.manifest import check_manifest, write_manifest
 from fundusgan_jax.models.import_torchvision import load_backbone
@@ -54,6 +54,8 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
         evaluate.split_named(dataset, split)
     check_manifest(workdir, config, dataset.fingerprint)
     perceptual = open_perceptual(config)
+    if not can_draw():
+        print("note: Pillow is not installed: no sample grids (--mode=eval draws one where it is)", flush=True)
     write_manifest(workdir, config, dataset.fingerprint)
     return Run(config, workdir, dataset, perceptual, parallel)
 
@@ -205,7 +207,7 @@ class Trainer:
         paused = time.monotonic()
         state = self.run.parallel.single(self.state)
         metrics = self._evaluate(number, state) if evaluating else None
-        if evaluating or number % train.grid_every == 0:
+        if can_draw() and (evaluating or number % train.grid_every == 0):
             self._write_grid(number, state)
         if saving and jax.process_index() == 0:
             self.checkpoints.save(number, state, metrics)

@@ -1,6 +1,7 @@
 """Settings that every test shares: 8 simulated devices, and the folder of reference data where there is one."""
 
 import os
+import tempfile
 from pathlib import Path
 
 # Before jax is imported anywhere: the device count is read once, when the backend starts.
@@ -9,6 +10,10 @@ os.environ["XLA_FLAGS"] = (
 ).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # One program is compiled once for all of pytest's processes, which inherit this.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="fundusgan_tests_")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1"
 
 import pytest  # noqa: E402
 

@@ -6,8 +6,10 @@ json is written last: a folder without it is not a dataset.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -103,29 +105,31 @@ def _write_images(
     folder: Path, examples: Iterable[Example], counts: Mapping[str, int], resolution: int
 ) -> dict[str, dict[str, Any]]:
     shape = (resolution, resolution, 3)
-    arrays = {
-        split: np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.uint8, (count, *shape))
-        for split, count in counts.items()
-        if count
-    }
-    rows: dict[str, list[Example]] = {split: [] for split in arrays}
-    digests = {split: hashlib.sha256() for split in arrays}
-    for example in examples:
-        if example.split not in arrays or len(rows[example.split]) >= counts[example.split]:
-            raise ValueError(f"more examples in split '{example.split}' than the counts {dict(counts)} say")
-        if example.image.shape != shape or example.image.dtype != np.uint8:
-            raise ValueError(
-                f"{example.file} is {example.image.dtype} {example.image.shape}, not uint8 {shape}"
-            )
-        arrays[example.split][len(rows[example.split])] = example.image
-        digests[example.split].update(np.ascontiguousarray(example.image).tobytes())
-        rows[example.split].append(example._replace(image=np.empty(0)))
-    for split, array in arrays.items():
-        if len(rows[split]) != counts[split]:
-            raise ValueError(
-                f"split '{split}' has {len(rows[split])} examples, the counts say {counts[split]}"
-            )
-        array.flush()
+    rows: dict[str, list[Example]] = {split: [] for split, count in counts.items() if count}
+    digests = {split: hashlib.sha256() for split in rows}
+    with contextlib.ExitStack() as stack:
+        # Plain writes, not a memory map: on a full disk a map kills the process with SIGBUS.
+        files = {split: stack.enter_context(open(folder / f"{split}.npy", "wb")) for split in rows}
+        for split, file in files.items():
+            header = {"descr": "|u1", "fortran_order": False, "shape": (counts[split], *shape)}
+            np.lib.format.write_array_header_1_0(file, header)
+        for example in examples:
+            if example.split not in rows or len(rows[example.split]) >= counts[example.split]:
+                raise ValueError(f"more examples in split '{example.split}' than the counts {dict(counts)} say")
+            if example.image.shape != shape or example.image.dtype != np.uint8:
+                raise ValueError(
+                    f"{example.file} is {example.image.dtype} {example.image.shape}, not uint8 {shape}"
+                )
+            content = example.image.tobytes()
+            files[example.split].write(content)
+            digests[example.split].update(content)
+            rows[example.split].append(example._replace(image=np.empty(0)))
+        for file in files.values():
+            file.flush()
+            os.fsync(file.fileno())
+    for split, found in rows.items():
+        if len(found) != counts[split]:
+            raise ValueError(f"split '{split}' has {len(found)} examples, the counts say {counts[split]}")
     return {
         split: {
             "count": len(found),

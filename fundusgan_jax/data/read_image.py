@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 500_000_000
+# Pillow warns at its limit and refuses at twice that (179 megapixels by default): the second is ours.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 
 
 class Rejected(Exception):
@@ -48,7 +50,6 @@ def read_image(path: str | Path) -> np.ndarray:
 def _read_pil(path: Path) -> np.ndarray:
     try:
         with warnings.catch_warnings():
-            # Our own limit stands below; Pillow's warns and then refuses at 179 megapixels.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 _check_size(*image.size)
@@ -57,7 +58,7 @@ def _read_pil(path: Path) -> np.ndarray:
     except Rejected:
         raise
     except Image.DecompressionBombError as error:
-        raise Rejected("larger than 179 megapixels") from error
+        raise Rejected(f"larger than {MAX_PIXELS // 1_000_000} megapixels") from error
     except UnidentifiedImageError as error:
         raise Rejected("not an image, or of a kind that cannot be read") from error
     except (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError) as error:

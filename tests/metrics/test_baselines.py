@@ -1,6 +1,8 @@
 """The trivial reconstructions are what their names say."""
 
 import numpy as np
+import pytest
+from PIL import Image
 from skimage.transform import downscale_local_mean
 
 from fundusgan_jax.metrics.baselines import mean_image, reduced
@@ -29,3 +31,15 @@ def test_no_smaller_means_an_exact_copy() -> None:
     np.testing.assert_array_equal(reduced(IMAGES[:3], 64), IMAGES[:3])
     assert reduced(IMAGES[:3], 16).shape == (3, 32, 32, 3)
     assert reduced(IMAGES[:3], 16).dtype == np.uint8
+
+
+def test_reduced_is_what_pillow_makes() -> None:
+    smooth = np.asarray(Image.fromarray(IMAGES[0, :8, :8]).resize((32, 32), Image.Resampling.BILINEAR))
+    small = Image.fromarray(smooth).resize((16, 16), Image.Resampling.BOX)
+    expected = np.asarray(small.resize((32, 32), Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(reduced(smooth[None], 16)[0] - expected).max() <= 1
+
+
+def test_a_side_that_does_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not divide"):
+        reduced(IMAGES[:1], 12)
