@@ -93,12 +93,13 @@ def _grey_to_rgb(values: np.ndarray) -> np.ndarray:
 
 def _read_dicom(path: Path) -> np.ndarray:
     import pydicom
-    from pydicom.pixels import convert_color_space
+    from pydicom.pixels import pixel_array
 
     try:
         dataset = pydicom.dcmread(path)
         _check_size(int(dataset.Columns), int(dataset.Rows))
-        pixels = np.asarray(dataset.pixel_array)
+        # Luminance and chrominance (YBR), what most cameras store, come out as RGB.
+        pixels = np.asarray(pixel_array(dataset))
         colours = str(dataset.PhotometricInterpretation)
     except Rejected:
         raise
@@ -109,8 +110,6 @@ def _read_dicom(path: Path) -> np.ndarray:
     if pixels.ndim == 2:
         inverted = pixels.max() - pixels if colours == "MONOCHROME1" else pixels
         return _grey_to_rgb(inverted.astype(np.float64))
-    if colours.startswith("YBR"):
-        pixels = convert_color_space(pixels, colours, "RGB")
     if pixels.dtype != np.uint8:
         pixels = _grey_to_rgb(pixels.astype(np.float64))
     return np.ascontiguousarray(pixels[:, :, :3])

@@ -1,0 +1,127 @@
+"""The field of view is found where the phantom has it; what comes out is centred, square, antialiased."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from fundusgan_jax.data.phantom import render
+from fundusgan_jax.data.preprocess import (
+    MARGIN,
+    Rejected,
+    find_field_of_view,
+    fine_detail,
+    inscribed_disc,
+    prepare_image,
+)
+
+SIDE = 400
+
+
+def framed(seed: int, height: int, width: int, top: int, left: int) -> tuple[np.ndarray, tuple[float, float, float]]:
+    """A phantom somewhere in (or partly outside) a black frame, and its true circle (y, x, radius)."""
+    phantom = render(seed, SIDE)
+    frame = np.zeros((height, width, 3), np.uint8)
+    y0, y1 = max(top, 0), min(top + SIDE, height)
+    x0, x1 = max(left, 0), min(left + SIDE, width)
+    frame[y0:y1, x0:x1] = phantom.image[y0 - top : y1 - top, x0 - left : x1 - left]
+    rows = np.flatnonzero(phantom.fov.any(1))
+    radius = (rows[-1] - rows[0] + 1) / 2
+    centre = (SIDE - 1) / 2
+    return frame, (top + centre, left + centre, radius)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "frame",
+    [(440, 640, 20, 120), (640, 440, 200, 10), (360, 640, -20, 120), (440, 380, 20, -10)],
+    ids=["wide", "off centre", "top and bottom cut off", "sides cut off"],
+)
+def test_the_circle_is_found(seed: int, frame: tuple[int, int, int, int]) -> None:
+    image, (y, x, radius) = framed(seed, *frame)
+    found = find_field_of_view(image)
+    assert np.hypot(found.y - y, found.x - x) < 0.02 * radius
+    assert abs(found.radius / radius - 1) < 0.03
+
+
+def test_bright_dust_noise_and_a_label_do_not_move_it() -> None:
+    image, (y, x, radius) = framed(3, 440, 640, 20, 120)
+    noisy = np.clip(image + np.random.default_rng(0).normal(0, 3, image.shape), 0, 255).astype(np.uint8)
+    picture = Image.fromarray(noisy)
+    ImageDraw.Draw(picture).text((10, 400), "OD 12.03.2019", fill=(255, 255, 255))
+    found = find_field_of_view(np.asarray(picture))
+    assert np.hypot(found.y - y, found.x - x) < 0.03 * radius and abs(found.radius / radius - 1) < 0.04
+
+
+def test_scale_does_not_matter() -> None:
+    image, _ = framed(5, 440, 640, 20, 120)
+    double = np.asarray(Image.fromarray(image).resize((1280, 880), Image.Resampling.BICUBIC))
+    one, two = find_field_of_view(image), find_field_of_view(double)
+    assert abs(two.y - (2 * one.y + 0.5)) < 4 and abs(two.radius / one.radius - 2) < 0.04
+
+
+def test_what_comes_out_is_centred_square_and_black_outside() -> None:
+    image, (y, x, _) = framed(2, 440, 640, 20, 120)
+    prepared = prepare_image(image, 128)
+    assert prepared.image.shape == (128, 128, 3) and prepared.image.dtype == np.uint8
+    assert not prepared.image[~inscribed_disc(128)].any()
+    assert np.hypot(prepared.center[0] - y, prepared.center[1] - x) < 4
+    lit = prepared.image.max(2) > 8
+    assert lit.sum() > 0.97 * inscribed_disc(128).sum()
+    # The same pixels as an antialiased reduction of the true square around the circle.
+    phantom = render(2, SIDE)
+    half = prepared.radius * MARGIN
+    box = np.array([prepared.center[1] - 120, prepared.center[0] - 20]) + 0.5
+    pad = Image.fromarray(np.pad(phantom.image, ((40, 40), (40, 40), (0, 0))))
+    crop = (*(box - half + 40), *(box + half + 40))
+    expected = np.asarray(pad.resize((128, 128), Image.Resampling.BICUBIC, box=crop)).astype(int)
+    inside = ndimage.binary_erosion(inscribed_disc(128), iterations=3)
+    assert np.abs(prepared.image.astype(int) - expected)[inside].max() <= 2
+
+
+def test_reduction_is_antialiased() -> None:
+    image, _ = framed(2, 440, 640, 20, 120)
+    stripes = np.where((np.arange(640) % 2)[None, :, None], 60, -60)
+    wild = np.clip(image.astype(int) + stripes * (image.max(2, keepdims=True) > 60), 0, 255).astype(np.uint8)
+    calm, shaken = prepare_image(image, 64).image.astype(int), prepare_image(wild, 64).image.astype(int)
+    inside = ndimage.binary_erosion(inscribed_disc(64), iterations=3)
+    assert np.abs(calm - shaken)[inside].mean() < 12  # without antialiasing: about 60
+
+
+def test_bad_photographs_are_refused_with_their_reason() -> None:
+    image, _ = framed(1, 440, 440, 20, 20)
+    blurred = np.stack([ndimage.gaussian_filter(image[..., c], 14) for c in range(3)], -1)
+    pale = np.where(image.max(2, keepdims=True) > 8, 255, image).astype(np.uint8)
+    cases = {
+        "fills its frame": np.random.default_rng(0).integers(90, 160, (300, 300, 3)).astype(np.uint8),
+        "too dark: nothing": np.zeros((300, 300, 3), np.uint8),
+        "too dark: three quarters": (image * 0.1).astype(np.uint8),
+        "saturated": pale,
+        "out of focus": blurred,
+        "zoomed in": image[110:330],
+        "not a circle": np.pad(np.full((150, 240, 3), 120, np.uint8), ((100, 100), (100, 100), (0, 0))),
+    }
+    for reason, photograph in cases.items():
+        with pytest.raises(Rejected, match=reason):
+            prepare_image(photograph, 64)
+
+
+def test_fine_detail_falls_with_blur() -> None:
+    image = prepare_image(framed(1, 440, 440, 20, 20)[0], 256).image
+    blurred = [np.stack([ndimage.gaussian_filter(image[..., c], s) for c in range(3)], -1) for s in (1, 2, 4)]
+    values = [fine_detail(picture) for picture in (image, *blurred)]
+    assert values == sorted(values, reverse=True) and values[0] > 2 * values[-1]
+
+
+def test_real_photographs_have_their_field_of_view(shared: Path) -> None:
+    files = sorted((shared / "data" / "dme").rglob("*.jpg"))[::120] or pytest.skip("no photographs there")
+    for file in files:
+        photograph = np.asarray(Image.open(file).convert("RGB"))
+        try:
+            prepared = prepare_image(photograph, 128)
+        except Rejected:
+            continue
+        lit = prepared.image.max(2) > 4
+        assert lit[inscribed_disc(128)].mean() > 0.95, file.name
