@@ -135,7 +135,9 @@ class Checkpoints:
 
     def raw(self, step: int) -> dict[str, np.ndarray]:
         """The checkpoint's arrays by name, for comparisons of two runs leaf by leaf; not checked."""
-        return dict(self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.PyTreeRestore()))["state"])
+        return dict(
+            self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.PyTreeRestore()))["state"]
+        )
 
     def _damaged(self, step: int, what: str) -> UserError:
         earlier = [other for other in self.steps() if other < step]

@@ -81,7 +81,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _headline(workdir: Path, rows: list[dict[str, Any]], manifest: dict[str, Any], evaluation: dict[str, Any]) -> str:
+def _headline(
+    workdir: Path, rows: list[dict[str, Any]], manifest: dict[str, Any], evaluation: dict[str, Any]
+) -> str:
     train = [row for row in rows if row.get("kind") == "train"]
     config = manifest.get("config", {})
     facts = []
@@ -106,9 +108,15 @@ def _figures(evaluation: dict[str, Any]) -> str:
         return "<h2>Figures</h2><p>No evaluation yet: run --mode=eval.</p>"
     names = list(evaluation["model"])
     rows = {"this model": evaluation["model"]}
-    titles = {"mean": "training set's mean image", "16x16": "input reduced to 16×16", "64x64": "input reduced to 64×64"}
+    titles = {
+        "mean": "training set's mean image",
+        "16x16": "input reduced to 16×16",
+        "64x64": "input reduced to 64×64",
+    }
     rows |= {titles.get(name, name): figures for name, figures in evaluation["baselines"].items()}
-    head = "".join(f"<th>{html.escape(TITLES.get(n, n))} {'↑' if n in HIGHER_IS_BETTER else '↓'}</th>" for n in names)
+    head = "".join(
+        f"<th>{html.escape(TITLES.get(n, n))} {'↑' if n in HIGHER_IS_BETTER else '↓'}</th>" for n in names
+    )
     lines = []
     for title, figures in rows.items():
         cells = []
@@ -116,7 +124,7 @@ def _figures(evaluation: dict[str, Any]) -> str:
             values = [row[name] for row in rows.values() if row.get(name) is not None]
             best = max(values) if name in HIGHER_IS_BETTER else min(values)
             shown = "" if figures.get(name) is None else f"{figures[name]:.4f}"
-            cells.append(f'<td{" class=best" if figures.get(name) == best else ""}>{shown}</td>')
+            cells.append(f"<td{' class=best' if figures.get(name) == best else ''}>{shown}</td>")
         lines.append(f"<tr><td>{html.escape(title)}</td>{''.join(cells)}</tr>")
     perceptual = evaluation.get("perceptual_name") or "no perceptual network"
     note = (
@@ -232,7 +240,8 @@ def _environment(manifest: dict[str, Any]) -> str:
     devices, git = manifest.get("devices", {}), manifest.get("git") or {}
     facts = {
         "devices": f"{devices.get('count')} x {devices.get('kind')} ({devices.get('platform')})",
-        "commit": (git.get("commit") or "not from a checkout") + (" with changes" if git.get("modified") else ""),
+        "commit": (git.get("commit") or "not from a checkout")
+        + (" with changes" if git.get("modified") else ""),
         "dataset fingerprint": manifest.get("dataset_fingerprint"),
         "starts": len(manifest.get("starts", [])),
         "first start": (manifest.get("starts") or [{}])[0].get("time"),

@@ -55,7 +55,9 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     check_manifest(workdir, config, dataset.fingerprint)
     perceptual = open_perceptual(config)
     if not can_draw():
-        print("note: Pillow is not installed: no sample grids (--mode=eval draws one where it is)", flush=True)
+        print(
+            "note: Pillow is not installed: no sample grids (--mode=eval draws one where it is)", flush=True
+        )
     write_manifest(workdir, config, dataset.fingerprint)
     return Run(config, workdir, dataset, perceptual, parallel)
 
@@ -103,16 +105,16 @@ class Stopper:
 def batches(run: Run, start: int) -> tuple[Iterator[Any], Any, Any]:
     """Batches from step `start` on, the constants the step needs, and how the step reads its batch."""
     config = run.config
-    arguments: dict[str, Any] = dict(
-        split=config.data.train_split,
-        seed=config.seed,
-        batch_size=config.train.batch_size,
-        flip=config.data.flip,
-        start_step=start,
-        num_steps=config.train.num_steps,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+    arguments: dict[str, Any] = {
+        "split": config.data.train_split,
+        "seed": config.seed,
+        "batch_size": config.train.batch_size,
+        "flip": config.data.flip,
+        "start_step": start,
+        "num_steps": config.train.num_steps,
+        "process_index": jax.process_index(),
+        "process_count": jax.process_count(),
+    }
     step = functools.partial(train_step, config=FrozenConfigDict(config), axis_name=AXIS)
     if config.data.cache != "device":
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import jax
 from ml_collections import ConfigDict, FrozenConfigDict
@@ -55,7 +56,7 @@ def open_perceptual(config: ConfigDict) -> PerceptualNet | None:
 def open_checkpoints(config: ConfigDict, workdir: Path) -> Checkpoints:
     """The workdir's checkpoints, best by config.train.best_metric."""
     metric = best_metric(config)
-    mode = "max" if metric.startswith(("ssim", "psnr")) else "min"
+    mode: Literal["min", "max"] = "max" if metric.startswith(("ssim", "psnr")) else "min"
     return Checkpoints(
         workdir,
         keep_last=config.train.keep_last,

@@ -1,6 +1,7 @@
 """step.py and parallel.py: one pure step, the same numbers on one device and on eight."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,22 +12,40 @@ from ml_collections import FrozenConfigDict
 from fundusgan_jax import losses
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.parallel import DataParallel
-from fundusgan_jax.step import AXIS, ema_decay, initial_state, noise_keys, train_step
+from fundusgan_jax.step import AXIS, TrainState, ema_decay, initial_state, noise_keys, train_step
 from tests.tiny import random_batch, tiny_config
 
 
-def run(mode, devices, steps=3, **changes):
-    """Trains `steps` steps and returns the parameters and the metrics of each step, on the host."""
+class Trained(NamedTuple):
+    """What a few steps left on the host."""
+
+    state: TrainState
+    gradients: list[np.ndarray]  # of the first step
+    rows: list[dict[str, float]]
+
+
+def run(mode, devices, steps=3, **changes) -> Trained:
+    """Trains `steps` steps over `devices` devices."""
     config = FrozenConfigDict(tiny_config(**changes))
     parallel = DataParallel(mode, AXIS, jax.devices()[:devices])
-    state = parallel.replicate(jax.jit(lambda: initial_state(config))())
-    step = functools.partial(train_step, config=config, axis_name=AXIS)
-    compiled = parallel.compile(lambda state, batch, net: step(state, batch, net))
-    rows = []
+    state = parallel.replicate(fresh(config))
+    compiled = parallel.compile(functools.partial(train_step, config=config, axis_name=AXIS))
+    rows, gradients = [], []
     for number in range(steps):
         state, metrics = compiled(state, parallel.split(random_batch(8, seed=number)), None)
         rows.append({name: float(value) for name, value in parallel.single(metrics).items()})
-    return jax.device_get(parallel.single(state)), rows
+        gradients = gradients or first_moments(parallel.single(state))
+    return Trained(jax.device_get(parallel.single(state)), gradients, rows)
+
+
+def fresh(config) -> TrainState:
+    return jax.jit(lambda: initial_state(config))()
+
+
+def first_moments(state) -> list[np.ndarray]:
+    """Adam's first moments: after one step, the gradients but for a factor."""
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(state.opt_state))
+    return [leaf for path, leaf in leaves if ".mu" in jax.tree_util.keystr(path)]
 
 
 def relative_difference(a, b):
@@ -36,24 +55,14 @@ def relative_difference(a, b):
     return (apart / sum(float((y**2).sum()) for y in b)) ** 0.5
 
 
-def first_moments(state):
-    """Adam's first moments: the gradients, averaged over the steps so far."""
-    found = []
-    jax.tree_util.tree_map_with_path(
-        lambda path, leaf: found.append(leaf) if ".mu" in jax.tree_util.keystr(path) else None, state.opt_state
-    )
-    return found
-
-
-def assert_same_numbers(one, other):
-    (state, rows), (expected, expected_rows) = one, other
-    for row, expected_row in zip(rows, expected_rows, strict=True):
-        assert row == pytest.approx(expected_row, rel=1e-4)
-    assert len(first_moments(state)) > 100
-    assert relative_difference(first_moments(state), first_moments(expected)) < 1e-3
-    # Adam divides a gradient by its own size, so rounding in tiny gradients shows in the parameters.
-    assert relative_difference(state.variables.params, expected.variables.params) < 1e-5
-    assert relative_difference(state.variables.batch_stats, expected.variables.batch_stats) < 1e-4
+def assert_same_numbers(one: Trained, other: Trained) -> None:
+    assert one.rows[0] == pytest.approx(other.rows[0], rel=1e-5)
+    assert len(one.gradients) > 100
+    assert relative_difference(one.gradients, other.gradients) < 1e-4
+    # Adam divides a gradient by its own size: rounding in tiny gradients grows from step to step.
+    assert one.rows[-1] == pytest.approx(other.rows[-1], rel=2e-3)
+    assert relative_difference(one.state.variables.params, other.state.variables.params) < 1e-4
+    assert relative_difference(one.state.variables.batch_stats, other.state.variables.batch_stats) < 1e-3
 
 
 # Batch normalisation and random noise: both would show a dependence on how the batch is divided.
@@ -79,31 +88,28 @@ def test_eight_devices_give_what_one_gives(on_eight, on_one):
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(on_one):
-    again = run("shard_map", 1, **SENSITIVE)[0]
-    for a, b in zip(jax.tree.leaves(on_one[0]), jax.tree.leaves(again), strict=True):
+    again = run("shard_map", 1, **SENSITIVE)
+    for a, b in zip(jax.tree.leaves(on_one), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(a, b)
-    first, other = (
-        jax.jit(lambda seed=seed: initial_state(FrozenConfigDict(tiny_config(seed=seed))).variables.params)()
-        for seed in (0, 4)
-    )
-    assert relative_difference(first, other) > 0.5
+    first, other = (fresh(FrozenConfigDict(tiny_config(seed=seed))) for seed in (0, 4))
+    assert relative_difference(first.variables.params, other.variables.params) > 0.5
 
 
 def test_the_loss_falls_on_a_batch_seen_again_and_again():
     config = FrozenConfigDict(tiny_config(optim__encoder_lr=1e-3, optim__generator_lr=1e-3))
-    state, batch = initial_state(config), random_batch(8)
+    state, batch = fresh(config), random_batch(4)
     step = jax.jit(lambda state: train_step(state, batch, None, config=config, axis_name=None))
     losses_seen = []
-    for _ in range(30):
+    for _ in range(20):
         state, metrics = step(state)
         losses_seen.append(float(metrics["loss"]))
     assert losses_seen[-1] < 0.5 * losses_seen[0]
-    assert int(state.step) == 30
+    assert int(state.step) == 20
 
 
 def test_a_frozen_generator_keeps_its_bits_while_encoder_and_fusions_learn():
     config = FrozenConfigDict(tiny_config(train__freeze_generator=True))
-    before = initial_state(config)
+    before = fresh(config)
     after, _ = jax.jit(lambda s: train_step(s, random_batch(8), None, config=config, axis_name=None))(before)
     kept, moved = [], []
     for name, old in before.variables.params["generator"].items():

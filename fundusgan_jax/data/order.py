@@ -17,7 +17,7 @@ class Order(NamedTuple):
     in the endless stream.
     """
 
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # tuple has a method of this name
     flip: np.ndarray
     sample: np.ndarray
 

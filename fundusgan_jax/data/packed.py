@@ -115,7 +115,9 @@ def _write_images(
             np.lib.format.write_array_header_1_0(file, header)
         for example in examples:
             if example.split not in rows or len(rows[example.split]) >= counts[example.split]:
-                raise ValueError(f"more examples in split '{example.split}' than the counts {dict(counts)} say")
+                raise ValueError(
+                    f"more examples in split '{example.split}' than the counts {dict(counts)} say"
+                )
             if example.image.shape != shape or example.image.dtype != np.uint8:
                 raise ValueError(
                     f"{example.file} is {example.image.dtype} {example.image.shape}, not uint8 {shape}"

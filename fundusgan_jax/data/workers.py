@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+import fundusgan_jax.data.preprocess as preprocess
 from fundusgan_jax.atomic import atomic_write
-from fundusgan_jax.data import preprocess
 from fundusgan_jax.data.splits import perceptual_hash, thumbnail
 from fundusgan_jax.progress import Progress
 

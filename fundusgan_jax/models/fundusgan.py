@@ -60,7 +60,7 @@ def initialise(config: FundusGANConfig, key: Array) -> Variables:
     # Batch statistics are averaged over a device axis only inside the mapped step.
     encoder = Encoder(_without_axis(config.encoder))
     encoded_variables = encoder.init(encoder_key, image, w_avg)
-    encoded = encoder.apply(encoded_variables, image, w_avg)
+    encoded: Any = encoder.apply(encoded_variables, image, w_avg)
     skips = skip_features(encoded, entering_sizes(config.generator))
     painted = Synthesis(config.generator).init(
         generator_key, encoded.w_plus, encoded.base, skips, noise_mode="none"

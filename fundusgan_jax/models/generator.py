@@ -144,6 +144,7 @@ class Synthesis(nn.Module):
                 x = module(x, w_plus[:, layer.w_index], layer_map)
             painted = ToRGB(name=f"b{block.native}_torgb")(x, w_plus[:, block.rgb_w_index])
             rgb = painted if rgb is None else _resample_rgb(rgb, block) + painted
+        assert rgb is not None  # a plan has at least one block
         return rgb
 
     def _noise(self, layer: int, size: int, mode: NoiseMode, keys: Array | None) -> Array | None:
@@ -152,6 +153,7 @@ class Synthesis(nn.Module):
             "noise", f"layer{layer}", lambda: jax.random.normal(self.make_rng("params"), (size, size))
         )
         if mode == "random":
+            assert keys is not None  # checked in __call__
             return layer_noise(keys, layer, size)
         return stored.value[None, :, :, None] if mode == "const" else None
 

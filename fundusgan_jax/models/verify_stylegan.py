@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fundusgan_jax.models.discriminator import Discriminator
 from fundusgan_jax.models.generator import Mapping as MappingNetwork
 from fundusgan_jax.models.generator import Synthesis, truncate
-from fundusgan_jax.models.discriminator import Discriminator
 from fundusgan_jax.models.import_stylegan import (
     ImportedGenerator,
     discriminator_from_stylegan2_ada,
@@ -47,7 +47,7 @@ def stylegan2_differences(npz: Npz) -> dict[str, float]:
     label = jnp.asarray(npz["c"]) if "c" in npz and imported.num_labels else None
     # Differences below are of float32 arithmetic; matrix units may otherwise use fewer bits.
     with jax.default_matmul_precision("highest"):
-        w = MappingNetwork(imported.config.w_dim, _depth(imported)).apply(
+        w: Any = MappingNetwork(imported.config.w_dim, _depth(imported)).apply(
             imported.mapping, jnp.asarray(npz["z"]), label
         )
         repeated = jnp.repeat(w[:, None], imported.config.num_ws, 1)
@@ -55,7 +55,9 @@ def stylegan2_differences(npz: Npz) -> dict[str, float]:
         for name in npz:
             if name.startswith("ws_psi"):
                 psi = float(name.removeprefix("ws_psi"))
-                found[name] = relative_difference(truncate(repeated, imported.w_avg, psi), npz[name])
+                found[name] = relative_difference(
+                    truncate(repeated, jnp.asarray(imported.w_avg), psi), npz[name]
+                )
         found |= _image_differences(npz, imported)
         return found | (_discriminator_differences(npz) if "d_image" in npz else {})
 
@@ -99,9 +101,10 @@ def _image_differences(npz: Npz, imported: ImportedGenerator) -> dict[str, float
             image = jax.jit(lambda p, w, mode=mode: paint(p, w, mode))(params, w_plus)
             found[f"image_noise_{mode}"] = relative_difference(image, npz[f"image_noise_{mode}"])
     if "pl_noise" in npz:
-        objective: Callable[[Any, Array], Array] = lambda p, w: jnp.sum(
-            paint(p, w, "const") * npz["pl_noise"]
-        )  # noqa: E731
+
+        def objective(p: Any, w: Array) -> Array:
+            return jnp.sum(paint(p, w, "const") * npz["pl_noise"])
+
         by_params, by_w = jax.jit(jax.grad(objective, (0, 1)))(params, w_plus)
         lengths = jnp.sqrt(jnp.mean(jnp.sum(jnp.square(by_w), 2), 1))
         if "pl_lengths" in npz:
@@ -112,7 +115,7 @@ def _image_differences(npz: Npz, imported: ImportedGenerator) -> dict[str, float
 
 def _gradient_differences(npz: Npz, gradients: Any) -> dict[str, float]:
     """Reads the reference's gradients through the importer, whose layout changes they share."""
-    theirs = {name: value for name, value in _weights(npz, "grad/").items()}
+    theirs = dict(_weights(npz, "grad/").items())
     theirs = {name.removeprefix("G/"): value for name, value in theirs.items()}
     theirs = {name: value for name, value in theirs.items() if name.startswith("synthesis.")}
     if not theirs:
@@ -138,10 +141,10 @@ def dilated_differences(npz: Npz) -> dict[str, float]:
     base_size = int(npz["f_mid"].shape[1])
     imported = from_rosinality(_weights(npz, "weights/"), base_size)
     network = Synthesis(imported.config)
-    layers = sorted((int(name.removeprefix("noise/")) for name in npz if name.startswith("noise/")))
+    layers = sorted(int(name.removeprefix("noise/")) for name in npz if name.startswith("noise/"))
     noise = tuple(jnp.asarray(npz[f"noise/{layer}"]) for layer in layers)
     w_plus, base = jnp.asarray(npz["ws"]), jnp.asarray(npz["f_mid"])
-    cases = {
+    cases: dict[str, dict[str, Any]] = {
         "image": {"base": base, "noise": noise},
         "image_no_noise": {"base": base, "noise_mode": "none"},
         "image_from_constant": {"base": None, "noise": noise},

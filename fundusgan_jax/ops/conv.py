@@ -72,7 +72,9 @@ def up_conv_phases(x: Array, kernel: Array) -> tuple[Array, Array, Array, Array]
     return tuple(outputs)  # type: ignore[return-value]
 
 
-def _up_conv_forward(x: Array, kernel: Array) -> tuple[tuple[Array, ...], tuple[Array, Array]]:
+def _up_conv_forward(
+    x: Array, kernel: Array
+) -> tuple[tuple[Array, Array, Array, Array], tuple[Array, Array]]:
     return up_conv_phases(x, kernel), (x, kernel)
 
 

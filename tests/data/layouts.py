@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from fundusgan_jax.data.phantom import render
 from PIL import Image
+
+from fundusgan_jax.data.phantom import render
 
 SIZE = 160  # px of a source photograph; sharp enough for the focus test after reduction to 64
 

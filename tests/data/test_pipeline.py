@@ -31,7 +31,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> PackedDataset:
 
 
 def feed(dataset: PackedDataset, cache: str, start: int = 0, steps: int = 6, **changes) -> list[Batch]:
-    arguments = dict(split="train", seed=5, batch_size=4, flip=True, start_step=start, num_steps=steps)
+    arguments = {
+        "split": "train",
+        "seed": 5,
+        "batch_size": 4,
+        "flip": True,
+        "start_step": start,
+        "num_steps": steps,
+    }
     arguments |= changes
     if cache != "device":
         return list(pipeline.train_batches(dataset, cache=cache, **arguments))

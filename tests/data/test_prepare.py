@@ -18,12 +18,12 @@ from typing import Any
 import layouts
 import numpy as np
 import pytest
-from fundusgan_jax.data.packed import open_packed
 from PIL import Image
 
 from fundusgan_jax.data import prepare as door
 from fundusgan_jax.data import workers as pool
 from fundusgan_jax.data.arguments import Request, parse
+from fundusgan_jax.data.packed import open_packed
 from fundusgan_jax.data.prepare import prepare
 from fundusgan_jax.errors import UserError
 

@@ -20,7 +20,9 @@ from fundusgan_jax.data.preprocess import (
 SIDE = 400
 
 
-def framed(seed: int, height: int, width: int, top: int, left: int) -> tuple[np.ndarray, tuple[float, float, float]]:
+def framed(
+    seed: int, height: int, width: int, top: int, left: int
+) -> tuple[np.ndarray, tuple[float, float, float]]:
     """A phantom somewhere in (or partly outside) a black frame, and its true circle (y, x, radius)."""
     phantom = render(seed, SIDE)
     frame = np.zeros((height, width, 3), np.uint8)

@@ -57,7 +57,9 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
               7: lambda x: np.rot90(x, 2).transpose(1, 0, 2), 8: lambda x: np.rot90(x, -1)}  # fmt: skip
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(np.ascontiguousarray(turned[orientation](RGB))).save(tmp_path / "a.png", exif=exif.tobytes())
+    Image.fromarray(np.ascontiguousarray(turned[orientation](RGB))).save(
+        tmp_path / "a.png", exif=exif.tobytes()
+    )
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB)
 
 
@@ -65,7 +67,9 @@ def png_of_zeros(path: Path, width: int, height: int) -> None:
     """A black 1-bit PNG of any size in a few bytes."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     packer, rows = zlib.compressobj(9), bytearray()
     for _ in range(height):

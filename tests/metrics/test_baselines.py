@@ -37,7 +37,8 @@ def test_reduced_is_what_pillow_makes() -> None:
     smooth = np.asarray(Image.fromarray(IMAGES[0, :8, :8]).resize((32, 32), Image.Resampling.BILINEAR))
     small = Image.fromarray(smooth).resize((16, 16), Image.Resampling.BOX)
     expected = np.asarray(small.resize((32, 32), Image.Resampling.BICUBIC)).astype(int)
-    assert np.abs(reduced(smooth[None], 16)[0] - expected).max() <= 1
+    # Pillow rounds to bytes between rows and columns.
+    assert np.abs(reduced(smooth[None], 16)[0] - expected).max() <= 2
 
 
 def test_a_side_that_does_not_divide_is_refused() -> None:

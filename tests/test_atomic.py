@@ -1,0 +1,49 @@
+"""A file is whole or not there."""
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.errors import UserError
+
+
+def test_a_finished_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "a.json"
+    for text in ("first", "second"):
+        with atomic_write(path) as temporary:
+            assert temporary.suffix == ".json" and temporary != path
+            temporary.write_text(text)
+        assert path.read_text() == text
+    assert [file.name for file in path.parent.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    with pytest.raises(error), atomic_write(path) as temporary:
+        temporary.write_text("hal")
+        raise error
+    assert path.read_text() == "before" and [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_full_disk_is_one_line_that_names_the_file(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with (
+            pytest.raises(UserError, match=r"a\.txt.*free some space"),
+            atomic_write(tmp_path / "a.txt") as temporary,
+        ):
+            temporary.write_text("x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"), atomic_write(tmp_path / "file" / "a.txt"):
+        pass

@@ -1,0 +1,149 @@
+"""Settings: every configuration is valid, every mistake names the nearest right word."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from fundusgan_jax.config import (
+    CHOICES,
+    COUNTS,
+    FREE,
+    NOT_NEGATIVE,
+    apply_overrides,
+    differences,
+    flatten,
+    load_config,
+    max_delta,
+    validate,
+)
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.models.plan import generator_plan
+from fundusgan_jax.step import model_config
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+FILES = sorted(path for path in CONFIGS.glob("*.py") if path.name != "__init__.py")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_every_configuration_is_valid_and_builds_its_plan(file: Path) -> None:
+    config = load_config(str(file), [])
+    validate(config, 1)
+    assert set(flatten(config)) == set(flatten(load_config(str(CONFIGS / "default.py"), [])))
+    plan = generator_plan(model_config(config).generator)
+    assert (
+        model_config(config).generator.num_ws == {64: 10, 256: 14, 512: 16, 1024: 18}[config.model.resolution]
+    )
+    assert plan
+
+
+def test_those_that_an_issue_names_are_there() -> None:
+    assert {"default", "ddr", "idrid", "drive", "odir", "folder", "demo"} <= {path.stem for path in FILES}
+
+
+def test_every_setting_of_default_has_a_comment() -> None:
+    source = (CONFIGS / "default.py").read_text()
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
+            if "ConfigDict" in ast.dump(node.value):
+                continue
+            text = " ".join(lines[node.lineno - 1 : node.end_lineno])
+            setting = node.targets[0].attr
+            plain = setting in ("encoder_b1", "encoder_b2", "generator_b1", "generator_b2")
+            assert "#" in text or plain, f"{setting} has no comment"
+
+
+def test_the_tables_of_rules_name_real_settings() -> None:
+    known = set(flatten(load_config(str(CONFIGS / "default.py"), [])))
+    assert set(CHOICES) | set(COUNTS) | set(NOT_NEGATIVE) | set(FREE) <= known
+
+
+def config(*overrides: str):
+    return load_config(str(CONFIGS / "demo.py"), list(overrides))
+
+
+def test_overrides_have_their_settings_type() -> None:
+    made = config(
+        "--config.train.batch_size=16", "--config.loss.l2", "2", "--config.data.flip=false", "--config.seed=1_000",
+        "--config.optim.encoder_lr=3e-4", "--config.data.dir=a=b",
+    )  # fmt: skip
+    assert (made.train.batch_size, made.loss.l2, made.data.flip, made.seed) == (16, 2.0, False, 1000)
+    assert made.optim.encoder_lr == 3e-4 and made.data.dir == "a=b"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.train.batchsize=8", "did you mean --config.train.batch_size"),
+        ("--config.batch_size=8", "did you mean --config.(train|eval).batch_size"),
+        ("--config.nothing.like.it=8", "configs/default.py has them all"),
+        ("--config.train.batch_size=many", "is not a whole number"),
+        ("--config.train.batch_size=1.5", "is not a whole number"),
+        ("--config.loss.l2=nan", "is not a number"),
+        ("--config.data.flip=perhaps", "is not true or false"),
+        ("--config.train.batch_size", "has no value"),
+        ("--config.train=8", "unknown setting"),
+    ],
+)
+def test_an_override_that_does_not_fit_is_refused(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        config(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("encoder.backbone=resnet05", "did you mean resnet50"),
+        ("data.resolution=100", "data.resolution=100 must be a power of two from 64 to 1024"),
+        ("data.resolution=32", "from 64"),
+        ("model.resolution=32", "from data.resolution"),
+        ("model.base_size=8", "must be data.resolution / 16 = 4"),
+        ("model.delta=6", r"must lie in 0\.\.5 at 64 px"),
+        ("train.batch_size=12", "choose a multiple of 8"),
+        ("train.batch_size=0", "must be at least 1"),
+        ("loss.reg=-1", "must not be negative"),
+        ("optim.generator_b1=1", "must be below 1"),
+        ("loss.l2=0", "leave nothing to reconstruct by"),
+        ("encoder.weights=r50.npz", "not group"),
+    ],
+)
+def test_settings_that_do_not_fit_each_other_are_refused(override: str, message: str) -> None:
+    made = config(f"--config.{override}")
+    with pytest.raises(UserError, match=message) as refused:
+        validate(made, 8)
+    assert "\n" not in str(refused.value)
+
+
+def test_files_that_are_not_configurations(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"did you mean .*configs/ddr\.py"):
+        load_config(str(CONFIGS / "ddrr.py"), [])
+    (tmp_path / "broken.py").write_text("def get_config(:")
+    with pytest.raises(UserError, match="cannot be used as a configuration: SyntaxError"):
+        load_config(str(tmp_path / "broken.py"), [])
+    (tmp_path / "other.py").write_text("def get_config():\n    return {}\n")
+    with pytest.raises(UserError, match="must return an ml_collections.ConfigDict"):
+        load_config(str(tmp_path / "other.py"), [])
+
+
+def test_differences_leave_out_what_changes_no_number() -> None:
+    base = config("--config.optim.decay=constant").to_dict()
+    free = config("--config.optim.decay=constant", "--config.train.num_steps=9", "--config.train.log_every=1")
+    assert differences(base, free.to_dict()) == {}
+    other = config("--config.optim.decay=constant", "--config.loss.l2=3")
+    assert differences(base, other.to_dict()) == {"loss.l2": (1.0, 3.0)}
+    # A cosine that ends at num_steps makes every step depend on it.
+    assert "train.num_steps" in differences(
+        config().to_dict(), config("--config.train.num_steps=9").to_dict()
+    )
+
+
+@pytest.mark.parametrize(("resolution", "most"), [(64, 5), (128, 6), (256, 7), (512, 7), (1024, 7)])
+def test_max_delta(resolution: int, most: int) -> None:
+    assert max_delta(resolution) == most
+
+
+def test_apply_overrides_changes_what_it_is_given() -> None:
+    made = config()
+    apply_overrides(made, ["--config.seed=5"])
+    assert made.seed == 5

@@ -1,0 +1,48 @@
+"""manifest.json: what made a workdir, and who may go on in it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.manifest import check_manifest, config_of_workdir, read_manifest, write_manifest
+from tests.tiny import tiny_config
+
+
+def test_it_says_what_made_the_run(tmp_path: Path) -> None:
+    config = tiny_config()
+    write_manifest(tmp_path, config, "abc")
+    record = json.loads((tmp_path / "manifest.json").read_text())
+    assert record["config"] == config.to_dict() and record["seed"] == 0
+    assert record["dataset_fingerprint"] == "abc"
+    assert {"jax", "flax", "optax", "orbax-checkpoint", "numpy", "python"} <= set(record["versions"])
+    assert record["devices"]["platform"] == "cpu" and record["devices"]["count"] == 8
+    write_manifest(tmp_path, config, "abc")
+    starts = json.loads((tmp_path / "manifest.json").read_text())["starts"]
+    assert len(starts) == 2 and {"time", "command", "git", "devices", "versions"} <= set(starts[0])
+
+
+def test_another_configuration_or_dataset_is_refused(tmp_path: Path) -> None:
+    check_manifest(tmp_path, tiny_config(), "abc")  # a new workdir
+    write_manifest(tmp_path, tiny_config(), "abc")
+    check_manifest(tmp_path, tiny_config(train__log_every=3), "abc")
+    with pytest.raises(
+        UserError, match=r"made with loss\.l2=1\.0, this run says 2\.0; .*--config\.loss\.l2=1\.0"
+    ):
+        check_manifest(tmp_path, tiny_config(loss__l2=2.0), "abc")
+    with pytest.raises(UserError, match="and 1 more setting"):
+        check_manifest(tmp_path, tiny_config(loss__l2=2.0, seed=3), "abc")
+    with pytest.raises(UserError, match="another dataset"):
+        check_manifest(tmp_path, tiny_config(), "abd")
+
+
+def test_the_configuration_comes_back(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not the workdir of a run"):
+        config_of_workdir(tmp_path, [])
+    write_manifest(tmp_path, tiny_config(), "abc")
+    config = config_of_workdir(tmp_path, ["--config.eval.batch_size=3"])
+    assert config.eval.batch_size == 3 and config.model.delta == 3
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match=r"manifest\.json is damaged"):
+        read_manifest(tmp_path)

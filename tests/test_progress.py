@@ -1,0 +1,35 @@
+"""Progress counts, rates and time left."""
+
+import pytest
+
+from fundusgan_jax import progress
+from fundusgan_jax.progress import Progress, format_seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (7620, "2 h 07 min"),
+        (3599.7, "1 h 00 min"),
+    ],
+)
+def test_format_seconds(seconds: float, text: str) -> None:
+    assert format_seconds(seconds) == text
+
+
+def test_rate_leaves_out_what_was_done_before(monkeypatch, capsys) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    shown = Progress(100, "img", "training", done=40)
+    now[0] += 10.0
+    shown.update(20, "step 3")
+    assert capsys.readouterr().err == "training: 60/100 (60 %), 2 img/s, 20 s left | step 3\n"
+    now[0] += 1.0
+    shown.update(1)
+    assert capsys.readouterr().err == ""
+    shown.close()
+    assert "61/100" in capsys.readouterr().err

@@ -1,0 +1,99 @@
+"""report.html: one file that needs nothing else, true to the figures it was given, whatever there is."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fundusgan_jax import report
+from fundusgan_jax.grid import save_png
+from fundusgan_jax.manifest import write_manifest
+from fundusgan_jax.report import write_report
+from tests.tiny import tiny_config
+
+EVALUATION = {
+    "step": 40, "num_images": 7, "split": "test", "resolution": 64, "perceptual_name": "LPIPS <vgg>",
+    "model": {"ssim": 0.8123, "psnr": 21.5, "lpips": 0.25},
+    "baselines": {"mean": {"ssim": 0.7, "psnr": 18.0, "lpips": 0.5}, "16x16": {"ssim": 0.88, "psnr": 20.0, "lpips": 0.4},
+                  "64x64": {"ssim": 0.8, "psnr": 20.5, "lpips": 0.3}},
+}  # fmt: skip
+
+
+class Balance(HTMLParser):
+    """Collects tags and checks that each is closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def parsed(path: Path) -> tuple[str, Balance]:
+    text = path.read_text()
+    balance = Balance()
+    balance.feed(text)
+    assert not balance.open
+    assert all(source.startswith("data:") for source in balance.sources)
+    assert not re.search(r"https?://", text)
+    return text, balance
+
+
+def fill(workdir: Path) -> None:
+    write_manifest(workdir, tiny_config(), "fingerprint-of-data")
+    lines = [
+        {"kind": "train", "step": s, "kimg": s / 100, "loss": 1 / s, "l2": 0.5 / s, "img_per_sec": 3.5}
+        for s in range(1, 40)
+    ]
+    lines += [{"kind": "eval", "step": s, "kimg": s / 100, "ssim": s / 50} for s in (20, 40)]
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (workdir / "eval.json").write_text(json.dumps(EVALUATION))
+    for step in range(10, 90, 10):
+        save_png(workdir / "samples" / f"step-{step:06d}.png", np.full((20, 1500, 3), step, np.uint8))
+
+
+def test_a_full_workdir(tmp_path: Path) -> None:
+    fill(tmp_path)
+    text, balance = parsed(write_report(tmp_path))
+    for expected in (
+        "0.8123",
+        "fingerprint-of-data",
+        "LPIPS &lt;vgg&gt;",
+        "model.w_dim",
+        "3.50 img/s",
+        "step-000080",
+    ):
+        assert expected in text, expected
+    # Four grids at most, the curves, the icon.
+    assert len(balance.sources) == report.MAX_GRIDS + 2
+
+
+def test_the_best_of_each_column_is_marked(tmp_path: Path) -> None:
+    fill(tmp_path)
+    text, _ = parsed(write_report(tmp_path))
+    assert sorted(re.findall(r"<td class=.?best.?>([\d.]+)", text)) == ["0.2500", "0.8800", "21.5000"]
+
+
+def test_an_empty_workdir_says_what_is_missing(tmp_path: Path) -> None:
+    text, _ = parsed(write_report(tmp_path))
+    for expected in ("No evaluation yet", "No sample grid yet", "Too few logged steps"):
+        assert expected in text
+
+
+def test_without_pillow_and_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path)
+    monkeypatch.setattr(report, "can_draw", lambda: False)
+    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
+    text, balance = parsed(write_report(tmp_path))
+    assert "matplotlib is not installed" in text
+    assert sum(source.startswith("data:image/png") for source in balance.sources) == report.MAX_GRIDS
