@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -11,9 +12,17 @@ class UserError(Exception):
 
 
 def run_door(door: Callable[[], int | None]) -> int:
-    """Runs a command and returns its exit code; a UserError becomes one line on stderr and exit code 2."""
+    """Runs a command and returns its exit code; a UserError becomes one line on stderr and exit code 2,
+    Ctrl-C exit code 130, a closed pipe 141."""
     try:
         return door() or 0
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr, flush=True)
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe (head, say) has gone; what is still in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141

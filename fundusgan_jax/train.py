@@ -28,7 +28,7 @@ from fundusgan_jax.models.lpips import PerceptualNet
 from fundusgan_jax.parallel import DataParallel
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.report import write_report
-from fundusgan_jax.step import AXIS, TrainState, initial_state, model_config, train_step
+from fundusgan_jax.step import AXIS, TrainState, first_state, model_config, state_shapes, train_step
 from fundusgan_jax.workdir import ema_variables, open_checkpoints, open_dataset, open_perceptual
 
 GRID_ROWS = 6
@@ -146,9 +146,8 @@ class Trainer:
     def __init__(self, run: Run) -> None:
         self.run, self.config = run, run.config
         self.checkpoints = open_checkpoints(run.config, run.workdir)
-        fresh = jax.jit(lambda: initial_state(FrozenConfigDict(self.config)))
-        restored = self.checkpoints.restore(None, jax.eval_shape(fresh))
-        self.start, state = restored if restored else (0, with_pretrained_backbone(self.config, fresh()))
+        restored = self.checkpoints.restore(None, state_shapes(run.config))
+        self.start, state = restored or (0, with_pretrained_backbone(run.config, first_state(run.config)))
         self.state = run.parallel.replicate(state)
         self.log = MetricsLog(run.workdir, self.start)
         split = evaluate.held_out(run.dataset, run.config)
@@ -272,7 +271,6 @@ def train(config: ConfigDict, workdir: Path, command: str) -> None:
             print(f"stopped and saved; to resume:\n  {command}", flush=True)
             return
     report = write_report(workdir)
-    print(
-        f"samples:  {workdir / 'samples'}{'/'}*.png\nmetrics:  {workdir / 'metrics.jsonl'}\nreport:   {report}",
-        flush=True,
-    )
+    if can_draw():
+        print(f"samples:  {workdir / 'samples' / '*.png'}")
+    print(f"metrics:  {workdir / 'metrics.jsonl'}\nreport:   {report}", flush=True)

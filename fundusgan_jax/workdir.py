@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import jax
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
 from fundusgan_jax.checkpoint import Checkpoints
 from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, ensure_packed
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.models.lpips import PerceptualNet, load_perceptual
-from fundusgan_jax.step import TrainState, initial_state
+from fundusgan_jax.step import TrainState, state_shapes
 
 
 def open_dataset(config: ConfigDict, workdir: Path) -> PackedDataset:
@@ -104,8 +103,7 @@ def restore_variables(config: ConfigDict, workdir: Path, step: str) -> tuple[int
             raise UserError(
                 f"no checkpoint '{step}' in {workdir}; there are {', '.join(map(str, steps))}, latest, best"
             )
-        like = jax.eval_shape(lambda: initial_state(FrozenConfigDict(config)))
-        restored = checkpoints.restore(chosen, like)
+        restored = checkpoints.restore(chosen, state_shapes(config))
     finally:
         checkpoints.close()
     assert restored is not None

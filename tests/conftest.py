@@ -1,6 +1,7 @@
 """Settings that every test shares: 8 simulated devices, and the folder of reference data where there is one."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,13 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1"
 
 import pytest
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Ends the compilation cache with the process that made it, which is no worker of pytest-xdist."""
+    folder = os.environ["JAX_COMPILATION_CACHE_DIR"]
+    if not hasattr(config, "workerinput") and Path(folder).name.startswith("fundusgan_tests_"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from ml_collections import FrozenConfigDict
 from fundusgan_jax import losses
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.parallel import DataParallel
-from fundusgan_jax.step import AXIS, TrainState, ema_decay, initial_state, noise_keys, train_step
+from fundusgan_jax.step import AXIS, TrainState, ema_decay, first_state, noise_keys, train_step
 from tests.tiny import random_batch, tiny_config
 
 
@@ -28,7 +28,7 @@ def run(mode, devices, steps=3, **changes) -> Trained:
     """Trains `steps` steps over `devices` devices."""
     config = FrozenConfigDict(tiny_config(**changes))
     parallel = DataParallel(mode, AXIS, jax.devices()[:devices])
-    state = parallel.replicate(fresh(config))
+    state = parallel.replicate(first_state(config))
     compiled = parallel.compile(functools.partial(train_step, config=config, axis_name=AXIS))
     rows, gradients = [], []
     for number in range(steps):
@@ -36,10 +36,6 @@ def run(mode, devices, steps=3, **changes) -> Trained:
         rows.append({name: float(value) for name, value in parallel.single(metrics).items()})
         gradients = gradients or first_moments(parallel.single(state))
     return Trained(jax.device_get(parallel.single(state)), gradients, rows)
-
-
-def fresh(config) -> TrainState:
-    return jax.jit(lambda: initial_state(config))()
 
 
 def first_moments(state) -> list[np.ndarray]:
@@ -91,13 +87,13 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(on_one):
     again = run("shard_map", 1, **SENSITIVE)
     for a, b in zip(jax.tree.leaves(on_one), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(a, b)
-    first, other = (fresh(FrozenConfigDict(tiny_config(seed=seed))) for seed in (0, 4))
+    first, other = (first_state(tiny_config(seed=seed)) for seed in (0, 4))
     assert relative_difference(first.variables.params, other.variables.params) > 0.5
 
 
 def test_the_loss_falls_on_a_batch_seen_again_and_again():
     config = FrozenConfigDict(tiny_config(optim__encoder_lr=1e-3, optim__generator_lr=1e-3))
-    state, batch = fresh(config), random_batch(4)
+    state, batch = first_state(config), random_batch(4)
     step = jax.jit(lambda state: train_step(state, batch, None, config=config, axis_name=None))
     losses_seen = []
     for _ in range(20):
@@ -109,7 +105,7 @@ def test_the_loss_falls_on_a_batch_seen_again_and_again():
 
 def test_a_frozen_generator_keeps_its_bits_while_encoder_and_fusions_learn():
     config = FrozenConfigDict(tiny_config(train__freeze_generator=True))
-    before = fresh(config)
+    before = first_state(config)
     after, _ = jax.jit(lambda s: train_step(s, random_batch(8), None, config=config, axis_name=None))(before)
     kept, moved = [], []
     for name, old in before.variables.params["generator"].items():

@@ -10,6 +10,7 @@ import numpy as np
 from fundusgan_jax.batch import EYES, Batch
 from fundusgan_jax.data.order import Order
 from fundusgan_jax.data.tfds_source import example_of, prepared_record, random_access
+from fundusgan_jax.errors import UserError
 
 
 def batches(directory: Path, split: str, chosen: Iterator[Order]) -> Iterator[Batch]:
@@ -17,7 +18,12 @@ def batches(directory: Path, split: str, chosen: Iterator[Order]) -> Iterator[Ba
 
     Reads and decodes several photographs at a time, ahead of the step; the order stays.
     """
-    import tensorflow as tf
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise UserError(
+            f"data.cache='none' needs TensorFlow ({error}); install requirements.txt, or set --config.data.cache=host"
+        ) from error
 
     tf.config.set_visible_devices([], "GPU")
     rows = random_access(directory, prepared_record(directory), split)

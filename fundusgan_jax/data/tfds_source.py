@@ -29,7 +29,13 @@ def prepared_record(directory: Path) -> dict[str, Any]:
 def _builder(directory: Path, record: Mapping[str, Any]) -> Any:
     # TFDS looks for its own datasets in a bucket on import otherwise, which hangs where there is no network.
     os.environ.setdefault("TFDS_DISABLE_GCS", "1")
-    import tensorflow_datasets as tfds
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(
+            f"reading the TFDS dataset in {directory} needs tensorflow-datasets ({error}); install requirements.txt, "
+            "or copy the folder with its packed/ and set --config.data.cache=host"
+        ) from error
 
     tfds.core.utils.gcs_utils._is_gcs_disabled = True
     return tfds.builder_from_directory(str(directory / record["tfds_dir"]))
