@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +29,8 @@ from fundusgan_jax.step import reconstruct_step
 from fundusgan_jax.workdir import open_dataset, open_perceptual, restore_variables
 
 Painter = Callable[[np.ndarray, np.ndarray], np.ndarray]
-BASELINES = ("mean", "16x16", "64x64")
+# The trivial reconstructions, and the side that the photograph is reduced to.
+BASELINES = {"mean": 0, "16x16": 16, "64x64": 64}
 
 
 class Evaluation(NamedTuple):
@@ -155,7 +157,12 @@ class Scorer:
             "16x16": lambda images, rows: baselines.reduced(images, 16),
             "64x64": lambda images, rows: baselines.reduced(images, 64),
         }
-        return {name: self.score(painters[name], f"trivial reconstruction '{name}'")[0] for name in BASELINES}
+        # At 64 px, 64x64 is the photograph itself.
+        return {
+            name: self.score(painters[name], f"trivial reconstruction '{name}'")[0]
+            for name, side in BASELINES.items()
+            if side < train.images.shape[1]
+        }
 
 
 def evaluation_record(
@@ -185,7 +192,16 @@ def evaluation_record(
 def write_evaluation(path: Path, record: dict[str, Any]) -> None:
     """Writes eval.json atomically."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n")
+        temporary.write_text(json.dumps(_finite(record), indent=1, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for what JSON has no number for (the PSNR of two equal images is infinite)."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def figures_table(evaluation: Evaluation) -> str:

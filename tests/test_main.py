@@ -71,7 +71,10 @@ def rows_without_rate(workdir):
 
 
 def arrays_of(workdir, step):
-    return Checkpoints(workdir, 3, "ssim_fov", "max", 1, read_only=True).raw(step)
+    checkpoints = Checkpoints(workdir, 3, "ssim_fov", "max", 1, read_only=True)
+    arrays = checkpoints.raw(step)
+    checkpoints.close()
+    return arrays
 
 
 def kill_while_saving(workdir, step, environment):
@@ -130,7 +133,7 @@ def test_metrics_grids_manifest_and_evaluation_are_there(trained):
     assert {"loss", "l2", "reg", "kimg"} <= set(rows[0])
     assert [row["step"] for row in rows if row["kind"] == "eval"] == [20, 40]
     record = json.loads((trained / "eval.json").read_text())
-    assert set(record["baselines"]) == {"mean", "16x16", "64x64"}
+    assert set(record["baselines"]) == {"mean", "16x16"}
     assert {"ssim", "psnr", "ssim_fov", "psnr_fov"} <= set(record["model"])
     assert sorted(path.name for path in (trained / "samples").iterdir()) == [
         "step-000020.png",
@@ -148,7 +151,8 @@ def test_eval_mode_repeats_the_figures_of_training(trained, tmp_path, capsys):
     assert main.main([f"--workdir={workdir}", "--mode=eval"]) == 0
     after = json.loads((workdir / "eval.json").read_text())
     assert after["model"]["ssim"] == pytest.approx(before["model"]["ssim"], abs=2e-3)
-    assert after["baselines"] == pytest.approx(before["baselines"])
+    for name, figures in before["baselines"].items():
+        assert after["baselines"][name] == pytest.approx(figures)
     assert "16x16" in capsys.readouterr().out
     assert main.main([f"--workdir={workdir}", "--mode=eval", "--step=20"]) == 0
     assert json.loads((workdir / "eval.json").read_text())["step"] == 20
