@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Trains on every device of this machine:  launch/local.sh configs/folder.py WORKDIR --config.data.dir=PREPARED
+# The same line again resumes. Ctrl-C or kill saves first.
+set -euo pipefail
+if [ $# -lt 2 ]; then
+  echo "usage: launch/local.sh CONFIG.py WORKDIR [--config.GROUP.NAME=VALUE ...]" >&2
+  exit 2
+fi
+config=$1 workdir=$2
+shift 2
+export PYTHONPATH="$(cd "$(dirname "$0")/.." && pwd)${PYTHONPATH:+:$PYTHONPATH}"
+exec python -m fundusgan_jax.main --config="$config" --workdir="$workdir" "$@"
