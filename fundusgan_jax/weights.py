@@ -1,4 +1,4 @@
-"""The command python -m fundusgan_jax.weights: verify networks against reference numbers, list weights."""
+"""Weights from elsewhere: the public importers, and the command that verifies networks and lists files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ import numpy as np
 
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.models.flat_file import read_flat
-from fundusgan_jax.models.lpips import HEADS_FILE, NETWORKS, weights_folder
+from fundusgan_jax.models.import_stylegan import (
+    ImportedDiscriminator,
+    ImportedGenerator,
+    discriminator_from_stylegan2_ada,
+    from_rosinality,
+    from_stylegan2_ada,
+)
+from fundusgan_jax.models.import_torchvision import load_backbone
+from fundusgan_jax.models.lpips import HEADS_FILE, NETWORKS, load_perceptual, weights_folder
 from fundusgan_jax.models.verify_networks import (
     LPIPS_OUTPUTS,
     lpips_differences,
@@ -22,6 +30,23 @@ from fundusgan_jax.models.verify_networks import (
     resnet_outputs,
 )
 from fundusgan_jax.models.verify_stylegan import dilated_differences, stylegan2_differences
+
+__all__ = [
+    "ImportedDiscriminator",
+    "ImportedGenerator",
+    "Verification",
+    "WeightsFile",
+    "discriminator_from_stylegan2_ada",
+    "from_rosinality",
+    "from_stylegan2_ada",
+    "known_weights",
+    "load_backbone",
+    "load_perceptual",
+    "main",
+    "read_flat",
+    "verify",
+    "within",
+]
 
 DESCRIPTION = """Checks our networks against a reference's numbers, and lists the weights that can be used.
 
