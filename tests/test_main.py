@@ -103,6 +103,7 @@ def test_a_run_killed_while_it_saves_resumes_to_the_same_bits(trained, tmp_path,
     result = run(command(workdir), environment)
     assert result.returncode == 0, result.stderr
     assert "from step 10 to 40" in result.stdout
+    assert all(name.isdigit() for name in os.listdir(workdir / "checkpoints"))
     ours, straight = arrays_of(workdir, 40), arrays_of(trained, 40)
     assert ours.keys() == straight.keys() and len(ours) > 100
     for name, value in straight.items():

@@ -262,8 +262,10 @@ def test_a_worker_that_dies_costs_one_file(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_ctrl_c_stops_cleanly(tmp_path: Path) -> None:
-    for number in range(6):
-        layouts.save(tmp_path / "s" / f"{number}.png", 90 + number)
+    (tmp_path / "s").mkdir()
+    for number in range(30):  # large: the signal comes before the last is done
+        large = layouts.photograph(90 + number % 5).resize((2000, 1600))
+        large.save(tmp_path / "s" / f"{number}.jpg", quality=60 + number)
     process = start(tmp_path / "s", tmp_path / "out")
     wait_for(process, lambda: list((tmp_path / "out" / ".work").glob("*.png")))
     process.send_signal(signal.SIGINT)

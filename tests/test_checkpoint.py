@@ -1,0 +1,153 @@
+"""Checkpoints: what is read is what was saved, damage and a full disk are named, the right ones are kept."""
+
+import os
+import resource
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fundusgan_jax.checkpoint import Checkpoints
+from fundusgan_jax.errors import UserError
+
+
+def state(seed: int = 0, size: int = 1000) -> dict:
+    rng = np.random.default_rng(seed)
+    return {
+        "step": jnp.asarray(seed, jnp.int32),
+        "nested": ({"kernel": jnp.asarray(rng.standard_normal((size, 7)), jnp.float32)}, jnp.ones(3, bool)),
+        "half": jnp.asarray(rng.standard_normal(5), jnp.bfloat16),
+        "scalar": jnp.asarray(np.nan, jnp.float32),
+    }
+
+
+def open_in(folder: Path, **changes) -> Checkpoints:
+    arguments = {"keep_last": 2, "best_metric": "score", "best_mode": "max", "keep_best": 1} | changes
+    return Checkpoints(folder, **arguments)
+
+
+def assert_same_bits(one, other) -> None:
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other)):
+        assert np.asarray(a).dtype == np.asarray(b).dtype
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    checkpoints = open_in(tmp_path)
+    assert checkpoints.restore(None, state()) is None and checkpoints.latest_step() is None
+    checkpoints.save(5, state(3))
+    checkpoints.wait()
+    step, found = checkpoints.restore(None, jax.eval_shape(lambda: state()))
+    assert step == 5
+    assert_same_bits(found, state(3))
+    checkpoints.close()
+
+
+def test_a_state_that_is_donated_while_the_write_goes_on(tmp_path: Path) -> None:
+    checkpoints = open_in(tmp_path, keep_last=20)
+    grow = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
+    current, expected = {"x": jnp.zeros((500, 500))}, {}
+    for step in range(1, 6):
+        current = grow(current)
+        expected[step] = np.array(current["x"])
+        checkpoints.save(step, current)
+    checkpoints.wait()
+    for step, value in expected.items():
+        np.testing.assert_array_equal(checkpoints.restore(step, current)[1]["x"], value)
+    checkpoints.close()
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("max", [2, 5, 6]), ("min", [3, 5, 6])])
+def test_the_newest_and_the_best_are_kept(tmp_path: Path, mode: str, kept: list[int]) -> None:
+    checkpoints = open_in(tmp_path, best_mode=mode)
+    scores = {1: 0.5, 2: 0.9, 3: 0.1, 4: 0.6, 5: None, 6: 0.4}
+    for step, score in scores.items():
+        checkpoints.save(step, state(), {"other": 1.0} if score is None else {"score": score})
+        checkpoints.wait()
+    assert checkpoints.steps() == kept and checkpoints.best_step() == kept[0]
+    assert checkpoints.latest_step() == 6
+    checkpoints.close()
+    again = open_in(tmp_path, best_mode=mode)
+    assert again.best_step() == kept[0]
+    again.close()
+
+
+def test_a_write_that_was_killed_is_ignored_and_removed(tmp_path: Path) -> None:
+    checkpoints = open_in(tmp_path)
+    checkpoints.save(1, state(1))
+    checkpoints.close()
+    folder = tmp_path / "checkpoints"
+    half = folder / "2.orbax-checkpoint-tmp"
+    shutil.copytree(folder / "1", half)
+    checkpoints = open_in(tmp_path)
+    assert checkpoints.steps() == [1] and not half.exists()
+    checkpoints.close()
+
+
+def largest_file(folder: Path) -> Path:
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "one bit", "missing"])
+def test_damage_is_named_with_what_to_do(tmp_path: Path, damage: str) -> None:
+    checkpoints = open_in(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(step, state(step))
+    checkpoints.close()
+    file = largest_file(tmp_path / "checkpoints" / "2" / "state")
+    content = bytearray(file.read_bytes())
+    if damage == "missing":
+        file.unlink()
+    elif damage == "truncated":
+        os.truncate(file, len(content) // 2)
+    else:
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    checkpoints = open_in(tmp_path)
+    with pytest.raises(
+        UserError, match=r"checkpoints/2 is damaged .* delete that folder to resume from step 1"
+    ):
+        checkpoints.restore(None, state())
+    assert_same_bits(checkpoints.restore(1, state())[1], state(1))
+    checkpoints.close()
+
+
+def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
+    checkpoints = open_in(tmp_path)
+    checkpoints.save(1, state())
+    checkpoints.wait()
+    with pytest.raises(UserError, match="belongs to another model"):
+        checkpoints.restore(1, {**state(), "more": jnp.zeros(2)})
+    with pytest.raises(UserError, match="kernel"):
+        checkpoints.restore(1, state(size=999))
+    checkpoints.close()
+
+
+def test_a_full_disk_is_named_and_older_checkpoints_stay(tmp_path: Path) -> None:
+    checkpoints = open_in(tmp_path)
+    checkpoints.save(1, state(1))
+    checkpoints.wait()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(UserError, match="free some space and run the same command again"):
+            checkpoints.save(2, state(2))
+            checkpoints.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    again = open_in(tmp_path)
+    assert again.steps() == [1]
+    assert_same_bits(again.restore(None, state())[1], state(1))
+    again.save(2, state(2))
+    again.close()
+    assert open_in(tmp_path).steps() == [1, 2]
+
+
+def test_opening_to_read_changes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no checkpoint"):
+        open_in(tmp_path, read_only=True)
+    assert not list(tmp_path.iterdir())
