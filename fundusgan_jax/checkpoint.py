@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging as python_logging
+import sys
 import zlib
 from pathlib import Path
 from typing import Any, Literal
@@ -44,7 +45,9 @@ class Checkpoints:
         read_only: bool = False,
     ) -> None:
         for name in ("absl", "orbax"):
-            python_logging.getLogger(name).setLevel(python_logging.ERROR)
+            # What goes wrong comes back as an exception; the log would print its traceback as well.
+            python_logging.getLogger(name).setLevel(python_logging.CRITICAL)
+        _ignore_abandoned_writes()
         self.folder = Path(workdir).resolve() / FOLDER
         self._metric = best_metric
         # orbax keeps the largest value.
@@ -185,8 +188,27 @@ def _named(tree: Any) -> dict[str, Any]:
     return named
 
 
+def _ignore_abandoned_writes() -> None:
+    """Where one array cannot be written, the others' writes end after their event loop: each would print a
+    traceback beside the one error that is raised."""
+    if getattr(sys.unraisablehook, "ignores_abandoned_writes", False):
+        return
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    hook.ignores_abandoned_writes = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook
+
+
 def _full(folder: Path, error: Exception) -> UserError:
-    reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+    text = str(error) or type(error).__name__
+    full = any(
+        word in text for word in ("No space left", "RESOURCE_EXHAUSTED", "OUT_OF_RANGE", "File too large")
+    )
+    reason = "the disk is full" if full else text.splitlines()[0][:160]
     return UserError(
         f"a checkpoint could not be written to {folder} ({reason}); free some space and run the same command "
         "again: older checkpoints are intact"

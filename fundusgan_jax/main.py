@@ -123,5 +123,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    # TensorFlow, where clu brings it in for TensorBoard's files, is to keep quiet.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     sys.exit(run_door(lambda: main(sys.argv[1:])))

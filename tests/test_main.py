@@ -128,6 +128,22 @@ def test_sigterm_saves_and_names_the_line_that_resumes(tmp_path, environment):
     assert json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])["step"] <= saved
 
 
+def test_a_full_disk_while_saving_is_one_line(tmp_path, environment):
+    words = [
+        "bash",
+        "-c",
+        'ulimit -f 1000; exec "$@"',
+        "bash",
+        *command(tmp_path / "run", "--config.train.num_steps=20"),
+    ]
+    result = run(words, environment)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and "the disk is full" in last and "run the same command again" in last
+    names = os.listdir(tmp_path / "run" / "checkpoints")
+    assert not any(name.isdigit() for name in names)
+
+
 def test_metrics_grids_manifest_and_evaluation_are_there(trained):
     rows = rows_without_rate(trained)
     assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(4, 41, 4))
