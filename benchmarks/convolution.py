@@ -1,0 +1,95 @@
+"""The up-convolution and its gradients, ours against XLA's own: python -m benchmarks.convolution."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.manifest import devices, git_commit
+from fundusgan_jax.ops.conv import up_conv_phases
+
+Call = Callable[..., Any]
+
+
+def native(x: Array, kernel: Array) -> Array:
+    """Transposed 3x3 convolution, stride 2: [N, H, W, I] -> [N, 2H+1, 2W+1, O], with XLA's gradients."""
+    return lax.conv_general_dilated(
+        x, kernel[::-1, ::-1], (1, 1), ((2, 2), (2, 2)), (2, 2), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def milliseconds(call: Call, arguments: tuple[Any, ...], calls: int) -> float:
+    """Median time of a compiled call, after one that warms up."""
+    compiled = jax.jit(call).lower(*arguments).compile()
+    jax.block_until_ready(compiled(*arguments))
+    found = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(*arguments))
+        found.append(1000 * (time.perf_counter() - start))
+    return statistics.median(found)
+
+
+def row(name: str, convolve: Call, x: Array, kernel: Array, calls: int) -> str:
+    """Forward, gradient to the input and gradient to the kernel, each compiled alone."""
+    cotangent = jax.tree.map(lambda y: jnp.ones(y.shape, y.dtype), jax.eval_shape(convolve, x, kernel))
+
+    def to_input(x: Array, kernel: Array, dy: Any) -> Array:
+        return jax.vjp(lambda x: convolve(x, kernel), x)[1](dy)[0]
+
+    def to_kernel(x: Array, kernel: Array, dy: Any) -> Array:
+        return jax.vjp(lambda kernel: convolve(x, kernel), kernel)[1](dy)[0]
+
+    times = [
+        milliseconds(convolve, (x, kernel), calls),
+        milliseconds(to_input, (x, kernel, cotangent), calls),
+        milliseconds(to_kernel, (x, kernel, cotangent), calls),
+    ]
+    return f"| {name} | " + " | ".join(f"{value:,.0f} ms" for value in times) + " |"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; --help shows the arguments")
+
+
+def _run(argv: Sequence[str]) -> int:
+    flags = _Parser(prog="python -m benchmarks.convolution", description=__doc__, allow_abbrev=False)
+    flags.add_argument("--size", type=int, default=32, help="side of the map that enters (default 32)")
+    flags.add_argument("--channels", type=int, default=512, help="in and out (default 512)")
+    flags.add_argument("--batch", type=int, default=4, help="default 4")
+    flags.add_argument(
+        "--calls", type=int, default=3, help="timed calls (default 3; XLA:CPU's last takes 13 s)"
+    )
+    chosen = flags.parse_args(argv)
+    rng = np.random.default_rng(0)
+    shape = (chosen.batch, chosen.size, chosen.size, chosen.channels)
+    x = jnp.asarray(rng.standard_normal(shape), jnp.float32)
+    kernel = jnp.asarray(rng.standard_normal((3, 3, chosen.channels, chosen.channels)), jnp.float32)
+    print("| up-convolution | forward | gradient to the input | gradient to the kernel |\n|---|---|---|---|")
+    print(row("ops/conv.py, four phases", up_conv_phases, x, kernel, chosen.calls), flush=True)
+    print(row("XLA's own", native, x, kernel, chosen.calls))
+    commit = git_commit() or {}
+    print(
+        f"{devices()['count']} x {devices()['kind']}, jax {jax.__version__}, commit {str(commit.get('commit'))[:10]}"
+    )
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the flags, times, prints; returns the exit code."""
+    return run_door(lambda: _run(sys.argv[1:] if argv is None else argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
