@@ -6,7 +6,6 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-import layouts
 import numpy as np
 import pytest
 
@@ -15,6 +14,7 @@ from fundusgan_jax.data.arguments import Request
 from fundusgan_jax.data.packed import Example, assert_patients_apart, ensure_packed, open_packed, write_packed
 from fundusgan_jax.data.prepare import prepare
 from fundusgan_jax.errors import UserError
+from tests.data import layouts
 
 COUNTS = {"train": 5, "test": 2}
 

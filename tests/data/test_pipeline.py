@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import jax
-import layouts
 import numpy as np
 import pytest
 
@@ -18,6 +17,7 @@ from fundusgan_jax.data.order import batch_order
 from fundusgan_jax.data.packed import PackedDataset, open_packed
 from fundusgan_jax.data.prepare import prepare
 from fundusgan_jax.errors import UserError
+from tests.data import layouts
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import layouts
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,6 +25,7 @@ from fundusgan_jax.data.arguments import Request, parse
 from fundusgan_jax.data.packed import open_packed
 from fundusgan_jax.data.prepare import prepare
 from fundusgan_jax.errors import UserError
+from tests.data import layouts
 
 ROOT = Path(__file__).resolve().parents[2]
 

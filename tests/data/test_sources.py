@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import layouts
 import pytest
 
 from fundusgan_jax.data.sources import DR_GRADES, ODIR_LABELS, Columns, read_source
 from fundusgan_jax.errors import UserError
+from tests.data import layouts
 
 
 def test_ddr_keeps_its_splits_and_leaves_out_grade_5(tmp_path: Path) -> None:
