@@ -105,16 +105,16 @@ class Stopper:
 def batches(run: Run, start: int) -> tuple[Iterator[Any], Any, Any]:
     """Batches from step `start` on, the constants the step needs, and how the step reads its batch."""
     config = run.config
-    arguments: dict[str, Any] = {
-        "split": config.data.train_split,
-        "seed": config.seed,
-        "batch_size": config.train.batch_size,
-        "flip": config.data.flip,
-        "start_step": start,
-        "num_steps": config.train.num_steps,
-        "process_index": jax.process_index(),
-        "process_count": jax.process_count(),
-    }
+    split = config.data.train_split
+    stream = pipeline.Stream(
+        config.seed,
+        config.train.batch_size,
+        config.data.flip,
+        start,
+        config.train.num_steps,
+        jax.process_index(),
+        jax.process_count(),
+    )
     step = functools.partial(train_step, config=FrozenConfigDict(config), axis_name=AXIS)
     if config.data.cache != "device":
 
@@ -122,7 +122,7 @@ def batches(run: Run, start: int) -> tuple[Iterator[Any], Any, Any]:
             return step(state, batch, constants)
 
         return (
-            pipeline.train_batches(run.dataset, cache=config.data.cache, **arguments),
+            pipeline.train_batches(run.dataset, split, config.data.cache, stream),
             run.perceptual,
             from_batch,
         )
@@ -131,9 +131,9 @@ def batches(run: Run, start: int) -> tuple[Iterator[Any], Any, Any]:
         perceptual, data = constants
         return step(state, pipeline.gather(data, order), perceptual)
 
-    split = evaluate.split_named(run.dataset, config.data.train_split)
-    data = pipeline.DeviceData(np.asarray(split.images), split.label, split.eye)
-    return pipeline.device_orders(run.dataset, **arguments), (run.perceptual, data), from_order
+    part = evaluate.split_named(run.dataset, split)
+    data = pipeline.DeviceData(np.asarray(part.images), part.label, part.eye)
+    return pipeline.device_orders(run.dataset, split, stream), (run.perceptual, data), from_order
 
 
 class Trainer:

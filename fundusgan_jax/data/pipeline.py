@@ -44,65 +44,51 @@ class DeviceOrder(NamedTuple):
     sample: Any
 
 
-def orders(
-    num_examples: int,
-    *,
-    seed: int,
-    batch_size: int,
-    flip: bool,
-    start_step: int,
-    num_steps: int,
-    process_index: int = 0,
-    process_count: int = 1,
-) -> Iterator[Order]:
-    """This process's contiguous part of batches start_step .. num_steps - 1."""
-    if batch_size % process_count:
+class Stream(NamedTuple):
+    """Which part of the endless stream of batches is wanted.
+
+    seed, flip: see `order.batch_order`. batch_size: of all processes together. start_step, num_steps:
+    first batch, and one past the last. process_index, process_count: which contiguous part of each batch
+    is this process's.
+    """
+
+    seed: int
+    batch_size: int
+    flip: bool
+    start_step: int
+    num_steps: int
+    process_index: int = 0
+    process_count: int = 1
+
+
+def orders(num_examples: int, stream: Stream) -> Iterator[Order]:
+    """This process's part of batches start_step .. num_steps - 1."""
+    if stream.batch_size % stream.process_count:
         raise UserError(
-            f"train.batch_size {batch_size} does not divide over {process_count} processes; choose a multiple"
+            f"train.batch_size {stream.batch_size} does not divide over {stream.process_count} processes; "
+            "choose a multiple"
         )
-    size = batch_size // process_count
-    part = slice(process_index * size, (process_index + 1) * size)
-    for step in range(start_step, num_steps):
-        yield Order(*(values[part] for values in batch_order(seed, step, batch_size, num_examples, flip)))
+    size = stream.batch_size // stream.process_count
+    part = slice(stream.process_index * size, (stream.process_index + 1) * size)
+    for step in range(stream.start_step, stream.num_steps):
+        whole = batch_order(stream.seed, step, stream.batch_size, num_examples, stream.flip)
+        yield Order(*(values[part] for values in whole))
 
 
-def train_batches(
-    dataset: PackedDataset,
-    *,
-    cache: Cache,
-    split: str,
-    seed: int,
-    batch_size: int,
-    flip: bool,
-    start_step: int,
-    num_steps: int,
-    process_index: int = 0,
-    process_count: int = 1,
-) -> Iterator[Batch]:
-    """Batches start_step .. num_steps - 1 of the stream, prefetched.
+def train_batches(dataset: PackedDataset, split: str, cache: Cache, stream: Stream) -> Iterator[Batch]:
+    """The batches of `stream`, prefetched.
 
     Args:
         dataset: the packed dataset; with cache 'none' the TFDS dataset beside it is read instead.
-        cache: 'none' (tf.data, random access on disk) or 'host' (memory map, no TensorFlow).
         split: its name.
-        seed, batch_size, flip: see `order.batch_order`; batch_size counts all processes.
-        start_step, num_steps: first batch, and one past the last.
-        process_index, process_count: which contiguous part of each batch is this process's.
+        cache: 'none' (tf.data, random access on disk) or 'host' (memory map, no TensorFlow).
+        stream: which batches.
 
     Yields:
         Batch of batch_size / process_count photographs, float32 in [-1, 1].
     """
     part = dataset.splits[split]
-    chosen = orders(
-        len(part.images),
-        seed=seed,
-        batch_size=batch_size,
-        flip=flip,
-        start_step=start_step,
-        num_steps=num_steps,
-        process_index=process_index,
-        process_count=process_count,
-    )
+    chosen = orders(len(part.images), stream)
     if cache == "none":
         from fundusgan_jax.data import tf_pipeline
 
@@ -120,29 +106,9 @@ def host_batch(split: PackedSplit, order: Order) -> Batch:
     return Batch(to_float(images), split.label[order.index], eye, order.sample.astype(np.int32))
 
 
-def device_orders(
-    dataset: PackedDataset,
-    *,
-    split: str,
-    seed: int,
-    batch_size: int,
-    flip: bool,
-    start_step: int,
-    num_steps: int,
-    process_index: int = 0,
-    process_count: int = 1,
-) -> Iterator[DeviceOrder]:
+def device_orders(dataset: PackedDataset, split: str, stream: Stream) -> Iterator[DeviceOrder]:
     """The same stream as `train_batches`, as row numbers for `gather`."""
-    for order in orders(
-        len(dataset.splits[split].images),
-        seed=seed,
-        batch_size=batch_size,
-        flip=flip,
-        start_step=start_step,
-        num_steps=num_steps,
-        process_index=process_index,
-        process_count=process_count,
-    ):
+    for order in orders(len(dataset.splits[split].images), stream):
         yield DeviceOrder(order.index.astype(np.int32), order.flip, order.sample.astype(np.int32))
 
 

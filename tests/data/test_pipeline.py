@@ -31,21 +31,15 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> PackedDataset:
 
 
 def feed(dataset: PackedDataset, cache: str, start: int = 0, steps: int = 6, **changes) -> list[Batch]:
-    arguments = {
-        "split": "train",
-        "seed": 5,
-        "batch_size": 4,
-        "flip": True,
-        "start_step": start,
-        "num_steps": steps,
-    }
-    arguments |= changes
+    stream = pipeline.Stream(seed=5, batch_size=4, flip=True, start_step=start, num_steps=steps)._replace(
+        **changes
+    )
     if cache != "device":
-        return list(pipeline.train_batches(dataset, cache=cache, **arguments))
+        return list(pipeline.train_batches(dataset, "train", cache, stream))
     split = dataset.splits["train"]
     data = pipeline.DeviceData(np.asarray(split.images), split.label, split.eye)
     gathered = jax.jit(pipeline.gather)
-    return [jax.device_get(gathered(data, o)) for o in pipeline.device_orders(dataset, **arguments)]
+    return [jax.device_get(gathered(data, o)) for o in pipeline.device_orders(dataset, "train", stream)]
 
 
 def assert_equal(batches: list[Batch], expected: list[Batch]) -> None:
@@ -95,8 +89,8 @@ def test_memory_mapped_feeding_imports_no_tensorflow(dataset: PackedDataset) -> 
         "import sys\n"
         "from fundusgan_jax.data import packed, pipeline\n"
         f"dataset = packed.ensure_packed({str(dataset.directory)!r})\n"
-        "arguments = dict(split='train', seed=0, batch_size=2, flip=True, start_step=0, num_steps=2)\n"
-        "assert len(list(pipeline.train_batches(dataset, cache='host', **arguments))) == 2\n"
+        "stream = pipeline.Stream(0, 2, True, 0, 2)\n"
+        "assert len(list(pipeline.train_batches(dataset, 'train', 'host', stream))) == 2\n"
         "import fundusgan_jax.train\n"
         "heavy = ('tensorflow', 'tensorflow_datasets', 'clu', 'PIL', 'skimage', 'matplotlib', 'array_record')\n"
         "print([name for name in heavy if name in sys.modules])"
