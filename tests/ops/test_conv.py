@@ -63,3 +63,36 @@ def test_conv2d_is_a_correlation_with_the_dilation_asked_for():
     kernel = jnp.arange(9.0).reshape(3, 3, 1, 1)
     y = conv2d(x, kernel, padding=3, dilation=3)[0, :, :, 0]
     assert y[1, 1] == 8 and y[7, 7] == 0 and y[4, 1] == 5 and float(jnp.abs(y).sum()) == 36
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel_size", "settings"),
+    [
+        ((2, 2), 3, {"padding": 1}),
+        ((1, 3), 3, {"padding": 1}),
+        ((2, 2), 3, {"padding": 1, "stride": 2}),
+        ((2, 3), 3, {"padding": 2, "dilation": 2}),
+        ((2, 2), 7, {"padding": 3, "stride": 2}),
+        ((1, 1), 2, {"padding": ((1, 0), (0, 2))}),
+    ],
+)
+def test_maps_smaller_than_the_kernel(size, kernel_size, settings):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((2, *size, 5)), jnp.float32)
+    kernel = jnp.asarray(rng.standard_normal((kernel_size, kernel_size, 5, 4)), jnp.float32)
+    stride, dilation = (settings.get(name, 1) for name in ("stride", "dilation"))
+    padding = settings["padding"]
+    pads = ((padding, padding),) * 2 if isinstance(padding, int) else padding
+
+    def reference(x, kernel):
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), pads, rhs_dilation=(dilation, dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )  # fmt: skip
+
+    ours, vjp = jax.vjp(lambda x, k: conv2d(x, k, **settings), x, kernel)
+    theirs, their_vjp = jax.vjp(reference, x, kernel)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    cotangent = jnp.asarray(rng.standard_normal(theirs.shape), jnp.float32)
+    for a, b in zip(vjp(cotangent), their_vjp(cotangent)):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
