@@ -188,7 +188,14 @@ def test_added_files_move_nobody_and_a_finished_run_is_left_alone(tmp_path: Path
 def start(source: Path, output: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "fundusgan_jax.data.prepare", "--dataset=folder", f"--source={source}"]
     command += [f"--output={output}", "--resolution=64", "--workers=1"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # What a shell starts in the background ignores Ctrl-C, and so do its children, unless the parent handles it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def wait_for(process: subprocess.Popen, happened, seconds: float = 60) -> None:
