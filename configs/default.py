@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.encoder = encoder = ConfigDict()
     encoder.backbone = "resnet50"  # resnet18, resnet34, resnet50, resnet101, resnet152
     encoder.norm = "batch"  # 'batch' synchronised over devices, 'frozen' statistics, 'group'
-    encoder.weights = ""  # torchvision state dict (.npz or .safetensors); '' starts from scratch
+    encoder.weights = ""  # torchvision state dict (.pth, .npz, .safetensors); '' starts from scratch
     encoder.fpn_channels = 512  # width of the feature pyramid
     encoder.head_channels = 512  # width of the map2style heads
 

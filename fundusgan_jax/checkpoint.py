@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging as python_logging
+import math
 import sys
 import zlib
 from pathlib import Path
@@ -52,17 +53,22 @@ class Checkpoints:
         self._metric = best_metric
         # orbax keeps the largest value.
         sign = 1.0 if best_mode == "max" else -1.0
+
+        def score(metrics: dict[str, float]) -> float:
+            # A checkpoint that another metric was named for is no candidate.
+            return sign * metrics[best_metric] if best_metric in metrics else -math.inf
+
         policies: list[Any] = [checkpoint_managers.LatestN(keep_last)]
         if keep_best:
             best = checkpoint_managers.BestN(
-                get_metric_fn=lambda metrics: sign * metrics[best_metric],
+                get_metric_fn=score,
                 n=keep_best,
                 keep_checkpoints_without_metrics=False,
             )
             policies.append(best)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-            best_fn=lambda metrics: sign * metrics[best_metric],
+            best_fn=score,
             cleanup_tmp_directories=not read_only,
             enable_async_checkpointing=asynchronous,
             create=not read_only,

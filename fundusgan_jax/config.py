@@ -167,6 +167,8 @@ def validate(config: ConfigDict, num_devices: int) -> None:
     for name in ("optim.encoder_b1", "optim.encoder_b2", "optim.generator_b1", "optim.generator_b2"):
         if settings[name] >= 1:
             raise UserError(f"{name}={settings[name]} must be below 1")
+    if settings["seed"] >= 2**31:
+        raise UserError(f"seed={settings['seed']} must be below {2**31}")
     _validate_sizes(config)
     if config.train.batch_size % num_devices:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -207,6 +208,10 @@ def generate_images(
         raise UserError("--output is missing; name a folder for the images")
     if num < 1:
         raise UserError(f"--num={num} makes no image; give at least 1")
+    if not 0 <= seed < 2**31:
+        raise UserError(f"--seed={seed} must lie in 0..{2**31 - 1}")
+    if not math.isfinite(truncation_psi):
+        raise UserError(f"--truncation={truncation_psi} is not a number; 1 changes nothing, 0.7 is usual")
     if (output / "index.csv").exists():
         raise UserError(f"{output} holds a finished set (index.csv); choose another --output")
     number, variables = restore_variables(config, workdir, step)

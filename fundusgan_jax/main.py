@@ -88,7 +88,7 @@ def main(arguments: list[str]) -> int:
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir={workdir} is a file; name a folder")
     # After --help and the flags' mistakes have been answered: what follows takes seconds to import.
-    from fundusgan_jax.config import load_config
+    from fundusgan_jax.config import load_config, validate
     from fundusgan_jax.manifest import config_of_workdir
 
     config = load_config(flags.config, overrides) if flags.config else None
@@ -98,6 +98,8 @@ def main(arguments: list[str]) -> int:
                 "--config is missing; name a file of configs/, for example --config=configs/demo.py"
             )
         config = config_of_workdir(workdir, overrides)
+    if flags.mode != "train":
+        validate(config, 1)
     if flags.mode == "train":
         from fundusgan_jax import train
 

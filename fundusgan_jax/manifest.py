@@ -79,7 +79,9 @@ def read_manifest(workdir: str | Path) -> dict[str, Any] | None:
         raise UserError(f"{path} is damaged; restore it, or choose another --workdir") from error
 
 
-def write_manifest(workdir: str | Path, config: ConfigDict, fingerprint: str) -> None:
+def write_manifest(
+    workdir: str | Path, config: ConfigDict, fingerprint: str, perceptual_fingerprint: str | None = None
+) -> None:
     """Writes WORKDIR/manifest.json; a restart keeps the first start's time and adds its own."""
     before = read_manifest(workdir) or {}
     start = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "command": sys.argv, "git": git_commit(),
@@ -88,6 +90,7 @@ def write_manifest(workdir: str | Path, config: ConfigDict, fingerprint: str) ->
         "config": config.to_dict(),
         "seed": config.seed,
         "dataset_fingerprint": fingerprint,
+        "perceptual_fingerprint": perceptual_fingerprint,
         "versions": start["versions"],
         "devices": start["devices"],
         "git": start["git"],
@@ -97,8 +100,10 @@ def write_manifest(workdir: str | Path, config: ConfigDict, fingerprint: str) ->
         temporary.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def check_manifest(workdir: str | Path, config: ConfigDict, fingerprint: str) -> None:
-    """UserError where `workdir` belongs to another configuration or another dataset."""
+def check_manifest(
+    workdir: str | Path, config: ConfigDict, fingerprint: str, perceptual_fingerprint: str | None = None
+) -> None:
+    """UserError where `workdir` belongs to another configuration, dataset or perceptual network."""
     before = read_manifest(workdir)
     if before is None:
         return
@@ -114,6 +119,12 @@ def check_manifest(workdir: str | Path, config: ConfigDict, fingerprint: str) ->
         raise UserError(
             f"{workdir} was trained on another dataset (or on one prepared anew); use another --workdir, or "
             "point data.dir to the one it had"
+        )
+    known = before.get("perceptual_fingerprint")
+    if known and known != perceptual_fingerprint:
+        raise UserError(
+            f"{workdir} was trained with other weights of the perceptual network; name the file that it had "
+            "with --config.loss.perceptual_weights, or use another --workdir"
         )
 
 

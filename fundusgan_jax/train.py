@@ -29,7 +29,7 @@ from fundusgan_jax.parallel import DataParallel
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.report import write_report
 from fundusgan_jax.step import AXIS, TrainState, first_state, model_config, state_shapes, train_step
-from fundusgan_jax.workdir import ema_variables, open_checkpoints, open_dataset, open_perceptual
+from fundusgan_jax.workdir import ema_variables, locked, open_checkpoints, open_dataset, open_perceptual
 
 GRID_ROWS = 6
 
@@ -52,13 +52,14 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     dataset = open_dataset(config, workdir)
     for split in (config.data.train_split, config.data.eval_split):
         evaluate.split_named(dataset, split)
-    check_manifest(workdir, config, dataset.fingerprint)
     perceptual = open_perceptual(config)
+    perceptual_fingerprint = perceptual.fingerprint() if perceptual else None
+    check_manifest(workdir, config, dataset.fingerprint, perceptual_fingerprint)
     if not can_draw():
         print(
             "note: Pillow is not installed: no sample grids (--mode=eval draws one where it is)", flush=True
         )
-    write_manifest(workdir, config, dataset.fingerprint)
+    write_manifest(workdir, config, dataset.fingerprint, perceptual_fingerprint)
     return Run(config, workdir, dataset, perceptual, parallel)
 
 
@@ -172,8 +173,10 @@ class Trainer:
                 self._images += size
                 if number % config.train.log_every == 0 or number == total:
                     self._pending = (number, metrics)
-                self._after_step(number, number == total or bool(stopper.signal))
-                if stopper.signal:
+                # Read once: a signal that comes while this step is saved or drawn stops after the next one.
+                stopping = bool(stopper.signal)
+                self._after_step(number, number == total or stopping)
+                if stopping:
                     break
         finally:
             stopper.close()
@@ -254,6 +257,11 @@ def resume_command(config_path: str, workdir: Path, overrides: list[str]) -> str
 
 def train(config: ConfigDict, workdir: Path, command: str) -> None:
     """Trains `config` in `workdir` to its last step, or to a signal; ends with where the results are."""
+    with locked(workdir):
+        _train(config, workdir, command)
+
+
+def _train(config: ConfigDict, workdir: Path, command: str) -> None:
     run = open_run(config, workdir)
     trainer = Trainer(run)
     if trainer.start >= config.train.num_steps:

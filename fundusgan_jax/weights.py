@@ -74,10 +74,10 @@ class Verification(NamedTuple):
 
 
 class WeightsFile(NamedTuple):
-    """A file of public weights: its name here, what it is for, its licence, its public source, and where
-    it is looked for (None: it is given as --config.encoder.weights=FILE)."""
+    """A file of public weights: the names it may have here, what it is for, its licence, its public source, and
+    where it is looked for (None: it is given as --config.encoder.weights=FILE)."""
 
-    name: str
+    names: tuple[str, ...]
     purpose: str
     licence: str
     source: str
@@ -96,12 +96,14 @@ def known_weights() -> list[WeightsFile]:
         "alexnet": "LPIPS (AlexNet)",
     }
     files = [
-        WeightsFile(file, purposes[name], imagenet, sources[name], folder)
-        for name, (_, file, _) in NETWORKS.items()
+        WeightsFile((source, file), purposes[name], imagenet, sources[name], folder)
+        for name, (_, file, source) in NETWORKS.items()
     ]
-    heads_source = "richzhang/PerceptualSimilarity v0.1, lin layers"
+    heads_source = "richzhang/PerceptualSimilarity, lpips/weights/v0.1/vgg.pth (alex.pth, squeeze.pth)"
     files.append(
-        WeightsFile(HEADS_FILE, "LPIPS's learned channel weights", "BSD-2-Clause", heads_source, folder)
+        WeightsFile(
+            ("vgg.pth", HEADS_FILE), "LPIPS's learned channel weights", "BSD-2-Clause", heads_source, folder
+        )
     )
     for depth, code in (
         (18, "f37072fd"),
@@ -112,19 +114,24 @@ def known_weights() -> list[WeightsFile]:
     ):
         source = f"torchvision resnet{depth}-{code}.pth"
         files.append(
-            WeightsFile(f"resnet{depth}.npz", f"encoder (backbone=resnet{depth})", imagenet, source, None)
+            WeightsFile(
+                (f"resnet{depth}-{code}.pth",), f"encoder (backbone=resnet{depth})", imagenet, source, None
+            )
         )
     return files
 
 
 def _list_weights() -> int:
     for file in known_weights():
-        print(f"{file.name}\n  for      {file.purpose}\n  licence  {file.licence}\n  source   {file.source}")
+        print(
+            f"{file.names[0]}\n  for      {file.purpose}\n  licence  {file.licence}\n  source   {file.source}"
+        )
         if file.folder is None:
-            print("  place    anywhere: --config.encoder.weights=FILE (.npz or .safetensors)")
+            print("  place    anywhere: --config.encoder.weights=FILE (.pth, .npz or .safetensors)")
         else:
-            present = "present" if (file.folder / file.name).exists() else "not there"
-            print(f"  place    {file.folder / file.name} ({present})")
+            here = [name for name in file.names if (file.folder / name).exists()]
+            there = f"{here[0]} is there" if here else "not there"
+            print(f"  place    {file.folder}, as {' or '.join(file.names)} ({there})")
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +12,7 @@ from ml_collections import ConfigDict
 from fundusgan_jax.checkpoint import Checkpoints
 from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, ensure_packed
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.manifest import read_manifest
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.models.lpips import PerceptualNet, load_perceptual
 from fundusgan_jax.step import TrainState, state_shapes
@@ -52,8 +55,38 @@ def open_perceptual(config: ConfigDict) -> PerceptualNet | None:
     return load_perceptual(config.loss.perceptual_net, config.loss.perceptual_weights)
 
 
-def open_checkpoints(config: ConfigDict, workdir: Path) -> Checkpoints:
-    """The workdir's checkpoints, best by config.train.best_metric."""
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Holds WORKDIR/.lock: two processes that train in one workdir would overwrite each other's files.
+
+    The system lets go of it when the process ends, however it ends.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on Windows
+        yield
+        return
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        handle = open(workdir / ".lock", "w")  # noqa: SIM115  # closed below
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir} cannot be used: {error.strerror}; name another folder"
+        ) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is training in {workdir}; stop it, or name another --workdir"
+            ) from None
+        except OSError:
+            pass  # a network file system without locks
+        yield
+
+
+def open_checkpoints(config: ConfigDict, workdir: Path, read_only: bool = False) -> Checkpoints:
+    """The workdir's checkpoints, best by config.train.best_metric; read_only leaves a running training alone."""
     metric = best_metric(config)
     mode: Literal["min", "max"] = "max" if metric.startswith(("ssim", "psnr")) else "min"
     return Checkpoints(
@@ -62,6 +95,7 @@ def open_checkpoints(config: ConfigDict, workdir: Path) -> Checkpoints:
         best_metric=metric,
         best_mode=mode,
         keep_best=config.train.keep_best,
+        read_only=read_only,
     )
 
 
@@ -87,7 +121,9 @@ def restore_variables(config: ConfigDict, workdir: Path, step: str) -> tuple[int
     Raises:
         UserError: no checkpoint, none of that step (naming those there are), or a damaged one.
     """
-    checkpoints = open_checkpoints(config, workdir)
+    # Ranked by the metric they were saved with, whatever this evaluation measures.
+    trained = (read_manifest(workdir) or {}).get("config", config.to_dict())
+    checkpoints = open_checkpoints(ConfigDict(trained), workdir, read_only=True)
     try:
         steps = checkpoints.steps()
         if not steps:

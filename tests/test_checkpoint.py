@@ -149,6 +149,29 @@ def test_a_full_disk_is_named_and_older_checkpoints_stay(tmp_path: Path) -> None
     assert open_in(tmp_path).steps() == [1, 2]
 
 
+def test_reading_leaves_a_running_write_alone(tmp_path: Path) -> None:
+    writer = open_in(tmp_path)
+    writer.save(1, state(1))
+    writer.wait()
+    half = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "checkpoints" / "1", half)
+    reader = open_in(tmp_path, read_only=True)
+    assert_same_bits(reader.restore(None, state())[1], state(1))
+    reader.close()
+    assert half.exists()
+    writer.close()
+
+
+def test_a_metric_that_was_not_stored_ranks_nothing(tmp_path: Path) -> None:
+    checkpoints = open_in(tmp_path)
+    for step, score in ((1, 0.9), (2, 0.1)):
+        checkpoints.save(step, state(step), {"score": score})
+    checkpoints.close()
+    other = open_in(tmp_path, best_metric="else", read_only=True)
+    assert other.best_step() in (None, 1, 2)
+    other.close()
+
+
 def test_opening_to_read_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no checkpoint"):
         open_in(tmp_path, read_only=True)

@@ -209,7 +209,9 @@ def test_mix_pairs_photographs_of_one_class_and_differs_from_both(trained, tmp_p
             f"--output={tmp_path / 'mixed'}",
         ]
     )
-    packed = json.loads((trained / "phantom" / "packed" / "packed.json").read_text())["splits"]["train"]
+    packed = json.loads((trained / "phantom" / "16-64-0" / "packed" / "packed.json").read_text())["splits"][
+        "train"
+    ]
     label_of = dict(zip(packed["file"], packed["label"]))
     with open(tmp_path / "mixed" / "index.csv") as handle:
         for row in csv.DictReader(handle):
@@ -237,6 +239,13 @@ MISTAKES = {
     "a step that was not kept": (["--workdir={trained}", "--mode=eval", "--step=7"], "no checkpoint '7'"),
     "another configuration": (
         ["--config=configs/demo.py", "--workdir={trained}", *SETTINGS, "--config.seed=5"], "another --workdir"),
+    "seed below 0": (["--workdir={trained}", "--mode=generate", "--output={tmp}/o", "--seed=-1"], "--seed=-1"),
+    "truncation that is no number": (
+        ["--workdir={trained}", "--mode=generate", "--output={tmp}/o", "--truncation=nan"], "--truncation=nan"),
+    "no batch to evaluate": (
+        ["--workdir={trained}", "--mode=eval", "--config.eval.batch_size=0"], "eval.batch_size=0"),
+    "huge seed": (
+        ["--config=configs/demo.py", "--workdir={tmp}", "--config.seed=18446744073709551616"], "must be below"),
     "too many reconstructions": (
         ["--workdir={trained}", "--mode=generate", "--output={tmp}/o", "--num=999"], "use mix or perturb"),
 }  # fmt: skip

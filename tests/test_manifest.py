@@ -37,6 +37,13 @@ def test_another_configuration_or_dataset_is_refused(tmp_path: Path) -> None:
         check_manifest(tmp_path, tiny_config(), "abd")
 
 
+def test_other_perceptual_weights_are_refused(tmp_path: Path) -> None:
+    write_manifest(tmp_path, tiny_config(), "abc", "features")
+    check_manifest(tmp_path, tiny_config(), "abc", "features")
+    with pytest.raises(UserError, match="other weights of the perceptual network"):
+        check_manifest(tmp_path, tiny_config(), "abc", "other features")
+
+
 def test_the_configuration_comes_back(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not the workdir of a run"):
         config_of_workdir(tmp_path, [])

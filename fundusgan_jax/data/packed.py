@@ -225,9 +225,9 @@ def ensure_packed(directory: str | Path) -> PackedDataset:
     directory = Path(directory)
     if (directory / FOLDER / INDEX).exists() or not (directory / "prepare.json").is_file():
         return open_packed(directory)
-    from fundusgan_jax.data.tfds_source import examples_of
+    from fundusgan_jax.data.tfds_source import examples_of, prepared_record
 
-    record = json.loads((directory / "prepare.json").read_text())
+    record = prepared_record(directory)
     return write_packed(
         directory,
         examples_of(directory, record),

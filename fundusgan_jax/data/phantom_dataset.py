@@ -11,7 +11,7 @@ from fundusgan_jax.progress import Progress
 
 
 def open_phantoms(directory: str | Path, num_patients: int, resolution: int, seed: int) -> PackedDataset:
-    """Opens DIR/packed, rendering it first where it is absent.
+    """Opens DIR/NUM-RESOLUTION-SEED/packed, rendering it first where it is absent.
 
     Args:
         directory: DIR.
@@ -19,7 +19,8 @@ def open_phantoms(directory: str | Path, num_patients: int, resolution: int, see
         resolution: side of the pictures in pixels.
         seed: the same seed gives the same patients.
     """
-    if (Path(directory) / FOLDER / INDEX).exists():
+    directory = Path(directory) / f"{num_patients}-{resolution}-{seed}"
+    if (directory / FOLDER / INDEX).exists():
         return open_packed(directory)
     counts = phantom_counts(num_patients)
     progress = Progress(sum(counts.values()), "img", "rendering phantom eyes")

@@ -57,6 +57,7 @@ def prepare(request: Request) -> dict[str, Any]:
     done = read_json(summary)
     if done.get("source_fingerprint") != fingerprint:
         if done:
+            _refuse_other_photographs(request, source)
             _say("the source has changed since the last run: preparing again, patients stay on their sides")
         done = _prepare_source(request, source, arguments, fingerprint)
         with atomic_write(summary) as temporary:
@@ -69,6 +70,16 @@ def prepare(request: Request) -> dict[str, Any]:
     return done
 
 
+def _refuse_other_photographs(request: Request, source: Source) -> None:
+    """UserError where a finished dataset shares no photograph with the source: a wrong --source or --output."""
+    known = sides.files_of(request.output / "splits.csv")
+    if known and not known & {photo.file for photo in source.photos}:
+        raise UserError(
+            f"{request.output} was prepared from other photographs (none of its {len(known)} is in "
+            f"--source={request.source}): choose another --output, or delete that folder"
+        )
+
+
 def _prepare_source(
     request: Request, source: Source, arguments: dict[str, Any], fingerprint: str
 ) -> dict[str, Any]:
@@ -76,12 +87,12 @@ def _prepare_source(
     output, work = request.output, request.output / ".work"
     with atomic_write(work / "arguments.json") as temporary:
         temporary.write_text(json.dumps(arguments))
+    _describe(request.dataset, source)
+    found = _accept(request, source)
     # From here on the folder is unfinished, whatever it was before.
     (output / "prepare.json").unlink(missing_ok=True)
     for stale in ("packed", "tfds"):
         shutil.rmtree(output / stale, ignore_errors=True)
-    _describe(request.dataset, source)
-    found = _accept(request, source)
     rows, near, assignment = _split(request, found)
     split_of = assignment.split_of
     tfds_dir = _write_tfds(request, source.label_names, found.accepted, split_of)

@@ -217,6 +217,14 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) 
         writer.writerows(rows)
 
 
+def files_of(path: Path) -> set[str]:
+    """The files that a splits.csv names; empty where there is none."""
+    if not path.is_file():
+        return set()
+    with open(path, newline="", encoding="utf-8") as handle:
+        return {row.get("file") or "" for row in csv.DictReader(handle)}
+
+
 def read_splits(path: Path) -> dict[str, str]:
     """patient -> split from a splits.csv; empty where there is none.
 

@@ -13,16 +13,21 @@ import numpy as np
 from fundusgan_jax.data.packed import Example
 from fundusgan_jax.errors import UserError
 
+_NEEDED = ("tfds_dir", "file_format", "splits", "resolution", "label_names", "has_patients")
+
 
 def prepared_record(directory: Path) -> dict[str, Any]:
     """DIR/prepare.json; UserError where it is missing or damaged."""
     path = directory / "prepare.json"
     try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
+        record = dict(json.loads(path.read_text()))
+        missing = [name for name in _NEEDED if name not in record]
+        if missing:
+            raise ValueError(f"no {missing[0]}")
+        return record
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(
-            f"{path} is missing or damaged; data.cache='none' reads the TFDS dataset that data.prepare writes: "
-            "run it again, or use data.cache='host'"
+            f"{path} is missing or damaged ({error}); run data.prepare again on its source, or copy the folder anew"
         ) from error
 
 

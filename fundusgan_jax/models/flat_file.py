@@ -1,4 +1,4 @@
-"""Reads files of named arrays: .npz and .safetensors."""
+"""Reads files of named arrays: .npz, .safetensors and PyTorch's state dicts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.models.torch_files import read_torch
 
 _SAFETENSORS_DTYPES = {
     "F64": np.dtype(np.float64),
@@ -22,8 +23,18 @@ _SAFETENSORS_DTYPES = {
 }
 
 
+def _read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    content = read_torch(path)
+    arrays = (
+        {k: v for k, v in content.items() if isinstance(v, np.ndarray)} if isinstance(content, dict) else {}
+    )
+    if not arrays:
+        raise UserError(f"{path} holds no state dict (names and tensors); name a file that does")
+    return arrays
+
+
 def read_flat(path: str | Path) -> dict[str, np.ndarray]:
-    """All arrays of a .npz or .safetensors file, by name.
+    """All arrays of a .npz or .safetensors file, or of a state dict in a .pt or .pth file, by name.
 
     Raises:
         UserError: the file is missing, truncated, of another kind, or holds Python objects.
@@ -32,12 +43,16 @@ def read_flat(path: str | Path) -> dict[str, np.ndarray]:
     try:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
+        if path.suffix in (".pt", ".pth"):
+            return _read_state_dict(path)
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist; give the path of a .npz or .safetensors file") from None
+        raise UserError(
+            f"{path} does not exist; give the path of a .npz, .safetensors or .pth file"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
         raise _unreadable(path, error) from error
     except (zipfile.BadZipFile, struct.error, zipfile.LargeZipFile, NotImplementedError) as error:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -69,6 +70,13 @@ class PerceptualNet:
     name: str = struct.field(pytree_node=False)
     metric: str = struct.field(pytree_node=False)
     description: str = struct.field(pytree_node=False)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the arrays."""
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves(self):
+            digest.update(np.asarray(leaf).tobytes())
+        return digest.hexdigest()
 
     def apply(self, images: Array) -> tuple[Array, ...]:
         """Images [N, H, W, 3] in [-1, 1] -> feature maps [N, H', W', C]."""
@@ -196,37 +204,52 @@ def load_perceptual(name: str, path: str = "", heads_path: str = "") -> Perceptu
     """
     if name not in NETWORKS:
         raise UserError(f"loss.perceptual_net must be one of {', '.join(NETWORKS)}, not {name!r}")
-    file = Path(path) if path else weights_folder() / NETWORKS[name][1]
+    file = Path(path) if path else find_weights(name)
     if not file.exists():
         raise UserError(_how_to_get(name, file))
     flat = read_flat(file)
     heads = None
     if heads_path or name != "squeezenet":
-        heads = read_flat(_find_heads(file, heads_path))
+        heads = _read_heads_file(_find_heads(file, heads_path, NETWORKS[name][0]), NETWORKS[name][0])
     try:
         return perceptual_net(name, flat, heads)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
 
 
-def _find_heads(weights: Path, heads_path: str) -> Path:
+def find_weights(name: str) -> Path:
+    """Where a network's weights are in `weights_folder()`: our .npz, or torchvision's file under its own name."""
+    converted, original = (weights_folder() / file for file in NETWORKS[name][1:])
+    return original if original.exists() and not converted.exists() else converted
+
+
+def _find_heads(weights: Path, heads_path: str, prefix: str) -> Path:
     if heads_path:
         return Path(heads_path)
     for folder in (weights.parent, weights_folder()):
-        if (folder / HEADS_FILE).exists():
-            return folder / HEADS_FILE
+        for file in (HEADS_FILE, f"{prefix}.pth"):
+            if (folder / file).exists():
+                return folder / file
     raise UserError(
-        f"LPIPS's heads {HEADS_FILE} are neither in {weights.parent} nor in {weights_folder()}: put them "
-        "there (the v0.1 lin layers of richzhang/PerceptualSimilarity as net/linK.model.1.weight), or set "
-        "--config.loss.lpips=0"
+        f"LPIPS's heads, {prefix}.pth or {HEADS_FILE}, are neither in {weights.parent} nor in {weights_folder()}: "
+        f"put {prefix}.pth there (lpips/weights/v0.1 of richzhang/PerceptualSimilarity), or set --config.loss.lpips=0"
+    )
+
+
+def _read_heads_file(path: Path, prefix: str) -> Flat:
+    """All networks' heads ('vgg/lin0.model.1.weight'), or one network's as its authors publish them."""
+    flat = read_flat(path)
+    return (
+        flat
+        if any("/" in name for name in flat)
+        else {f"{prefix}/{name}": value for name, value in flat.items()}
     )
 
 
 def _how_to_get(name: str, file: Path) -> str:
     source = NETWORKS[name][2]
     return (
-        f"the {name} weights of the perceptual loss are not at {file}: fetch torchvision's {source} and "
-        f"convert it there (python -c \"import numpy, torch; numpy.savez('{file.name}', **{{k: v.numpy() for "
-        f"k, v in torch.load('{source}').items()}})\"), or name a file with "
-        "--config.loss.perceptual_weights=FILE, or train without by --config.loss.lpips=0"
+        f"the {name} weights of the perceptual loss are not at {file}: put torchvision's {source} into {file.parent} "
+        "as it is, or name a file (.pth, .npz, .safetensors) with --config.loss.perceptual_weights=FILE, or train "
+        "without by --config.loss.lpips=0"
     )

@@ -9,9 +9,11 @@ refuses every other name. Formats: `torch.save`'s archive and its form before Py
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import struct
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,6 +52,13 @@ class _StorageType(NamedTuple):
     dtype: np.dtype[Any]
 
 
+class _Storage:
+    """A tensor's data; values is None while it is only measured. Nothing in a pickle can make one."""
+
+    def __init__(self, dtype: np.dtype[Any], values: np.ndarray | None) -> None:
+        self.dtype, self.values = dtype, values
+
+
 class _Attributes(dict[str, Any]):
     """A dictionary that also takes attributes (EasyDict, Namespace): they become its items."""
 
@@ -65,17 +74,25 @@ class _NamedArrays(OrderedDict[str, Any]):
         pass
 
 
-def _rebuild_tensor(storage: np.ndarray, offset: int, size: Any, stride: Any, *_: Any) -> np.ndarray:
-    """The array that a tensor is of its storage; a view that leaves the storage is refused."""
+def _rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> np.ndarray:
+    """The array that a tensor is of its storage; a view that leaves the storage, or is larger, is refused."""
+    if not isinstance(storage, _Storage):
+        raise pickle.UnpicklingError("a tensor has no data of its own")
+    if storage.values is None:
+        return np.empty(0, storage.dtype)
     size, stride = tuple(map(int, size)), tuple(map(int, stride))
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride))
-    empty = any(n == 0 for n in size)
-    if not empty and (offset < 0 or min(stride, default=0) < 0 or last >= len(storage)):
-        raise pickle.UnpicklingError("a tensor reaches beyond its data")
-    if empty:
+    values, count = storage.values, math.prod(size)
+    if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
+        raise pickle.UnpicklingError("a tensor has impossible sizes")
+    if count == 0:
+        if max(size) > values.size:  # an array that claims rows it has no data for
+            raise pickle.UnpicklingError("a tensor reaches beyond its data")
         return np.empty(size, storage.dtype)
-    steps = tuple(step * storage.itemsize for step in stride)
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps).copy()
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride))
+    if last >= values.size or count > values.size:
+        raise pickle.UnpicklingError("a tensor reaches beyond its data")
+    steps = tuple(step * values.itemsize for step in stride)
+    return np.lib.stride_tricks.as_strided(values[offset:], size, steps).copy()
 
 
 def _rebuild_parameter(data: np.ndarray, *_: Any) -> np.ndarray:
@@ -178,7 +195,7 @@ def read_torch(path: str | Path) -> Any:
             f"{path} is not read: {error}; only tensors and plain containers are admitted"
         ) from error
     except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError, struct.error,
-            zipfile.BadZipFile, MemoryError, OverflowError) as error:  # fmt: skip
+            zipfile.BadZipFile, zlib.error, MemoryError, OverflowError, RuntimeError) as error:  # fmt: skip
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is damaged, or no file of PyTorch weights ({reason})") from error
 
@@ -192,12 +209,13 @@ def _read_archive(path: Path) -> Any:
         root = program.removesuffix("data.pkl")
         if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
             raise ValueError("its numbers are big-endian")
-        loaded: dict[str, np.ndarray] = {}
+        loaded: dict[str, _Storage] = {}
 
-        def load_storage(identifier: Any) -> np.ndarray:
+        def load_storage(identifier: Any) -> _Storage:
             kind, key = identifier[1], str(identifier[2])
             if key not in loaded:
-                loaded[key] = np.frombuffer(archive.read(f"{root}data/{key}"), _dtype_of(kind))
+                dtype = _dtype_of(kind)
+                loaded[key] = _Storage(dtype, np.frombuffer(archive.read(f"{root}data/{key}"), dtype))
             return loaded[key]
 
         return _Unpickler(io.BytesIO(archive.read(program)), load_storage).load()
@@ -212,7 +230,7 @@ def _dtype_of(kind: Any) -> np.dtype[Any]:
 def _read_legacy(file: Any) -> Any:
     """torch.save before 1.6: three headers, the object, the storages' keys, then each storage's size and data.
 
-    The object refers to storages whose data follow it: each is allocated at once and filled at the end.
+    The object refers to storages whose data follow it: it is read once to learn their sizes, and again with them.
     """
     if _Unpickler(file).load() != _LEGACY_MAGIC or _Unpickler(file).load() != _LEGACY_PROTOCOL:
         raise ValueError("not torch.save's older form")
@@ -221,15 +239,14 @@ def _read_legacy(file: Any) -> Any:
     start = file.tell()
     sizes: dict[str, tuple[np.dtype[Any], int]] = {}
 
-    def measure(identifier: Any) -> np.ndarray:
+    def measure(identifier: Any) -> _Storage:
         kind, key, count = identifier[1], str(identifier[2]), int(identifier[4])
         sizes[key] = (_dtype_of(kind), count)
-        # Nothing is known of the data yet; one element, stretched, has every index that is asked for.
-        return np.broadcast_to(np.zeros(1, _dtype_of(kind)), (count,))
+        return _Storage(_dtype_of(kind), None)
 
     _Unpickler(file, measure).load()
     keys = [str(key) for key in _Unpickler(file).load()]
-    storages: dict[str, np.ndarray] = {}
+    storages: dict[str, _Storage] = {}
     for key in keys:
         dtype, count = sizes[key]
         if struct.unpack("<q", file.read(8))[0] != count:
@@ -237,7 +254,7 @@ def _read_legacy(file: Any) -> Any:
         content = file.read(count * dtype.itemsize)
         if len(content) != count * dtype.itemsize:
             raise EOFError("it ends before its last tensor")
-        storages[key] = np.frombuffer(content, dtype)
+        storages[key] = _Storage(dtype, np.frombuffer(content, dtype))
     file.seek(start)
     return _Unpickler(file, lambda identifier: storages[str(identifier[2])]).load()
 

@@ -134,3 +134,10 @@ def test_the_packed_file_is_made_again_from_the_dataset(tmp_path: Path, file_for
     folder.rmdir()
     ensure_packed(tmp_path / "out")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"splits": {}}'])
+def test_a_damaged_prepare_json_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "prepare.json").write_text(content)
+    with pytest.raises(UserError, match=r"prepare\.json is missing or damaged"):
+        ensure_packed(tmp_path)

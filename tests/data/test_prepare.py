@@ -349,3 +349,18 @@ def test_workers_need_no_tensorflow() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "[]"
+
+
+def test_a_wrong_source_leaves_the_finished_dataset_alone(tmp_path: Path) -> None:
+    source, output = layouts.folder(tmp_path / "source"), tmp_path / "out"
+    prepare(request("folder", source, output))
+    before = packed_bytes(output), (output / "prepare.json").read_bytes()
+    other = tmp_path / "other"
+    layouts.save(other / "else.png", 77)
+    with pytest.raises(UserError, match="was prepared from other photographs .none of its 7"):
+        prepare(request("folder", other, output))
+    for file in (source / "photos").iterdir():  # the same names, and nothing to be seen in them
+        Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(file)
+    with pytest.raises(UserError, match="none of the 7 files"):
+        prepare(request("folder", source, output))
+    assert (packed_bytes(output), (output / "prepare.json").read_bytes()) == before

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.models.flat_file import read_flat
 from fundusgan_jax.models.torch_files import Module, read_torch
 
 RNG = np.random.default_rng(0)
@@ -204,7 +205,7 @@ def test_a_tensor_beyond_its_data_is_refused(tmp_path: Path, names) -> None:
     ):
         path = tmp_path / f"{number}.pt"
         path.write_bytes(archive_bytes({"w": Tensor(Storage("Float", BASE), *view)}, names))
-        with pytest.raises(UserError, match="reaches beyond its data"):
+        with pytest.raises(UserError, match="reaches beyond its data|impossible sizes"):
             read_torch(path)
 
 
@@ -222,3 +223,32 @@ def test_damage_is_one_line(tmp_path: Path, names, form) -> None:
         read_torch(tmp_path / "a.pt")
     with pytest.raises(UserError, match="does not exist"):
         read_torch(tmp_path / "b.pt")
+
+
+def test_storages_of_the_older_form_may_be_large(tmp_path: Path, names) -> None:
+    """The first pass must not touch data that is not there."""
+    values = np.arange(3_000_000, dtype=np.float32)
+    content = legacy_bytes({"w": Tensor(Storage("Float", values), 0, (3000, 1000), (1000, 1))}, names)
+    (tmp_path / "a.pth").write_bytes(content)
+    np.testing.assert_array_equal(read_torch(tmp_path / "a.pth")["w"].ravel(), values)
+
+
+def test_a_tensor_cannot_be_anothers_data(tmp_path: Path, names) -> None:
+    inner = Tensor(Storage("Float", BASE), 0, (24, 0), (1, 1))
+    path = tmp_path / "a.pt"
+    for inside in (inner, [1.0] * 50):
+        path.write_bytes(archive_bytes({"w": Tensor(inside, 0, (20,), (1,))}, names))
+        with pytest.raises(UserError, match="has no data of its own"):
+            read_torch(path)
+    for size, stride in (((10_000_000, 0), (0, 0)), ((5000, 5000), (0, 0)), ((3,), (1, 1))):
+        path.write_bytes(archive_bytes({"w": Tensor(Storage("Float", BASE), 0, size, stride)}, names))
+        with pytest.raises(UserError, match="beyond its data|impossible sizes"):
+            read_torch(path)
+
+
+def test_a_state_dict_is_a_flat_file(tmp_path: Path, names) -> None:
+    (tmp_path / "a.pth").write_bytes(archive_bytes(state_dict(), names))
+    assert_state(read_flat(tmp_path / "a.pth"))
+    (tmp_path / "b.pth").write_bytes(archive_bytes({"iter": 3}, names))
+    with pytest.raises(UserError, match="holds no state dict"):
+        read_flat(tmp_path / "b.pth")

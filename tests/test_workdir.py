@@ -1,0 +1,35 @@
+"""workdir.py: one training process at a time."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.workdir import locked
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_a_second_training_process_is_refused_until_the_first_ends(tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom fundusgan_jax.workdir import locked\n"
+        f"with locked(Path({str(workdir)!r})):\n    print('held', flush=True)\n    sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", code]
+    first = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None and first.stdout.readline().strip() == "held"
+    with pytest.raises(UserError, match="another process is training in"), locked(workdir):
+        pass
+    first.kill()
+    first.wait()
+    with locked(workdir):
+        pass
+
+
+def test_a_workdir_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="name another folder"), locked(tmp_path / "file" / "run"):
+        pass
