@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shlex
 import signal
@@ -257,7 +258,8 @@ def resume_command(config_path: str, workdir: Path, overrides: list[str]) -> str
 
 def train(config: ConfigDict, workdir: Path, command: str) -> None:
     """Trains `config` in `workdir` to its last step, or to a signal; ends with where the results are."""
-    with locked(workdir):
+    # Of several processes of one run, the first holds the workdir for all.
+    with locked(workdir) if jax.process_index() == 0 else contextlib.nullcontext():
         _train(config, workdir, command)
 
 
