@@ -1,4 +1,4 @@
-"""The up-convolution and its gradients, ours against XLA's own: python -m benchmarks.convolution."""
+"""Convolutions that have a form of our own, against XLA's: python -m benchmarks.convolution."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jax import Array, lax
 
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.manifest import devices, git_commit
-from fundusgan_jax.ops.conv import up_conv_phases
+from fundusgan_jax.ops.conv import conv2d, up_conv_phases
 
 Call = Callable[..., Any]
 
@@ -25,6 +25,13 @@ def native(x: Array, kernel: Array) -> Array:
     """Transposed 3x3 convolution, stride 2: [N, H, W, I] -> [N, 2H+1, 2W+1, O], with XLA's gradients."""
     return lax.conv_general_dilated(
         x, kernel[::-1, ::-1], (1, 1), ((2, 2), (2, 2)), (2, 2), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def plain(x: Array, kernel: Array) -> Array:
+    """3x3 convolution with padding 1, XLA's."""
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
@@ -55,7 +62,7 @@ def row(name: str, convolve: Call, x: Array, kernel: Array, calls: int) -> str:
         milliseconds(to_input, (x, kernel, cotangent), calls),
         milliseconds(to_kernel, (x, kernel, cotangent), calls),
     ]
-    return f"| {name} | " + " | ".join(f"{value:,.0f} ms" for value in times) + " |"
+    return f"| {name} | " + " | ".join(f"{value:,.1f} ms" for value in times) + " |"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -76,9 +83,14 @@ def _run(argv: Sequence[str]) -> int:
     shape = (chosen.batch, chosen.size, chosen.size, chosen.channels)
     x = jnp.asarray(rng.standard_normal(shape), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, chosen.channels, chosen.channels)), jnp.float32)
-    print("| up-convolution | forward | gradient to the input | gradient to the kernel |\n|---|---|---|---|")
+    columns = "forward | gradient to the input | gradient to the kernel |\n|---|---|---|---|"
+    print(f"| up-convolution | {columns}")
     print(row("ops/conv.py, four phases", up_conv_phases, x, kernel, chosen.calls), flush=True)
     print(row("XLA's own", native, x, kernel, chosen.calls))
+    print(f"\n| 3x3 convolution of a 2x2 map | {columns}")
+    small = x[:, :2, :2]
+    print(row("ops/conv.py, one product", lambda x, k: conv2d(x, k, padding=1), small, kernel, chosen.calls))
+    print(row("XLA's own", plain, small, kernel, chosen.calls))
     commit = git_commit() or {}
     print(
         f"{devices()['count']} x {devices()['kind']}, jax {jax.__version__}, commit {str(commit.get('commit'))[:10]}"

@@ -29,7 +29,7 @@ from fundusgan_jax.step import reconstruct_step
 from fundusgan_jax.workdir import open_dataset, open_perceptual, restore_variables
 
 Painter = Callable[[np.ndarray, np.ndarray], np.ndarray]
-# The trivial reconstructions, and the side that the photograph is reduced to.
+# The trivial reconstructions, and the side that the photograph is reduced to (0: the training set's mean).
 BASELINES = {"mean": 0, "16x16": 16, "64x64": 64}
 
 
@@ -152,14 +152,15 @@ class Scorer:
     def score_baselines(self, train: PackedSplit) -> dict[str, dict[str, float]]:
         """The figures of the three trivial reconstructions; the mean image is the training split's."""
         mean = baselines.mean_image(train.images)
-        painters: dict[str, Painter] = {
-            "mean": lambda images, rows: np.broadcast_to(mean, images.shape).copy(),
-            "16x16": lambda images, rows: baselines.reduced(images, 16),
-            "64x64": lambda images, rows: baselines.reduced(images, 64),
-        }
+
+        def painter(side: int) -> Painter:
+            if not side:
+                return lambda images, rows: np.broadcast_to(mean, images.shape).copy()
+            return lambda images, rows: baselines.reduced(images, side)
+
         # At 64 px, 64x64 is the photograph itself.
         return {
-            name: self.score(painters[name], f"trivial reconstruction '{name}'")[0]
+            name: self.score(painter(side), f"trivial reconstruction '{name}'")[0]
             for name, side in BASELINES.items()
             if side < train.images.shape[1]
         }

@@ -53,10 +53,13 @@ class _StorageType(NamedTuple):
 
 
 class _Storage:
-    """A tensor's data; values is None while it is only measured. Nothing in a pickle can make one."""
+    """A tensor's data, one-dimensional; None while it is only measured. A pickle can neither make nor change one."""
 
     def __init__(self, dtype: np.dtype[Any], values: np.ndarray | None) -> None:
         self.dtype, self.values = dtype, values
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("it changes a tensor's data")
 
 
 class _Attributes(dict[str, Any]):

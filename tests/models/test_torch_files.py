@@ -252,3 +252,16 @@ def test_a_state_dict_is_a_flat_file(tmp_path: Path, names) -> None:
     (tmp_path / "b.pth").write_bytes(archive_bytes({"iter": 3}, names))
     with pytest.raises(UserError, match="holds no state dict"):
         read_flat(tmp_path / "b.pth")
+
+
+def test_a_pickle_cannot_change_a_tensors_data(tmp_path: Path, names) -> None:
+    """The BUILD instruction sets attributes of whatever is at hand, a storage too."""
+    program = io.BytesIO()
+    writer = Writer(program, names)
+    writer.dump(Storage("Float", BASE))
+    changed = program.getvalue()[:-1] + pickle.dumps({"values": None}, 2)[2:-1] + b"b."
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a/data.pkl", changed)
+        archive.writestr("a/data/0", BASE.tobytes())
+    with pytest.raises(UserError, match="changes a tensor's data"):
+        read_torch(tmp_path / "a.pt")
