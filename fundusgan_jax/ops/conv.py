@@ -39,7 +39,7 @@ def _conv_as_product(
 ) -> Array:
     """The same for a map smaller than the kernel: one matrix product of the shifted maps.
 
-    XLA swaps map and kernel there, and its CPU backend is then 20 times slower (2x2 map, 512 channels).
+    XLA swaps map and kernel there, and its CPU backend is then 50 times slower (benchmarks/NOTES.md).
     """
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     height, width = kernel.shape[:2]
