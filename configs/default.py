@@ -6,6 +6,9 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """The defaults; other configurations change a few lines of them."""
     config = ConfigDict()
+    config.task = (
+        "fundusgan"  # 'fundusgan' (photograph to photograph) or 'prior' (StyleGAN from random styles)
+    )
     config.seed = 0  # of initialisation, order of photographs and noise
 
     config.data = data = ConfigDict()
@@ -29,6 +32,10 @@ def get_config() -> ConfigDict:
     model.w_dim = 512  # width of a style vector
     model.delta = 1  # synthesis blocks with a skip fusion, 0 to 7: more gives detail, less editable styles
     model.noise_mode = "random"  # 'random' per sample, 'const' stored maps, 'none'
+    model.style = "stylegan2"  # prior: 'stylegan2' or 'adain' (StyleGAN v1, growing from growth.start)
+    model.z_dim = 512  # prior: width of the random input
+    model.mapping_layers = 8  # prior: layers from z to w
+    model.num_labels = 0  # prior, discriminator: classes to condition on; 0 is unconditional
 
     config.encoder = encoder = ConfigDict()
     encoder.backbone = "resnet50"  # resnet18, resnet34, resnet50, resnet101, resnet152
@@ -41,6 +48,9 @@ def get_config() -> ConfigDict:
     loss.l2 = 1.0  # weight of the mean squared error (images in [-1, 1])
     loss.lpips = 0.8  # weight of the perceptual distance; 0 trains without its weights file
     loss.reg = 0.005  # weight of the pull of w+ towards w_avg
+    loss.adv = 0.0  # weight of the adversarial term (0.1 is usual); above 0 adds a discriminator
+    loss.r1_gamma = -1.0  # R1 of the discriminator; below 0: 0.0002 resolution^2 / batch_size
+    loss.pl_weight = 2.0  # prior: weight of the path length regulariser; 0 switches it off
     loss.perceptual_net = "vgg16"  # 'vgg16' (LPIPS) or 'squeezenet'
     loss.perceptual_weights = ""  # file of its weights; '' looks in the cache folder
 
@@ -51,6 +61,9 @@ def get_config() -> ConfigDict:
     optim.generator_lr = 1e-4  # Adam, generator
     optim.generator_b1 = 0.0
     optim.generator_b2 = 0.99
+    optim.discriminator_lr = 1e-4  # Adam, discriminator
+    optim.discriminator_b1 = 0.0
+    optim.discriminator_b2 = 0.99
     optim.warmup_steps = 0  # steps of linear rise of both rates
     optim.decay = "constant"  # 'constant' or 'cosine' to zero at train.num_steps
 
@@ -68,9 +81,35 @@ def get_config() -> ConfigDict:
     train.ema_halflife_kimg = 10.0  # half-life of the moving average, thousands of photographs
     train.ema_rampup = 0.05  # half-life at most this share of the photographs seen; 0 switches it off
     train.freeze_generator = False  # train the encoder and the fusions alone
+    train.freeze_generator_blocks = 0  # or leave only the generator's first blocks as they are
+    train.freeze_discriminator = 0  # first discriminator blocks (from the image on) left as they are
+    train.r1_every = 16  # steps between R1 updates of the discriminator
+    train.pl_every = 4  # prior: steps between path length updates of the generator
+    train.style_mixing = 0.9  # prior: share of images with two styles
+    train.init_from = ""  # workdir (or imported weights) to start from; --init_from sets it
+    train.on_nan = "stop"  # a loss or gradient that is not finite: 'stop' the run or 'skip' the step
+
+    config.augment = augment = ConfigDict()
+    augment.mode = "none"  # of what the discriminator sees: 'none', 'fixed' p, 'ada' adaptive p
+    augment.p = 0.0  # probability of each transform (at the start, for 'ada')
+    augment.target = 0.6  # 'ada': mean sign of D(real) that p is steered by
+    augment.kimg = 500.0  # 'ada': thousand images in which p can go from 0 to 1
+    augment.every = 4  # 'ada': steps between changes of p
+    augment.transforms = "fundus"  # 'fundus' (what a camera may do) or names, comma between them
+
+    config.growth = growth = ConfigDict()
+    growth.start = 8  # 'adain': side of the first stage
+    growth.fade_kimg = 600.0  # 'adain': thousand photographs in which a new size fades in
+    growth.stable_kimg = 600.0  # 'adain': thousand photographs trained at each size before the next
 
     config.eval = evaluation = ConfigDict()
     evaluation.batch_size = 8  # photographs reconstructed at a time, also by --mode=generate
     evaluation.num = 0  # held-out photographs scored, evenly spread; 0 takes all
+    evaluation.num_samples = 2000  # prior: images drawn to be scored
+    evaluation.reference_split = "train"  # prior: photographs that its images are compared with
+    evaluation.features = (
+        "none"  # of Frechet and kernel distance: 'none', 'pixels', 'squeezenet', 'vgg16', 'alexnet'
+    )
+    evaluation.features_weights = ""  # file of that network's weights; '' looks in the cache folder
     evaluation.use_ema = True  # score and generate with the moving average of the parameters
     return config.lock()

@@ -12,34 +12,45 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fundusgan_jax.augment import TRANSFORMS
 from fundusgan_jax.errors import UserError
 
 CHOICES: dict[str, tuple[str, ...]] = {
+    "task": ("fundusgan", "prior"),
     "data.dataset": ("prepared", "phantom"),
     "data.cache": ("none", "host", "device"),
     "model.noise_mode": ("random", "const", "none"),
+    "model.style": ("stylegan2", "adain"),
+    "augment.mode": ("none", "fixed", "ada"),
     "encoder.backbone": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
     "encoder.norm": ("batch", "frozen", "group"),
     "loss.perceptual_net": ("vgg16", "squeezenet"),
     "optim.decay": ("constant", "cosine"),
     "train.parallel": ("shard_map", "pmap"),
-    "train.best_metric": ("lpips", "ssim", "psnr", "ssim_fov", "psnr_fov"),
+    "train.best_metric": ("lpips", "ssim", "psnr", "ssim_fov", "psnr_fov", "frechet", "kernel"),
+    "train.on_nan": ("stop", "skip"),
+    "eval.features": ("none", "pixels", "squeezenet", "vgg16", "alexnet"),
 }
 # At least 1 / above 0 / at least 0.
 COUNTS = (
     "data.phantom_num", "model.channel_base", "model.channel_max", "model.w_dim", "encoder.fpn_channels",
     "encoder.head_channels", "train.batch_size", "train.num_steps", "train.log_every", "train.grid_every",
-    "train.eval_every", "train.checkpoint_every", "train.keep_last", "eval.batch_size",
+    "train.eval_every", "train.checkpoint_every", "train.keep_last", "eval.batch_size", "model.z_dim",
+    "model.mapping_layers", "train.r1_every", "train.pl_every", "augment.every", "eval.num_samples",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "seed", "model.base_size", "model.first_dilation", "loss.l2", "loss.lpips", "loss.reg", "optim.encoder_lr",
     "optim.generator_lr", "optim.encoder_b1", "optim.encoder_b2", "optim.generator_b1", "optim.generator_b2",
     "optim.warmup_steps", "train.keep_best", "train.ema_halflife_kimg", "train.ema_rampup", "eval.num",
+    "model.num_labels", "loss.adv", "loss.pl_weight", "optim.discriminator_lr", "optim.discriminator_b1",
+    "optim.discriminator_b2", "train.style_mixing", "train.freeze_generator_blocks", "train.freeze_discriminator",
+    "augment.p", "growth.fade_kimg", "growth.stable_kimg",
 )  # fmt: skip
 # What may differ between two runs of one workdir, because it does not change the numbers of a step.
 FREE = ("data.dir", "data.cache", "train.num_steps", "train.log_every", "train.grid_every", "train.eval_every",
         "train.checkpoint_every", "train.keep_last", "train.keep_best", "train.best_metric", "train.parallel",
-        "loss.perceptual_weights", "encoder.weights", "eval.batch_size", "eval.num", "eval.use_ema")  # fmt: skip
+        "loss.perceptual_weights", "encoder.weights", "eval.batch_size", "eval.num", "eval.use_ema",
+        "eval.features", "eval.features_weights", "eval.num_samples", "eval.reference_split", "train.on_nan")  # fmt: skip
 
 
 def load_config(path: str, overrides: list[str]) -> ConfigDict:
@@ -164,19 +175,86 @@ def validate(config: ConfigDict, num_devices: int) -> None:
     for name in NOT_NEGATIVE:
         if settings[name] < 0:
             raise UserError(f"{name}={settings[name]} must not be negative")
-    for name in ("optim.encoder_b1", "optim.encoder_b2", "optim.generator_b1", "optim.generator_b2"):
-        if settings[name] >= 1:
-            raise UserError(f"{name}={settings[name]} must be below 1")
+    for owner in ("encoder", "generator", "discriminator"):
+        for name in (f"optim.{owner}_b1", f"optim.{owner}_b2"):
+            if settings[name] >= 1:
+                raise UserError(f"{name}={settings[name]} must be below 1")
+    for name in ("train.style_mixing", "augment.p"):
+        if settings[name] > 1:
+            raise UserError(f"{name}={settings[name]} is a probability: at most 1")
     if settings["seed"] >= 2**31:
         raise UserError(f"seed={settings['seed']} must be below {2**31}")
-    _validate_sizes(config)
+    if config.task == "prior":
+        _validate_prior(config)
+    else:
+        _validate_sizes(config)
+        _validate_fundusgan(config)
+    _validate_adversary(config)
     if config.train.batch_size % num_devices:
         raise UserError(
             f"train.batch_size={config.train.batch_size} does not divide over {num_devices} devices; "
             f"choose a multiple of {num_devices}"
         )
+
+
+def _validate_fundusgan(config: ConfigDict) -> None:
     if config.loss.l2 == config.loss.lpips == 0:
         raise UserError("loss.l2=0 and loss.lpips=0 leave nothing to reconstruct by; set one above 0")
+    if config.model.style != "stylegan2":
+        raise UserError("model.style=adain is a prior's (task=prior); FundusGAN's generator is stylegan2")
+    most = int(math.log2(config.model.resolution)) - 1
+    if config.train.freeze_generator_blocks > most:
+        raise UserError(
+            f"train.freeze_generator_blocks={config.train.freeze_generator_blocks} exceeds the {most} blocks there are"
+        )
+
+
+def _validate_prior(config: ConfigDict) -> None:
+    size, painted = config.data.resolution, config.model.resolution
+    if not _power_of_two(size) or not 16 <= size <= 1024:
+        raise UserError(f"data.resolution={size} must be a power of two from 16 to 1024")
+    if painted != size:
+        raise UserError(
+            f"model.resolution={painted} must be data.resolution ({size}): a prior learns the photographs' own size"
+        )
+    if config.train.freeze_generator or config.train.freeze_generator_blocks:
+        raise UserError(
+            "train.freeze_generator and train.freeze_generator_blocks are FundusGAN's; set them off"
+        )
+    if config.model.style == "adain":
+        start = config.growth.start
+        if not _power_of_two(start) or not 8 <= start <= painted:
+            raise UserError(
+                f"growth.start={start} must be a power of two from 8 to model.resolution ({painted})"
+            )
+        if config.train.freeze_discriminator and start != painted:
+            raise UserError("train.freeze_discriminator needs a discriminator of its final size: growth.start = "
+                            "model.resolution")  # fmt: skip
+    if config.train.best_metric not in ("frechet", "kernel", "lpips"):
+        raise UserError(
+            f"train.best_metric={config.train.best_metric} compares images one by one; a prior has frechet or kernel"
+        )
+
+
+def _validate_adversary(config: ConfigDict) -> None:
+    if config.task != "prior" and config.loss.adv == 0:
+        return
+    blocks = int(math.log2(config.data.resolution)) - 1
+    if config.train.freeze_discriminator > blocks:
+        raise UserError(
+            f"train.freeze_discriminator={config.train.freeze_discriminator} exceeds the {blocks} blocks there are"
+        )
+    if config.train.batch_size > 4 and config.train.batch_size % 4:
+        raise UserError(
+            f"train.batch_size={config.train.batch_size} does not divide into the discriminator's groups of 4; "
+            "choose a multiple of 4"
+        )
+    if config.augment.mode != "none" and config.augment.transforms != "fundus":
+        for name in config.augment.transforms.split(","):
+            if name.strip() not in TRANSFORMS:
+                near = difflib.get_close_matches(name.strip(), TRANSFORMS, 1)
+                hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(TRANSFORMS)}"
+                raise UserError(f"augment.transforms: unknown transform '{name.strip()}'{hint}")
 
 
 def _validate_sizes(config: ConfigDict) -> None:

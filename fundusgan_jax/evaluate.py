@@ -21,6 +21,8 @@ from fundusgan_jax.grid import can_draw, comparison_grid, save_png
 from fundusgan_jax.metrics import baselines
 from fundusgan_jax.metrics.field_of_view import fov_mask
 from fundusgan_jax.metrics.image import psnr, ssim
+from fundusgan_jax.metrics.sets import frechet_distance, kernel_distance
+from fundusgan_jax.models.features import FeatureNet, describe_features, features, load_features
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.models.lpips import PerceptualNet, perceptual_distance
 from fundusgan_jax.progress import Progress
@@ -37,7 +39,8 @@ class Evaluation(NamedTuple):
     """Figures over a split.
 
     model: {'ssim', 'psnr', 'ssim_fov', 'psnr_fov' and 'lpips' or 'perceptual': mean over images};
-    'fov' is inside the field of view, the others over the whole image; PSNR in dB.
+    'fov' is inside the field of view, the others over the whole image; PSNR in dB. 'frechet', 'kernel':
+    distances between the set of reconstructions and that of the photographs, where eval.features is set.
     baselines: the same figures of the trivial reconstructions ('mean', '16x16', '64x64').
     per_image: the model's figures, one value per image. num_images: how many.
     """
@@ -114,9 +117,18 @@ class Scorer:
         split: the photographs.
         perceptual: the perceptual network, or None.
         batch_size: images scored at a time.
+        feature_net: of the distances between sets, or None for none.
     """
 
-    def __init__(self, split: PackedSplit, perceptual: PerceptualNet | None, batch_size: int) -> None:
+    def __init__(
+        self,
+        split: PackedSplit,
+        perceptual: PerceptualNet | None,
+        batch_size: int,
+        feature_net: FeatureNet | None = None,
+    ) -> None:
+        self._feature_net, self._features = feature_net, jax.jit(features)
+        self._real: np.ndarray | None = None
         self.split, self.batch_size = split, min(batch_size, len(split.images))
         self.metric = perceptual.metric if perceptual else None
         self._perceptual = perceptual
@@ -126,13 +138,27 @@ class Scorer:
         """Means and per-image figures of the reconstructions that `paint` makes."""
         count = len(self.split.images)
         values: dict[str, list[float]] = {}
+        seen: list[np.ndarray] = []
         progress = Progress(count, "img", label)
         for rows, real in padded_batches(count, self.batch_size):
             images = np.asarray(self.split.images[rows])
-            for name, figures in self._figures(images, paint(images, rows)).items():
+            painted = paint(images, rows)
+            for name, figures in self._figures(images, painted).items():
                 values.setdefault(name, []).extend(np.asarray(figures, np.float64)[:real].tolist())
+            if self._feature_net is not None:
+                seen.append(np.asarray(self._features(self._feature_net, to_float(painted)))[:real])
             progress.update(real)
-        return {name: float(np.mean(figures)) for name, figures in values.items()}, values
+        means = {name: float(np.mean(figures)) for name, figures in values.items()}
+        if seen and count > 1:
+            means |= set_distances(np.concatenate(seen), self._real_features())
+        return means, values
+
+    def _real_features(self) -> np.ndarray:
+        if self._real is None:
+            assert self._feature_net is not None  # asked for only where there is one
+            images = self.split.images
+            self._real = image_features(self._feature_net, images, self.batch_size, self._features)
+        return self._real
 
     def _figures(self, images: np.ndarray, painted: np.ndarray) -> dict[str, Any]:
         mask = fov_mask(images)
@@ -166,6 +192,32 @@ class Scorer:
         }
 
 
+def open_features(config: ConfigDict) -> FeatureNet | None:
+    """The feature network of config.eval, or None."""
+    return load_features(config.eval.features, config.eval.features_weights)
+
+
+def image_features(source: FeatureNet, images: Any, batch_size: int, compiled: Any = None) -> np.ndarray:
+    """[N, D] features of uint8 images [N, S, S, 3], a batch at a time."""
+    compute = compiled or jax.jit(features)
+    parts = [
+        np.asarray(compute(source, to_float(np.asarray(images[rows]))))[:real]
+        for rows, real in padded_batches(len(images), batch_size)
+    ]
+    return np.concatenate(parts)
+
+
+def enlarged(images: np.ndarray, side: int) -> np.ndarray:
+    """uint8 [N, S, S, 3] -> [N, side, side, 3], pixels repeated: a growing network's images beside photographs."""
+    factor = side // images.shape[1]
+    return images if factor == 1 else images.repeat(factor, 1).repeat(factor, 2)
+
+
+def set_distances(generated: np.ndarray, real: np.ndarray) -> dict[str, float]:
+    """{'frechet', 'kernel'} between two sets of features [N, D], [M, D]."""
+    return {"frechet": frechet_distance(generated, real), "kernel": kernel_distance(generated, real)}
+
+
 def evaluation_record(
     evaluation: Evaluation,
     config: ConfigDict,
@@ -183,6 +235,7 @@ def evaluation_record(
         "dataset_fingerprint": dataset.fingerprint,
         "perceptual_metric": perceptual.metric if perceptual else None,
         "perceptual_name": perceptual.description if perceptual else None,
+        "features": describe_features(config.eval.features),
         "ema": bool(config.eval.use_ema),
         "model": evaluation.model,
         "baselines": evaluation.baselines,
@@ -223,7 +276,7 @@ def evaluate_workdir(config: ConfigDict, workdir: Path, step: str) -> None:
     dataset = open_dataset(config, workdir)
     perceptual = open_perceptual(config)
     split = held_out(dataset, config)
-    scorer = Scorer(split, perceptual, config.eval.batch_size)
+    scorer = Scorer(split, perceptual, config.eval.batch_size, open_features(config))
     paint = model_painter(config, variables)
     figures, per_image = scorer.score(paint, f"evaluating step {number}")
     trivial = scorer.score_baselines(split_named(dataset, config.data.train_split))

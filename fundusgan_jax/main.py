@@ -10,12 +10,15 @@ from pathlib import Path
 
 from fundusgan_jax.errors import UserError, run_door
 
-DESCRIPTION = """Trains FundusGAN on prepared fundus photographs, evaluates it, or makes images with it.
+DESCRIPTION = """Trains FundusGAN or its StyleGAN prior on prepared fundus photographs, evaluates it, makes images with it.
 
   train     python -m fundusgan_jax.main --config=configs/folder.py --workdir=DIR --config.data.dir=PREPARED
   resume    the same command again
+  prior     the same with --config=configs/stylegan2.py; then --init_from=WORKDIR starts FundusGAN from it, or,
+            with --config=configs/transfer.py, a prior of a rarer disease
   evaluate  python -m fundusgan_jax.main --workdir=DIR --mode=eval
   generate  python -m fundusgan_jax.main --workdir=DIR --mode=generate --output=OUT --num=100 --method=mix
+  sample    python -m fundusgan_jax.main --workdir=PRIOR --mode=generate --output=OUT --num=100 --method=sample
 
 Any setting of configs/default.py can be given as --config.GROUP.NAME=VALUE,
 for example --config.train.batch_size=16. Prepare photographs first with
@@ -46,13 +49,24 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--num", type=int, default=16, help="generate: how many images (default 16)")
     flags.add_argument(
         "--method",
-        default="reconstruct",
-        choices=("reconstruct", "mix", "perturb"),
-        help="generate: 'reconstruct' photographs; 'mix' the styles of two photographs of one class, the map of "
-        "one; 'perturb' a photograph's styles along the principal axes of all",
+        default=None,
+        choices=("reconstruct", "mix", "perturb", "sample", "interpolate", "mix_grid"),
+        help="generate, FundusGAN: 'reconstruct' photographs; 'mix' the styles of two photographs of one class, the "
+        "map of one; 'perturb' a photograph's styles along the principal axes of all; 'sample' the map of a photograph, "
+        "random styles of the prior that it started from. A prior: 'sample' new images; 'interpolate' between --num of "
+        "them (PNG files and an animation); 'mix_grid': --num coarse against --num fine styles",
     )
     flags.add_argument(
         "--truncation", type=float, default=1.0, help="generate: truncation_psi towards w_avg (default 1)"
+    )
+    flags.add_argument(
+        "--label",
+        type=int,
+        default=-1,
+        help="generate: class number for a conditional prior (default: as in training)",
+    )
+    flags.add_argument(
+        "--init_from", default="", help="train: workdir of a run, or of imported weights, to start from"
     )
     flags.add_argument(
         "--seed", type=int, default=0, help="generate: seed of every random choice (default 0)"
@@ -91,6 +105,12 @@ def main(arguments: list[str]) -> int:
     from fundusgan_jax.config import load_config, validate
     from fundusgan_jax.manifest import config_of_workdir
 
+    if flags.init_from:
+        if flags.mode != "train":
+            raise UserError(
+                "--init_from starts a training; --mode=eval and generate take the workdir's own weights"
+            )
+        overrides = [*overrides, f"--config.train.init_from={flags.init_from}"]
     config = load_config(flags.config, overrides) if flags.config else None
     if config is None:
         if flags.mode == "train":
@@ -110,17 +130,17 @@ def main(arguments: list[str]) -> int:
         evaluate.evaluate_workdir(config, workdir, flags.step)
     else:
         from fundusgan_jax import generate
+        from fundusgan_jax.generate_request import Request
 
-        generate.generate_images(
-            config,
-            workdir,
-            flags.step,
+        request = Request(
             Path(flags.output) if flags.output else None,
             flags.num,
             flags.method,
             flags.truncation,
             flags.seed,
+            flags.label,
         )
+        generate.generate_images(config, workdir, flags.step, request)
     return 0
 
 

@@ -17,7 +17,8 @@ Mode = Literal["shard_map", "pmap"]
 class DataParallel:
     """Maps a step over devices: state replicated, batch split along its first axis.
 
-    The step is called as step(state, batch, constants) -> (state, metrics) with the axis name bound;
+    The step is called as step(state, batch, constants) -> (state, metrics) with the axis name bound, or,
+    where it carries, (state, metrics, carry): an array per sample that a later step takes in its batch.
     `constants` (frozen networks, a dataset kept on the devices) are replicated. The state is donated.
 
     Args:
@@ -67,17 +68,16 @@ class DataParallel:
         count = len(self.local)
         return jax.tree.map(lambda x: np.asarray(x).reshape(count, -1, *np.shape(x)[1:]), batch)
 
-    def compile(
-        self, step: Callable[[Any, Any, Any], tuple[Any, Any]]
-    ) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    def compile(self, step: Callable[[Any, Any, Any], Any], carries: bool = False) -> Callable[..., Any]:
         """The step mapped over the devices; takes what `replicate` and `split` return."""
         if self.mode == "pmap":
             return jax.pmap(step, axis_name=self.axis_name, donate_argnums=(0,), devices=self.devices)
+        whole, part = PartitionSpec(), PartitionSpec(self.axis_name)
         mapped = jax.shard_map(
             step,
             mesh=self._mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(self.axis_name), PartitionSpec()),
-            out_specs=(PartitionSpec(), PartitionSpec()),
+            in_specs=(whole, part, whole),
+            out_specs=(whole, whole, part) if carries else (whole, whole),
             # Replication is ours to keep (gradients are averaged by name in the step, as under pmap);
             # with the check on, shard_map would sum the gradients itself as well.
             check_vma=False,

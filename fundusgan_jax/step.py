@@ -1,4 +1,4 @@
-"""FundusGAN's training state and its one pure step: (state, batch, frozen networks) -> (state, metrics)."""
+"""FundusGAN's training state and its pure phases: encoder with generator, and the discriminator where there is one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from jax import Array, lax
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from fundusgan_jax import losses
+from fundusgan_jax.adversary import AdversaryState, generator_logits, initial_adversary, update_adversary
 from fundusgan_jax.batch import Batch
+from fundusgan_jax.latents import initial_mapping
 from fundusgan_jax.models import fundusgan
 from fundusgan_jax.models.encoder import EncoderConfig
 from fundusgan_jax.models.fundusgan import FundusGANConfig, Variables
 from fundusgan_jax.models.lpips import PerceptualNet, perceptual_distance
 from fundusgan_jax.models.plan import GeneratorConfig
+from fundusgan_jax.optimise import averaged, ema_decay, guarded, sample_keys, schedule
 
 AXIS = "data"
 
@@ -26,13 +29,14 @@ class TrainState(NamedTuple):
     """All that a run is made of; what is here is saved, what is not is derived from (config, step).
 
     step: int32 steps taken. variables: the model's arrays. opt_state: Adam's moments. ema: exponential
-    moving average of variables.params.
+    moving average of variables.params. adversary: the discriminator where loss.adv is above 0, else None.
     """
 
     step: Array
     variables: Variables
     opt_state: Any
     ema: dict[str, Any]
+    adversary: AdversaryState | None
 
 
 def model_config(config: ConfigDict, axis_name: str | None = AXIS) -> FundusGANConfig:
@@ -60,48 +64,55 @@ def model_config(config: ConfigDict, axis_name: str | None = AXIS) -> FundusGANC
     return FundusGANConfig(input_size=size, encoder=encoder, generator=generator)
 
 
-def _schedule(config: ConfigDict, rate: float) -> optax.Schedule:
-    """Linear warm-up over warmup_steps, then constant or a cosine to zero at num_steps."""
-    warmup, total = config.optim.warmup_steps, config.train.num_steps
-
-    def at(step: Array) -> Array:
-        risen = jnp.minimum(1.0, (step + 1) / max(warmup, 1))
-        if config.optim.decay == "cosine":
-            share = jnp.clip((step - warmup) / max(total - warmup, 1), 0.0, 1.0)
-            risen = risen * 0.5 * (1 + jnp.cos(jnp.pi * share))
-        return rate * risen
-
-    return at
+def _frozen_generator_names(config: ConfigDict) -> tuple[str, ...]:
+    """Prefixes of the generator's modules that do not learn: its coarsest blocks first."""
+    if config.train.freeze_generator:
+        return ("",)
+    count = config.train.freeze_generator_blocks
+    return ("const", *(f"b{4 * 2**index}_" for index in range(count))) if count else ()
 
 
-def _owners(params: dict[str, Any]) -> dict[str, Any]:
-    """'encoder' for the encoder and the skip fusions, 'generator' for the rest: who learns at which rate."""
+def _owners(params: dict[str, Any], frozen: tuple[str, ...]) -> dict[str, Any]:
+    """'encoder' for the encoder and the skip fusions, 'generator' or 'frozen' for the rest: who learns how."""
+
+    def owner(name: str) -> str:
+        if name.startswith("fusion"):
+            return "encoder"
+        return "frozen" if frozen and name.startswith(frozen) else "generator"
+
     generator = {
-        name: jax.tree.map(lambda _, name=name: "encoder" if name.startswith("fusion") else "generator", leaf)
+        name: jax.tree.map(lambda _, name=name: owner(name), leaf)
         for name, leaf in params["generator"].items()
     }
     return {"encoder": jax.tree.map(lambda _: "encoder", params["encoder"]), "generator": generator}
 
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Adam for the encoder with the fusions, another for the generator (or none where it is frozen)."""
+    """Adam for the encoder with the fusions, another for what is trained of the generator."""
     settings = config.optim
-    encoder = optax.adam(_schedule(config, settings.encoder_lr), settings.encoder_b1, settings.encoder_b2)
-    generator = optax.adam(
-        _schedule(config, settings.generator_lr), settings.generator_b1, settings.generator_b2
-    )
-    frozen = optax.set_to_zero()
-    parts = {"encoder": encoder, "generator": frozen if config.train.freeze_generator else generator}
-    return optax.multi_transform(parts, _owners)
+    parts = {
+        "encoder": optax.adam(
+            schedule(config, settings.encoder_lr), settings.encoder_b1, settings.encoder_b2
+        ),
+        "generator": optax.adam(
+            schedule(config, settings.generator_lr), settings.generator_b1, settings.generator_b2
+        ),
+        "frozen": optax.set_to_zero(),
+    }
+    return optax.multi_transform(parts, functools.partial(_owners, frozen=_frozen_generator_names(config)))
 
 
 def initial_state(config: ConfigDict, key: Array) -> TrainState:
     """The state before the first step, a pure function of the configuration and a random key."""
     variables = fundusgan.initialise(model_config(config, None), key)
+    if config.train.init_from:
+        variables = variables._replace(mapping=initial_mapping(config, jax.random.fold_in(key, 2)))
     opt_state = make_optimizer(config).init(variables.params)
-    return TrainState(
-        jnp.zeros((), jnp.int32), variables, opt_state, jax.tree.map(jnp.copy, variables.params)
-    )
+    ema = jax.tree.map(jnp.copy, variables.params)
+    adversary = None
+    if config.loss.adv > 0:
+        adversary = initial_adversary(config, config.data.resolution, jax.random.fold_in(key, 1))
+    return TrainState(jnp.zeros((), jnp.int32), variables, opt_state, ema, adversary)
 
 
 def first_state(config: ConfigDict) -> TrainState:
@@ -115,21 +126,6 @@ def first_state(config: ConfigDict) -> TrainState:
 def state_shapes(config: ConfigDict) -> TrainState:
     """`initial_state`'s shapes and dtypes, without computing it."""
     return jax.eval_shape(lambda: initial_state(FrozenConfigDict(config), jax.random.key(0)))
-
-
-def noise_keys(seed: int, sample: Array) -> Array:
-    """One random key per sample from (seed, its number in the stream): [N] int32 -> [N] keys."""
-    return jax.vmap(lambda number: jax.random.fold_in(jax.random.key(seed), number))(sample)
-
-
-def ema_decay(config: ConfigDict, step: Array) -> Array:
-    """Decay of the moving average: half-life ema_halflife_kimg, shorter at first (ema_rampup times the
-    images seen), so that a short run's average is not its initialisation (StyleGAN2-ADA)."""
-    batch = config.train.batch_size
-    halflife = config.train.ema_halflife_kimg * 1000.0
-    if config.train.ema_rampup > 0:
-        halflife = jnp.minimum(halflife, (step + 1) * batch * config.train.ema_rampup)
-    return 0.5 ** (batch / jnp.maximum(halflife, 1e-8))
 
 
 def loss_terms(
@@ -158,8 +154,21 @@ def train_step(
     *,
     config: ConfigDict,
     axis_name: str | None = AXIS,
-) -> tuple[TrainState, dict[str, Array]]:
-    """One optimiser step on one device's share of the batch.
+) -> tuple[TrainState, dict[str, Any]]:
+    """One step without an adversary: `generator_phase` without its images."""
+    state, terms, _ = generator_phase(state, batch, perceptual, config=config, axis_name=axis_name)
+    return state, terms
+
+
+def generator_phase(
+    state: TrainState,
+    batch: Batch,
+    perceptual: PerceptualNet | None,
+    *,
+    config: ConfigDict,
+    axis_name: str | None = AXIS,
+) -> tuple[TrainState, dict[str, Any], Array]:
+    """One update of encoder and generator on one device's share of the batch.
 
     Args:
         state: the same on every device.
@@ -170,35 +179,74 @@ def train_step(
             one device without a mapped axis.
 
     Returns:
-        The next state and the loss terms (means over the whole batch).
+        The next state, the loss terms (means over the whole batch; under 'nonfinite', which of them or of
+        the gradients were not finite: the state is then the old one), and the reconstructions [N, S, S, 3].
     """
     model = model_config(config, axis_name)
-    keys = noise_keys(config.seed, batch.sample) if config.model.noise_mode == "random" else None
+    keys = sample_keys(config.seed, batch.sample) if config.model.noise_mode == "random" else None
 
-    def objective(params: dict[str, Any]) -> tuple[Array, tuple[dict[str, Array], Any]]:
+    def objective(params: dict[str, Any]) -> tuple[Array, tuple[dict[str, Array], Any, Array]]:
         variables = state.variables._replace(params=params)
         painted = fundusgan.reconstruct(
             model, variables, batch.image, noise_mode=config.model.noise_mode, noise_keys=keys, train=True
         )
         terms = loss_terms(config, painted, batch.image, variables.w_avg, perceptual)
-        return terms["loss"], (terms, painted.batch_stats)
+        if state.adversary is not None:
+            judged = generator_logits(
+                config, state.adversary, painted.image, batch.label, batch.sample, axis_name=axis_name
+            )
+            terms["adv"] = losses.generator_adversarial(judged)
+            terms["loss"] = terms["loss"] + config.loss.adv * terms["adv"]
+        return terms["loss"], (terms, painted.batch_stats, painted.image)
 
-    gradients, (terms, batch_stats) = jax.grad(objective, has_aux=True)(state.variables.params)
+    gradients, (terms, batch_stats, images) = jax.grad(objective, has_aux=True)(state.variables.params)
     if axis_name is not None:
         gradients, terms = lax.pmean((gradients, terms), axis_name)
     updates, opt_state = make_optimizer(config).update(gradients, state.opt_state, state.variables.params)
     params = optax.apply_updates(state.variables.params, updates)
-    decay = ema_decay(config, state.step)
-    ema = jax.tree.map(lambda old, new: new + (old - new) * decay, state.ema, params)
-    variables = state.variables._replace(params=params, batch_stats=batch_stats)
-    return TrainState(state.step + 1, variables, opt_state, ema), terms
+    updated = state._replace(
+        variables=state.variables._replace(params=params, batch_stats=batch_stats),
+        opt_state=opt_state,
+        ema=averaged(state.ema, params, ema_decay(config, state.step)),
+    )
+    checked = {f"gradient of the {part}": gradients[part] for part in ("encoder", "generator")}
+    kept, bad = guarded(state, updated, {**terms, **checked})
+    return kept._replace(step=state.step + 1), {**terms, "nonfinite": bad}, images
+
+
+def discriminator_phase(
+    state: TrainState,
+    batch_and_fake: tuple[Batch, Array],
+    constants: None = None,
+    *,
+    config: ConfigDict,
+    with_r1: bool,
+    axis_name: str | None = AXIS,
+) -> tuple[TrainState, dict[str, Any]]:
+    """One update of the discriminator on photographs and the reconstructions that `generator_phase` made of them.
+
+    with_r1: whether R1 is due; static. Result as of `generator_phase`, without images.
+    """
+    batch, fake = batch_and_fake
+    assert state.adversary is not None  # this phase exists where loss.adv is above 0
+    adversary, terms, bad = update_adversary(
+        config,
+        state.adversary,
+        batch.image,
+        fake,
+        batch.label,
+        batch.sample,
+        with_r1=with_r1,
+        axis_name=axis_name,
+    )
+    return state._replace(adversary=adversary), {**terms, "nonfinite": bad}
 
 
 def reconstruct_step(
     variables: Variables, image: Array, sample: Array, *, config: ConfigDict
 ) -> fundusgan.Reconstruction:
     """Reconstruction without training: image [N, S, S, 3] in [-1, 1], sample [N] numbers for the noise."""
-    keys = noise_keys(config.seed, sample) if config.model.noise_mode == "random" else None
+    keys = sample_keys(config.seed, sample) if config.model.noise_mode == "random" else None
     return fundusgan.reconstruct(
         model_config(config, None), variables, image, noise_mode=config.model.noise_mode, noise_keys=keys
     )

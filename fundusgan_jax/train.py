@@ -3,46 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
 from fundusgan_jax import evaluate
 from fundusgan_jax.config import validate
 from fundusgan_jax.data import pipeline
-from fundusgan_jax.data.packed import PackedDataset
-from fundusgan_jax.grid import can_draw, comparison_grid, save_png
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.fundusgan_task import FundusGANTask
+from fundusgan_jax.grid import can_draw
 from fundusgan_jax.logging import MetricsLog
 from fundusgan_jax.manifest import check_manifest, write_manifest
-from fundusgan_jax.models.import_torchvision import load_backbone
-from fundusgan_jax.models.lpips import PerceptualNet
+from fundusgan_jax.optimise import ANY
 from fundusgan_jax.parallel import DataParallel
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.report import write_report
-from fundusgan_jax.step import AXIS, TrainState, first_state, model_config, state_shapes, train_step
-from fundusgan_jax.workdir import ema_variables, locked, open_checkpoints, open_dataset, open_perceptual
+from fundusgan_jax.step import AXIS
+from fundusgan_jax.task import Phase, Run, Task
+from fundusgan_jax.workdir import locked, open_checkpoints, open_dataset, open_perceptual
 
-GRID_ROWS = 6
-
-
-class Run(NamedTuple):
-    """What a run stands on besides its state."""
-
-    config: ConfigDict
-    workdir: Path
-    dataset: PackedDataset
-    perceptual: PerceptualNet | None
-    parallel: DataParallel
+# A run that only skips will not recover.
+MOST_SKIPPED = 50
 
 
 def open_run(config: ConfigDict, workdir: Path) -> Run:
@@ -64,20 +55,13 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     return Run(config, workdir, dataset, perceptual, parallel)
 
 
-def with_pretrained_backbone(config: ConfigDict, state: TrainState) -> TrainState:
-    """The first state with config.encoder.weights in the backbone, where they are given."""
-    if not config.encoder.weights:
-        return state
-    depth = model_config(config).encoder.depth
-    loaded = load_backbone(config.encoder.weights, depth, config.encoder.norm)
+def open_task(run: Run) -> Task:
+    """The kind of training that config.task names."""
+    if run.config.task == "prior":
+        from fundusgan_jax.prior_task import PriorTask
 
-    def placed(params: dict[str, Any]) -> dict[str, Any]:
-        return {**params, "encoder": {**params["encoder"], "backbone": loaded["params"]}}
-
-    variables = state.variables._replace(
-        params=placed(state.variables.params), batch_stats={"backbone": loaded["batch_stats"]}
-    )
-    return state._replace(variables=variables, ema=placed(state.ema))
+        return PriorTask(run)
+    return FundusGANTask(run)
 
 
 class Stopper:
@@ -104,8 +88,8 @@ class Stopper:
             signal.signal(number, handler)
 
 
-def batches(run: Run, start: int) -> tuple[Iterator[Any], Any, Any]:
-    """Batches from step `start` on, the constants the step needs, and how the step reads its batch."""
+def batches(run: Run, start: int) -> tuple[Iterator[Any], Any, Callable[[Any, Any], Any]]:
+    """Batches from step `start` on, what they are gathered from on the devices, and how a step reads its batch."""
     config = run.config
     split = config.data.train_split
     stream = pipeline.Stream(
@@ -117,25 +101,16 @@ def batches(run: Run, start: int) -> tuple[Iterator[Any], Any, Any]:
         jax.process_index(),
         jax.process_count(),
     )
-    step = functools.partial(train_step, config=FrozenConfigDict(config), axis_name=AXIS)
     if config.data.cache != "device":
-
-        def from_batch(state: TrainState, batch: Any, constants: Any) -> Any:
-            return step(state, batch, constants)
-
-        return (
-            pipeline.train_batches(run.dataset, split, config.data.cache, stream),
-            run.perceptual,
-            from_batch,
-        )
-
-    def from_order(state: TrainState, order: Any, constants: Any) -> Any:
-        perceptual, data = constants
-        return step(state, pipeline.gather(data, order), perceptual)
-
+        source = pipeline.train_batches(run.dataset, split, config.data.cache, stream)
+        return source, None, lambda batch, data: batch
     part = evaluate.split_named(run.dataset, split)
     data = pipeline.DeviceData(np.asarray(part.images), part.label, part.eye)
-    return pipeline.device_orders(run.dataset, split, stream), (run.perceptual, data), from_order
+    return (
+        pipeline.device_orders(run.dataset, split, stream),
+        data,
+        lambda order, data: pipeline.gather(data, order),
+    )
 
 
 class Trainer:
@@ -145,31 +120,32 @@ class Trainer:
     for the host.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.run, self.config = run, run.config
+    def __init__(self, run: Run, task: Task) -> None:
+        self.run, self.config, self.task = run, run.config, task
         self.checkpoints = open_checkpoints(run.config, run.workdir)
-        restored = self.checkpoints.restore(None, state_shapes(run.config))
-        self.start, state = restored or (0, with_pretrained_backbone(run.config, first_state(run.config)))
+        latest = self.checkpoints.latest_step()
+        restored = None if latest is None else self.checkpoints.restore(latest, task.shapes(latest))
+        self.start, state = restored or (0, task.first())
         self.state = run.parallel.replicate(state)
         self.log = MetricsLog(run.workdir, self.start)
-        split = evaluate.held_out(run.dataset, run.config)
-        self.scorer = evaluate.Scorer(split, run.perceptual, run.config.eval.batch_size)
-        self._baselines: dict[str, dict[str, float]] | None = None
+        self._programs: dict[str, Any] = {}
         self._pending: tuple[int, Any] | None = None
+        self._unchecked: tuple[int, dict[str, Any]] | None = None
+        self._skipped = 0
 
     def train(self) -> bool:
         """Trains to num_steps; False where a signal stopped it first. Saved and logged either way."""
         config, parallel = self.config, self.run.parallel
         total, size = config.train.num_steps, config.train.batch_size
-        source, constants, step = batches(self.run, self.start)
-        constants, compiled = parallel.replicate(constants), parallel.compile(step)
+        source, data, self._read = batches(self.run, self.start)
+        self._constants = parallel.replicate((self.task.constants, data))
         stopper = Stopper()
         self._progress = Progress(total * size, "img", "training", done=self.start * size)
         self._since, self._images = time.monotonic(), 0
         number = self.start
         try:
             for number, batch in enumerate(source, self.start + 1):
-                self.state, metrics = compiled(self.state, parallel.split(batch), constants)
+                metrics = self._step(number, batch)
                 self._log_pending()
                 self._images += size
                 if number % config.train.log_every == 0 or number == total:
@@ -185,6 +161,63 @@ class Trainer:
         self.log.close()
         self.checkpoints.close()
         return number >= total
+
+    def _step(self, number: int, batch: Any) -> dict[str, Any]:
+        """Dispatches the phases of one step, then looks at what the step before it found."""
+        if self.task.grows_before(number):
+            grown = self.task.grown(number, self.run.parallel.single(self.state))
+            self.state = self.run.parallel.replicate(grown)
+        sent, carry = self.run.parallel.split(batch), ()
+        metrics: dict[str, Any] = {}
+        nonfinite: dict[str, Any] = {}
+        for phase in self.task.phases(number):
+            self.state, found, carry = self._program(phase)(self.state, (sent, carry), self._constants)
+            nonfinite |= {f"{phase.name}: {name}": bad for name, bad in found.pop("nonfinite").items()}
+            metrics |= found
+        self._check_finite()
+        self._unchecked = (number, nonfinite)
+        return metrics
+
+    def _program(self, phase: Phase) -> Any:
+        if phase.name not in self._programs:
+            read = self._read
+
+            def run(state: Any, given: Any, constants: Any) -> Any:
+                (sent, carry), (constants, data) = given, constants
+                return phase.run(state, (read(sent, data), carry), constants)
+
+            self._programs[phase.name] = self.run.parallel.compile(run, carries=True)
+        return self._programs[phase.name]
+
+    def _check_finite(self) -> None:
+        """Stops the run where the last checked step met a number that is not finite, or counts it as skipped.
+
+        The step itself has kept its old state, so nothing bad is ever saved.
+        """
+        if self._unchecked is None:
+            return
+        (number, found), self._unchecked = self._unchecked, None
+        single = self.run.parallel.single
+        if not any(bool(single(bad)) for name, bad in found.items() if name.endswith(f": {ANY}")):
+            self._skipped = 0
+            return
+        names = [name for name, bad in found.items() if not name.endswith(f": {ANY}") and bool(single(bad))]
+        what = f"step {number} is not finite ({', '.join(names)})"
+        self._skipped += 1
+        if self.config.train.on_nan == "skip" and self._skipped < MOST_SKIPPED:
+            print(
+                f"\nnote: {what}; skipped, the state is that of the step before", file=sys.stderr, flush=True
+            )
+            return
+        self.checkpoints.wait()
+        latest = self.checkpoints.latest_step()
+        good = f"the last good checkpoint is step {latest}" if latest else "there is no checkpoint before it"
+        mend = (
+            f"{MOST_SKIPPED} steps in a row were skipped; lower the learning rates"
+            if self.config.train.on_nan == "skip"
+            else "lower the learning rates, or pass over such steps with --config.train.on_nan=skip"
+        )
+        raise UserError(f"{what}; {good} of {self.run.workdir}; {mend}")
 
     def _log_pending(self) -> None:
         """Writes the row of an earlier step, whose metrics have arrived or are waited for now."""
@@ -208,39 +241,23 @@ class Trainer:
         saving = last or evaluating or number % train.checkpoint_every == 0
         if not (evaluating or saving or number % train.grid_every == 0):
             return
+        self._check_finite()
         self._log_pending()
         paused = time.monotonic()
         state = self.run.parallel.single(self.state)
         metrics = self._evaluate(number, state) if evaluating else None
         if can_draw() and (evaluating or number % train.grid_every == 0):
-            self._write_grid(number, state)
+            self.task.draw(number, state)
         if saving and jax.process_index() == 0:
             self.checkpoints.save(number, state, metrics)
         self._since += time.monotonic() - paused
 
-    def _evaluate(self, number: int, state: TrainState) -> dict[str, float]:
-        """Scores the held-out photographs; writes a row, eval.json and returns the model's figures."""
-        config = self.config
-        variables = ema_variables(state, config.eval.use_ema)
-        paint = evaluate.model_painter(config, variables)
-        if self._baselines is None:
-            train_split = evaluate.split_named(self.run.dataset, config.data.train_split)
-            self._baselines = self.scorer.score_baselines(train_split)
-        figures, per_image = self.scorer.score(paint, "evaluating held-out photographs")
-        self.log.write(
-            {"kind": "eval", "step": number, "kimg": number * config.train.batch_size / 1000, **figures}
-        )
-        evaluation = evaluate.Evaluation(figures, self._baselines, per_image, len(self.scorer.split.images))
-        record = evaluate.evaluation_record(evaluation, config, number, self.run.dataset, self.run.perceptual)
-        evaluate.write_evaluation(self.run.workdir / "eval.json", record)
+    def _evaluate(self, number: int, state: Any) -> dict[str, float]:
+        """Scores the state and writes the row."""
+        figures = self.task.evaluate(number, state)
+        kimg = number * self.config.train.batch_size / 1000
+        self.log.write({"kind": "eval", "step": number, "kimg": kimg, **figures})
         return figures
-
-    def _write_grid(self, number: int, state: TrainState) -> None:
-        rows = np.arange(min(GRID_ROWS, len(self.scorer.split.images)))
-        images = np.asarray(self.scorer.split.images[rows])
-        variables = ema_variables(state, self.config.eval.use_ema)
-        painted = evaluate.model_painter(self.config, variables)(images, rows)
-        save_png(self.run.workdir / "samples" / f"step-{number:06d}.png", comparison_grid(images, painted))
 
 
 def resume_command(config_path: str, workdir: Path, overrides: list[str]) -> str:
@@ -265,7 +282,7 @@ def train(config: ConfigDict, workdir: Path, command: str) -> None:
 
 def _train(config: ConfigDict, workdir: Path, command: str) -> None:
     run = open_run(config, workdir)
-    trainer = Trainer(run)
+    trainer = Trainer(run, open_task(run))
     if trainer.start >= config.train.num_steps:
         trainer.log.close()
         trainer.checkpoints.close()

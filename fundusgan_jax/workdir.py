@@ -12,9 +12,10 @@ from ml_collections import ConfigDict
 from fundusgan_jax.checkpoint import Checkpoints
 from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, ensure_packed
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.manifest import read_manifest
+from fundusgan_jax.manifest import config_of_workdir
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.models.lpips import PerceptualNet, load_perceptual
+from fundusgan_jax.prior_step import PriorState, prior_shapes, resolution_at
 from fundusgan_jax.step import TrainState, state_shapes
 
 
@@ -105,6 +106,8 @@ def best_metric(config: ConfigDict) -> str:
     name = config.train.best_metric
     if name != "lpips":
         return str(name)
+    if config.task == "prior":
+        return "frechet"
     if config.loss.lpips == 0:
         return "ssim_fov"
     return "lpips" if config.loss.perceptual_net == "vgg16" else "perceptual"
@@ -115,20 +118,30 @@ def ema_variables(state: TrainState, use_ema: bool) -> Variables:
     return state.variables._replace(params=state.ema) if use_ema else state.variables
 
 
-def restore_variables(config: ConfigDict, workdir: Path, step: str) -> tuple[int, Variables]:
-    """The variables to use after training, from checkpoint 'latest', 'best' or a step number.
+def restore_state(
+    workdir: Path, step: str, config: ConfigDict | None = None
+) -> tuple[ConfigDict, int, TrainState | PriorState]:
+    """The state of a run, from checkpoint 'latest', 'best' (the latest where none is ranked) or a step number.
+
+    Args:
+        workdir: folder of the run.
+        step: which checkpoint.
+        config: the run's settings; None reads them from its manifest.
+
+    Returns:
+        The settings, the step and the state.
 
     Raises:
-        UserError: no checkpoint, none of that step (naming those there are), or a damaged one.
+        UserError: no such run, no checkpoint, none of that step (naming those there are), or a damaged one.
     """
+    trained = config_of_workdir(workdir, [])
+    config = config or trained
     # Ranked by the metric they were saved with, whatever this evaluation measures.
-    trained = (read_manifest(workdir) or {}).get("config", config.to_dict())
-    checkpoints = open_checkpoints(ConfigDict(trained), workdir, read_only=True)
+    checkpoints = open_checkpoints(trained, workdir, read_only=True)
     try:
         steps = checkpoints.steps()
         if not steps:
             raise UserError(f"{workdir} has no checkpoint; train first, or name the workdir of a run")
-        chosen: int | None
         if step == "latest":
             chosen = steps[-1]
         elif step == "best":
@@ -139,9 +152,25 @@ def restore_variables(config: ConfigDict, workdir: Path, step: str) -> tuple[int
             raise UserError(
                 f"no checkpoint '{step}' in {workdir}; there are {', '.join(map(str, steps))}, latest, best"
             )
-        restored = checkpoints.restore(chosen, state_shapes(config))
+        restored = checkpoints.restore(chosen, shapes_at(config, chosen))
     finally:
         checkpoints.close()
     assert restored is not None
-    number, state = restored
+    return config, *restored
+
+
+def shapes_at(config: ConfigDict, step: int) -> TrainState | PriorState:
+    """Shapes and dtypes of the state after `step` steps; a growing prior's depend on the step."""
+    if config.task != "prior":
+        return state_shapes(config)
+    return prior_shapes(config, resolution_at(config, step))
+
+
+def restore_variables(config: ConfigDict, workdir: Path, step: str) -> tuple[int, Variables]:
+    """The variables to use after training; step and errors as of `restore_state`."""
+    _, number, state = restore_state(workdir, step, config)
+    if not isinstance(state, TrainState):
+        raise UserError(
+            f"{workdir} is a prior's; use --mode=generate --method=sample, interpolate or mix_grid"
+        )
     return number, ema_variables(state, config.eval.use_ema)

@@ -6,7 +6,7 @@ import math
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import Array
+from jax import Array, lax
 from jax.nn import initializers
 
 from fundusgan_jax.models.generator import Mapping
@@ -42,37 +42,49 @@ class EqualConv(nn.Module):
         return clamp_low_precision(x * self.gain)
 
 
-def minibatch_deviation(x: Array, group_size: int = 4) -> Array:
+def minibatch_deviation(x: Array, group_size: int = 4, axis_name: str | None = None) -> Array:
     """Appends one channel: the standard deviation over groups of samples, averaged over the map.
 
-    Sample n is in group n modulo (N / group_size), as in stylegan2-ada-pytorch. In float32.
+    Sample n is in group n modulo (N / group_size), as in stylegan2-ada-pytorch, where N counts the samples
+    of all devices: the groups do not depend on how the batch is divided. In float32.
 
     Args:
-        x: [N, H, W, C], N a multiple of min(group_size, N).
+        x: [n, H, W, C], this device's share of N samples, N a multiple of min(group_size, N).
+        group_size: samples that are compared.
+        axis_name: device axis that the batch is divided over, or None.
 
     Returns:
-        [N, H, W, C + 1].
+        [n, H, W, C + 1].
     """
-    n, h, w, c = x.shape
+    whole = x.astype(jnp.float32)
+    if axis_name is not None:
+        # These maps are 4x4: gathering them costs less than the gradients' own all-reduce.
+        whole = lax.all_gather(whole, axis_name, tiled=True)
+    n, h, w, c = whole.shape
     size = min(group_size, n)
     if n % size:
         raise ValueError(f"the batch of {n} does not divide into groups of {size}")
-    grouped = x.astype(jnp.float32).reshape(size, n // size, h, w, c)
+    grouped = whole.reshape(size, n // size, h, w, c)
     deviation = jnp.sqrt(jnp.mean(jnp.square(grouped - grouped.mean(0)), 0) + 1e-8).mean((1, 2, 3))
-    channel = jnp.tile(deviation, size)[:, None, None, None]
-    return jnp.concatenate([x, jnp.broadcast_to(channel, (n, h, w, 1)).astype(x.dtype)], -1)
+    channel = jnp.tile(deviation, size)
+    if axis_name is not None:
+        channel = lax.dynamic_slice_in_dim(channel, lax.axis_index(axis_name) * x.shape[0], x.shape[0])
+    channel = jnp.broadcast_to(channel[:, None, None, None], (*x.shape[:3], 1))
+    return jnp.concatenate([x, channel.astype(x.dtype)], -1)
 
 
 class Discriminator(nn.Module):
     """Image [N, R, R, 3] (and label [N, num_labels] one-hot float) -> logits [N, 1] float32.
 
     channels: (resolution, channels) for every power of two from 4 to R. group_size: of the minibatch
-    deviation. mapping_layers: of the label's mapping network.
+    deviation. mapping_layers: of the label's mapping network. axis_name: device axis that the batch is
+    divided over, or None.
     """
 
     channels: tuple[tuple[int, int], ...]
     group_size: int = 4
     mapping_layers: int = 8
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, image: Array, label: Array | None = None) -> Array:
@@ -85,9 +97,8 @@ class Discriminator(nn.Module):
             skip = EqualConv(narrow, 1, down=True, activate=False, gain=half, name=f"b{size}_skip")(x)
             x = EqualConv(channels[size], name=f"b{size}_conv0")(x)
             x = skip + EqualConv(narrow, down=True, gain=half, name=f"b{size}_conv1")(x)
-        x = EqualConv(channels[4], name="b4_conv")(minibatch_deviation(x, self.group_size)).astype(
-            jnp.float32
-        )
+        x = minibatch_deviation(x, self.group_size, axis_name=self.axis_name)
+        x = EqualConv(channels[4], name="b4_conv")(x).astype(jnp.float32)
         x = EqualDense(channels[4], activate=True, name="b4_fc")(x.reshape(x.shape[0], -1))
         if label is None:
             return EqualDense(1, name="b4_out")(x)

@@ -29,13 +29,15 @@ class Variables(NamedTuple):
     """The model's arrays.
 
     params: {'encoder': ..., 'generator': ...}, trained. batch_stats: running statistics of the backbone's
-    batch normalisation. noise: the generator's stored noise maps. w_avg: [w_dim] mean latent.
+    batch normalisation. noise: the generator's stored noise maps. w_avg: [w_dim] mean latent. mapping: the
+    prior's mapping network, which is not trained here, or None where there was no prior.
     """
 
     params: dict[str, Any]
     batch_stats: Any
     noise: Any
     w_avg: Array
+    mapping: Any = None
 
 
 class Reconstruction(NamedTuple):

@@ -1,0 +1,17 @@
+"""Fine-tunes a prior to a rare disease from a few photographs (Kim et al., Sci Rep 2022): give --init_from=WORKDIR."""
+
+from ml_collections import ConfigDict
+
+from configs import stylegan2
+
+
+def get_config() -> ConfigDict:
+    """Learning rate 0.0001; the best checkpoint by the distance to the new photographs is kept and marked."""
+    config = stylegan2.get_config()
+    config.optim.generator_lr = 1e-4
+    config.optim.discriminator_lr = 1e-4
+    config.train.num_steps = 5000
+    config.train.grid_every = 250
+    config.train.eval_every = 250
+    config.train.checkpoint_every = 250
+    return config

@@ -1,0 +1,118 @@
+"""FundusGAN as the training loop sees it: encoder and generator, with a discriminator where loss.adv is above 0."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from ml_collections import FrozenConfigDict
+
+from fundusgan_jax import evaluate
+from fundusgan_jax.adversary import r1_gamma
+from fundusgan_jax.grid import comparison_grid, save_png
+from fundusgan_jax.models.import_torchvision import load_backbone
+from fundusgan_jax.step import (
+    AXIS,
+    TrainState,
+    discriminator_phase,
+    first_state,
+    generator_phase,
+    model_config,
+    state_shapes,
+)
+from fundusgan_jax.task import Phase, Run
+from fundusgan_jax.transfer import initialised_from
+from fundusgan_jax.workdir import ema_variables
+
+GRID_ROWS = 6
+
+
+class FundusGANTask:
+    """See `task.Task`."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.config = run, run.config
+        self.constants = run.perceptual
+        split = evaluate.held_out(run.dataset, run.config)
+        self.scorer = evaluate.Scorer(
+            split, run.perceptual, run.config.eval.batch_size, evaluate.open_features(run.config)
+        )
+        self._baselines: dict[str, dict[str, float]] | None = None
+        frozen = FrozenConfigDict(run.config)
+        paint = functools.partial(generator_phase, config=frozen, axis_name=AXIS)
+
+        def generator(state: Any, given: Any, constants: Any) -> Any:
+            state, metrics, images = paint(state, given[0], constants)
+            # The images stay on the devices for the discriminator; without one nobody reads them.
+            return state, metrics, images if run.config.loss.adv > 0 else ()
+
+        def discriminator(state: Any, given: Any, constants: Any, with_r1: bool) -> Any:
+            state, metrics = discriminator_phase(state, given, config=frozen, with_r1=with_r1, axis_name=AXIS)
+            return state, metrics, ()
+
+        self._generator = Phase("generator", generator)
+        self._plain = Phase("discriminator", functools.partial(discriminator, with_r1=False))
+        self._with_r1 = Phase("discriminator with R1", functools.partial(discriminator, with_r1=True))
+
+    def shapes(self, step: int) -> TrainState:
+        """See `task.Task`."""
+        return state_shapes(self.config)
+
+    def first(self) -> TrainState:
+        """The first state, with config.encoder.weights and config.train.init_from where they are given."""
+        state = _with_backbone(self.run, first_state(self.config))
+        return initialised_from(self.config, state) if self.config.train.init_from else state
+
+    def phases(self, number: int) -> tuple[Phase, ...]:
+        """See `task.Task`."""
+        if self.config.loss.adv == 0:
+            return (self._generator,)
+        due = (number - 1) % self.config.train.r1_every == 0 and r1_gamma(self.config) > 0
+        return self._generator, self._with_r1 if due else self._plain
+
+    def grows_before(self, number: int) -> bool:
+        """Never."""
+        return False
+
+    def grown(self, number: int, state: TrainState) -> TrainState:
+        """See `task.Task`."""
+        raise NotImplementedError("FundusGAN does not grow")
+
+    def evaluate(self, number: int, state: TrainState) -> dict[str, float]:
+        """Scores the held-out photographs."""
+        config, run = self.config, self.run
+        paint = evaluate.model_painter(config, ema_variables(state, config.eval.use_ema))
+        if self._baselines is None:
+            train_split = evaluate.split_named(run.dataset, config.data.train_split)
+            self._baselines = self.scorer.score_baselines(train_split)
+        figures, per_image = self.scorer.score(paint, "evaluating held-out photographs")
+        evaluation = evaluate.Evaluation(figures, self._baselines, per_image, len(self.scorer.split.images))
+        record = evaluate.evaluation_record(evaluation, config, number, run.dataset, run.perceptual)
+        evaluate.write_evaluation(run.workdir / "eval.json", record)
+        return figures
+
+    def draw(self, number: int, state: TrainState) -> None:
+        """Held-out photographs beside their reconstructions."""
+        rows = np.arange(min(GRID_ROWS, len(self.scorer.split.images)))
+        images = np.asarray(self.scorer.split.images[rows])
+        variables = ema_variables(state, self.config.eval.use_ema)
+        painted = evaluate.model_painter(self.config, variables)(images, rows)
+        save_png(self.run.workdir / "samples" / f"step-{number:06d}.png", comparison_grid(images, painted))
+
+
+def _with_backbone(run: Run, state: TrainState) -> TrainState:
+    """The first state with config.encoder.weights in the backbone, where they are given."""
+    config = run.config
+    if not config.encoder.weights:
+        return state
+    depth = model_config(config).encoder.depth
+    loaded = load_backbone(config.encoder.weights, depth, config.encoder.norm)
+
+    def placed(params: dict[str, Any]) -> dict[str, Any]:
+        return {**params, "encoder": {**params["encoder"], "backbone": loaded["params"]}}
+
+    variables = state.variables._replace(
+        params=placed(state.variables.params), batch_stats={"backbone": loaded["batch_stats"]}
+    )
+    return state._replace(variables=variables, ema=placed(state.ema))

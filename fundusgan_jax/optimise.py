@@ -1,0 +1,98 @@
+"""What every training step shares: learning-rate schedules, Adam for lazy terms, averages, and the guard against NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from ml_collections import ConfigDict
+
+State = TypeVar("State")
+ANY = "any"
+
+
+def schedule(config: ConfigDict, rate: float, updates_per_step: float = 1.0) -> optax.Schedule:
+    """Linear warm-up over optim.warmup_steps, then constant or a cosine to zero at train.num_steps.
+
+    Args:
+        config: the run's settings.
+        rate: the highest learning rate.
+        updates_per_step: of this optimiser, on average; its count is divided by it.
+    """
+    warmup, total = config.optim.warmup_steps, config.train.num_steps
+
+    def at(count: Array) -> Array:
+        step = count / updates_per_step if updates_per_step != 1.0 else count
+        risen = jnp.minimum(1.0, (step + 1) / max(warmup, 1))
+        if config.optim.decay == "cosine":
+            share = jnp.clip((step - warmup) / max(total - warmup, 1), 0.0, 1.0)
+            risen = risen * 0.5 * (1 + jnp.cos(jnp.pi * share))
+        return rate * risen
+
+    return at
+
+
+def lazy_adam(
+    config: ConfigDict, rate: float, b1: float, b2: float, every: int
+) -> optax.GradientTransformation:
+    """Adam whose regulariser is applied in a second update at every `every`-th step.
+
+    lr * c and beta^c with c = every / (every + 1): the same speed and memory per image as without the
+    second update (StyleGAN2, appendix B). every = 0: there is no second update.
+    """
+    correction = every / (every + 1) if every else 1.0
+    updates = (every + 1) / every if every else 1.0
+    return optax.adam(schedule(config, rate * correction, updates), b1**correction, b2**correction, eps=1e-8)
+
+
+def sample_keys(seed: Array | int, sample: Array, purpose: int | None = None) -> Array:
+    """One random key per sample from (seed, its number in the stream, what it is for).
+
+    [N] int32 -> [N] keys: draws depend neither on the batch's division over devices nor on a resume.
+    """
+    keys = jax.vmap(lambda number: jax.random.fold_in(jax.random.key(seed), number))(sample)
+    if purpose is None:
+        return keys
+    return jax.vmap(lambda key: jax.random.fold_in(key, purpose))(keys)
+
+
+def ema_decay(config: ConfigDict, step: Array) -> Array:
+    """Decay of the moving average: half-life ema_halflife_kimg, shorter at first (ema_rampup times the
+    images seen), so that a short run's average is not its initialisation (StyleGAN2-ADA)."""
+    batch = config.train.batch_size
+    halflife = config.train.ema_halflife_kimg * 1000.0
+    if config.train.ema_rampup > 0:
+        halflife = jnp.minimum(halflife, (step + 1) * batch * config.train.ema_rampup)
+    return 0.5 ** (batch / jnp.maximum(halflife, 1e-8))
+
+
+def averaged(old: Any, new: Any, decay: Array | float) -> Any:
+    """new + (old - new) * decay, leaf by leaf."""
+    return jax.tree.map(lambda a, b: b + (a - b) * decay, old, new)
+
+
+def all_finite(tree: Any) -> Array:
+    """Whether every number of every leaf is finite; a bool scalar."""
+    checks = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(checks)) if checks else jnp.asarray(True)
+
+
+def guarded(old: State, new: State, checked: Mapping[str, Any]) -> tuple[State, dict[str, Array]]:
+    """`new`, or `old` where anything that was checked is not finite: a bad step leaves no trace in the state.
+
+    Args:
+        old, new: the state before and after an update, of one structure.
+        checked: name of a term, or 'gradient of NAME' -> array or tree, the same on every device.
+
+    Returns:
+        The state to go on with and, per name, whether it was not finite; under `ANY`, whether one was.
+    """
+    bad = {name: ~all_finite(tree) for name, tree in checked.items()}
+    any_bad = jnp.any(jnp.stack(list(bad.values())))
+    # where() of arrays passes one of two values, so a NaN in `new` does not reach the result.
+    kept = jax.tree.map(lambda a, b: jnp.where(any_bad, a, b), old, new)
+    return kept, {ANY: any_bad, **bad}

@@ -1,0 +1,352 @@
+"""The prior's training state and its pure phases: G, G + path length, D, D + R1 (StyleGAN2, or v1 growing)."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from fundusgan_jax import losses
+from fundusgan_jax.adversary import (
+    AdversaryState,
+    channel_table,
+    generator_logits,
+    initial_adversary,
+    update_adversary,
+)
+from fundusgan_jax.batch import Batch
+from fundusgan_jax.latents import draw_z, initial_mapping, to_w
+from fundusgan_jax.models.generator import NoiseMode, Synthesis
+from fundusgan_jax.models.plan import GeneratorConfig
+from fundusgan_jax.models.progressive import AdaINSynthesis, Growth, stage_at
+from fundusgan_jax.ops.resample import average_pool
+from fundusgan_jax.optimise import averaged, ema_decay, guarded, lazy_adam, sample_keys
+
+AXIS = "data"
+W_AVG_DECAY, PL_DECAY = 0.995, 0.01  # per step (StyleGAN2-ADA)
+# Folded into a sample's key: what a draw is for. The second of each pair is the style that is mixed in.
+Z_PURPOSE = 31  # of images drawn from the trained prior
+_GENERATOR, _PATH_LENGTH, _DISCRIMINATOR = 1, 11, 21
+_MIX, _CUTOFF, _NOISE, _DIRECTION = 1, 2, 3, 4
+
+
+class PriorState(NamedTuple):
+    """All that a prior's training is made of.
+
+    step: int32 steps taken. params: {'mapping', 'synthesis'}. noise: stored noise maps. opt_state: Adam's
+    moments of params. ema: moving average of params. w_avg: [w_dim] mean latent. pl_mean: running mean of
+    the path lengths. alpha: fade-in of a growing network, 1 elsewhere. adversary: the discriminator.
+    """
+
+    step: Array
+    params: dict[str, Any]
+    noise: Any
+    opt_state: Any
+    ema: dict[str, Any]
+    w_avg: Array
+    pl_mean: Array
+    alpha: Array
+    adversary: AdversaryState
+
+
+def generator_config(config: ConfigDict) -> GeneratorConfig:
+    """The plain StyleGAN2 generator (base_size 4) of the run's settings."""
+    return GeneratorConfig(
+        resolution=config.model.resolution,
+        base_size=4,
+        channel_base=config.model.channel_base,
+        channel_max=config.model.channel_max,
+        w_dim=config.model.w_dim,
+    )
+
+
+def growth(config: ConfigDict) -> Growth:
+    """The schedule of resolutions; a StyleGAN2 is painted at its full size from the start."""
+    full = config.model.resolution
+    start = config.growth.start if config.model.style == "adain" else full
+    return Growth(start, full, config.growth.fade_kimg, config.growth.stable_kimg)
+
+
+def resolution_at(config: ConfigDict, step: int) -> int:
+    """Side that is painted in the step after `step` steps are done."""
+    # The checkpoint of step k was written before the network grew for step k + 1.
+    done = max(step - 1, 0) * config.train.batch_size
+    return stage_at(growth(config), done)[0]
+
+
+def _synthesis(config: ConfigDict, resolution: int) -> Any:
+    if config.model.style == "adain":
+        return AdaINSynthesis(
+            resolution, channel_table(config, resolution), config.model.w_dim, generator_config(config).num_ws
+        )
+    return Synthesis(generator_config(config))
+
+
+def paint(
+    config: ConfigDict,
+    params: dict[str, Any],
+    noise: Any,
+    w_plus: Array,
+    *,
+    resolution: int,
+    alpha: Array | float = 1.0,
+    noise_mode: NoiseMode,
+    noise_keys: Array | None = None,
+) -> Array:
+    """w_plus [N, num_ws, w_dim] -> images [N, resolution, resolution, 3], nominally in [-1, 1]."""
+    network = _synthesis(config, resolution)
+    variables = {"params": params["synthesis"], "noise": noise}
+    extra = (alpha,) if config.model.style == "adain" else ()
+    return network.apply(variables, w_plus, *extra, noise_mode=noise_mode, noise_keys=noise_keys)  # type: ignore[no-any-return]
+
+
+def initial_prior(config: ConfigDict, key: Array, resolution: int | None = None) -> PriorState:
+    """The state before the first step at a stage of the growth; pure function of settings and key."""
+    resolution = resolution or growth(config).start
+    mapping_key, synthesis_key, adversary_key = jax.random.split(key, 3)
+    mapping = initial_mapping(config, mapping_key)
+    w_plus = jnp.zeros((1, generator_config(config).num_ws, config.model.w_dim))
+    extra = (jnp.float32(1.0),) if config.model.style == "adain" else ()
+    painted = _synthesis(config, resolution).init(synthesis_key, w_plus, *extra, noise_mode="none")
+    params = {"mapping": mapping, "synthesis": painted["params"]}
+    return PriorState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        noise=painted["noise"],
+        opt_state=prior_optimizer(config).init(params),
+        ema=jax.tree.map(jnp.copy, params),
+        w_avg=jnp.zeros(config.model.w_dim),
+        pl_mean=jnp.zeros(()),
+        alpha=jnp.ones(()),
+        adversary=initial_adversary(config, resolution, adversary_key),
+    )
+
+
+def first_prior(config: ConfigDict, resolution: int | None = None) -> PriorState:
+    """`initial_prior` with the key of config.seed, compiled."""
+    quick = {"xla_backend_optimization_level": 0}
+    make = functools.partial(initial_prior, FrozenConfigDict(config), resolution=resolution)
+    return jax.jit(make, compiler_options=quick)(jax.random.key(config.seed))
+
+
+def prior_shapes(config: ConfigDict, resolution: int | None = None) -> PriorState:
+    """`initial_prior`'s shapes and dtypes, without computing it."""
+    make = functools.partial(initial_prior, FrozenConfigDict(config), resolution=resolution)
+    return jax.eval_shape(make, jax.random.key(0))
+
+
+def path_length_interval(config: ConfigDict) -> int:
+    """Steps between path length updates; 0 where there are none."""
+    return config.train.pl_every if config.loss.pl_weight > 0 and config.model.style != "adain" else 0
+
+
+def prior_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """Adam of mapping and synthesis network, corrected for the lazy path length."""
+    settings = config.optim
+    return lazy_adam(
+        config,
+        settings.generator_lr,
+        settings.generator_b1,
+        settings.generator_b2,
+        path_length_interval(config),
+    )
+
+
+def mixed_styles(
+    config: ConfigDict, params: dict[str, Any], batch: Batch, purpose: int, resolution: int
+) -> tuple[Array, Array]:
+    """w [N, w_dim] of fresh z, and w_plus [N, num_ws, w_dim] with style_mixing.
+
+    With probability train.style_mixing the layers from a random one on take a second style.
+    """
+    w = to_w(config, params["mapping"], draw_z(config, config.seed, batch.sample, purpose), batch.label)
+    num_ws = generator_config(config).num_ws
+    if config.train.style_mixing == 0:
+        return w, jnp.repeat(w[:, None], num_ws, 1)
+    second = to_w(
+        config, params["mapping"], draw_z(config, config.seed, batch.sample, purpose + _MIX), batch.label
+    )
+    used = 2 * int(math.log2(resolution)) - 2
+
+    def cutoff(key: Array) -> Array:
+        gate, draw = jax.random.split(key)
+        mixes = jax.random.uniform(gate) < config.train.style_mixing
+        return jnp.where(mixes, jax.random.randint(draw, (), 1, used), num_ws)
+
+    cutoffs = jax.vmap(cutoff)(sample_keys(config.seed, batch.sample, purpose + _CUTOFF))
+    first = jnp.arange(num_ws)[None, :] < cutoffs[:, None]
+    return w, jnp.where(first[:, :, None], w[:, None], second[:, None])
+
+
+def _painted(
+    config: ConfigDict,
+    state: PriorState,
+    params: Any,
+    w_plus: Array,
+    batch: Batch,
+    purpose: int,
+    resolution: int,
+) -> Array:
+    mode = config.model.noise_mode
+    keys = sample_keys(config.seed, batch.sample, purpose + _NOISE) if mode == "random" else None
+    return paint(
+        config,
+        params,
+        state.noise,
+        w_plus,
+        resolution=resolution,
+        alpha=state.alpha,
+        noise_mode=mode,
+        noise_keys=keys,
+    )
+
+
+def generator_phase(
+    state: PriorState,
+    batch: Batch,
+    constants: None = None,
+    *,
+    config: ConfigDict,
+    with_pl: bool,
+    resolution: int,
+    axis_name: str | None = AXIS,
+) -> tuple[PriorState, dict[str, Any]]:
+    """One update of mapping and synthesis on one device's share, then one of the path length where it is due.
+
+    Args:
+        state: the same on every device.
+        batch: only its labels and sample numbers are used.
+        config: the run's settings; static.
+        with_pl: whether the path length regulariser is due; static.
+        resolution: side that is painted now; static.
+        axis_name: device axis of the averages, or None.
+
+    Returns:
+        The next state (its step unchanged) and the terms, with the names of what was not finite under
+        'nonfinite'.
+    """
+    optimizer = prior_optimizer(config)
+
+    def main(params: dict[str, Any]) -> tuple[Array, tuple[dict[str, Array], Array]]:
+        w, w_plus = mixed_styles(config, params, batch, _GENERATOR, resolution)
+        images = _painted(config, state, params, w_plus, batch, _GENERATOR, resolution)
+        judged = generator_logits(
+            config, state.adversary, images, batch.label, batch.sample, state.alpha, axis_name
+        )
+        loss = losses.generator_adversarial(judged)
+        return loss, ({"loss": loss}, jnp.mean(w, 0))
+
+    gradients, (terms, w_mean) = jax.grad(main, has_aux=True)(state.params)
+    if axis_name is not None:
+        gradients, terms, w_mean = lax.pmean((gradients, terms, w_mean), axis_name)
+    checked = {**terms, "gradient of the generator": gradients}
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    pl_mean = state.pl_mean
+    if with_pl:
+        gradients, pl_terms = _path_length_gradients(config, state, params, batch, resolution, axis_name)
+        pl_mean = pl_terms.pop("pl_mean")
+        checked |= {**pl_terms, "gradient of the path length": gradients}
+        updates, opt_state = optimizer.update(gradients, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        terms |= pl_terms
+    updated = state._replace(
+        params=params,
+        opt_state=opt_state,
+        ema=averaged(state.ema, params, ema_decay(config, state.step)),
+        w_avg=averaged(state.w_avg, w_mean, W_AVG_DECAY),
+        pl_mean=pl_mean,
+    )
+    kept, bad = guarded(state, updated, checked)
+    return kept, {**terms, "nonfinite": bad}
+
+
+def _path_length_gradients(
+    config: ConfigDict,
+    state: PriorState,
+    params: dict[str, Any],
+    batch: Batch,
+    resolution: int,
+    axis_name: str | None,
+) -> tuple[Any, dict[str, Array]]:
+    """Gradient of the path length penalty over the samples of even number: half the batch, whatever the devices."""
+    part, weight = batch, None
+    if batch.sample.shape[0] % 2 == 0:
+        # A device's share begins at an even number then.
+        part = Batch(*(x[::2] for x in batch))
+    else:
+        # A single sample on a device cannot be halved: all are computed, the odd ones do not count.
+        weight = 2.0 * (batch.sample % 2 == 0)
+
+    def mean(x: Array) -> Array:
+        found = jnp.mean(x if weight is None else x * weight)
+        return lax.pmean(found, axis_name) if axis_name is not None else found
+
+    def objective(params: dict[str, Any]) -> tuple[Array, dict[str, Array]]:
+        _, w_plus = mixed_styles(config, params, part, _PATH_LENGTH, resolution)
+        keys = sample_keys(config.seed, part.sample, _PATH_LENGTH + _DIRECTION)
+        direction = jax.vmap(lambda key: jax.random.normal(key, (resolution, resolution, 3)))(keys)
+        lengths = losses.path_lengths(
+            lambda w: _painted(config, state, params, w, part, _PATH_LENGTH, resolution),
+            w_plus,
+            direction / resolution,
+        )
+        pl_mean = state.pl_mean + PL_DECAY * (lax.stop_gradient(mean(lengths)) - state.pl_mean)
+        squared = jnp.square(lengths - pl_mean)
+        penalty = jnp.mean(squared if weight is None else squared * weight)
+        terms = {"pl_penalty": penalty, "pl_length": mean(lengths), "pl_mean": pl_mean}
+        return config.loss.pl_weight * config.train.pl_every * penalty, terms
+
+    gradients, terms = jax.grad(objective, has_aux=True)(params)
+    return lax.pmean((gradients, terms), axis_name) if axis_name is not None else (gradients, terms)
+
+
+def discriminator_phase(
+    state: PriorState,
+    batch: Batch,
+    constants: None = None,
+    *,
+    config: ConfigDict,
+    with_r1: bool,
+    resolution: int,
+    axis_name: str | None = AXIS,
+) -> tuple[PriorState, dict[str, Any]]:
+    """One update of the discriminator (see `adversary.update_adversary`); ends the step.
+
+    Arguments and result as in `generator_phase`; with_r1: whether R1 is due; static.
+    """
+    _, w_plus = mixed_styles(config, state.params, batch, _DISCRIMINATOR, resolution)
+    fake = _painted(config, state, state.params, w_plus, batch, _DISCRIMINATOR, resolution)
+    growing = config.model.style == "adain"
+    real = at_stage(batch.image, resolution, state.alpha) if growing else batch.image
+    adversary, terms, bad = update_adversary(
+        config,
+        state.adversary,
+        real,
+        fake,
+        batch.label,
+        batch.sample,
+        with_r1=with_r1,
+        alpha=state.alpha,
+        axis_name=axis_name,
+    )
+    alpha = jnp.minimum(
+        state.alpha + config.train.batch_size / max(config.growth.fade_kimg * 1000.0, 1e-3), 1.0
+    )
+    ended = state._replace(step=state.step + 1, alpha=alpha, adversary=adversary)
+    return ended, {**terms, "nonfinite": bad}
+
+
+def at_stage(images: Array, resolution: int, alpha: Array) -> Array:
+    """Photographs as a growing network sees them: pooled to its side and, while its last layers fade in,
+    blended with their own half resolution (Karras et al. 2018). [N, S, S, 3] -> [N, r, r, 3]."""
+    pooled: Array = average_pool(images, images.shape[1] // resolution)
+    coarse: Array = average_pool(pooled, 2)
+    coarse = coarse.repeat(2, 1).repeat(2, 2)
+    return jnp.where(alpha < 1, coarse + alpha * (pooled - coarse), pooled)
