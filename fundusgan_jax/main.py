@@ -125,9 +125,10 @@ def main(arguments: list[str]) -> int:
 
         train.train(config, workdir, train.resume_command(flags.config, workdir, overrides))
     elif flags.mode == "eval":
-        from fundusgan_jax import evaluate
+        from fundusgan_jax import evaluate, evaluate_prior
 
-        evaluate.evaluate_workdir(config, workdir, flags.step)
+        score = evaluate_prior.evaluate_prior if config.task == "prior" else evaluate.evaluate_workdir
+        score(config, workdir, flags.step)
     else:
         from fundusgan_jax import generate
         from fundusgan_jax.generate_request import Request

@@ -1,4 +1,4 @@
-"""Weights from elsewhere: the public importers, and the command that verifies networks and lists files."""
+"""Weights from elsewhere: the public importers, and the command that imports, exports, verifies and lists weights."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ import numpy as np
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.models.flat_file import read_flat
 from fundusgan_jax.models.import_stylegan import (
+    NAMINGS,
     ImportedDiscriminator,
     ImportedGenerator,
+    discriminator_from_rosinality,
     discriminator_from_stylegan2_ada,
     from_rosinality,
     from_stylegan2_ada,
@@ -36,6 +38,7 @@ __all__ = [
     "ImportedGenerator",
     "Verification",
     "WeightsFile",
+    "discriminator_from_rosinality",
     "discriminator_from_stylegan2_ada",
     "from_rosinality",
     "from_stylegan2_ada",
@@ -48,8 +51,20 @@ __all__ = [
     "within",
 ]
 
-DESCRIPTION = """Checks our networks against a reference's numbers, and lists the weights that can be used.
+DESCRIPTION = """Imports and exports weights, checks our networks against a reference's numbers, lists usable weights.
 
+  import --from=NAMES FILE DIR
+                makes DIR the workdir of a StyleGAN2 prior. NAMES: stylegan2-ada-pytorch (NVIDIA's network .pkl),
+                rosinality (stylegan2-pytorch's .pt) or fundusgan_jax (an export of ours); FILE may also be a .npz
+                or .safetensors of the same names. A pickle is read without PyTorch and nothing in it is run:
+                tensors and plain containers are admitted, every other name is refused. Then
+                  python -m fundusgan_jax.main --workdir=DIR --mode=generate --method=sample --output=OUT
+                draws images, and --init_from=DIR starts FundusGAN or another prior from it.
+  export WORKDIR FILE
+                writes a run's networks as one flat .npz or .safetensors file. A prior: synthesis/, mapping/,
+                noise/, w_avg, discriminator/, or with --names=stylegan2-ada-pytorch the names of NVIDIA's state
+                dicts (G_ema.synthesis.b4.const, D.b4.fc.weight); FundusGAN: all its arrays. An import of a
+                StyleGAN2 prior's export gives the same bits.
   verify FILE   runs the networks on the inputs in FILE (.npz) and prints the largest relative difference,
                 max |ours - reference| / max |reference|, of every output that FILE holds. FILE is one of:
                 a StyleGAN2 (weights/G/... in stylegan2-ada-pytorch's names), a StyleGANEX decoder
@@ -132,6 +147,25 @@ def _list_weights() -> int:
             here = [name for name in file.names if (file.folder / name).exists()]
             there = f"{here[0]} is there" if here else "not there"
             print(f"  place    {file.folder}, as {' or '.join(file.names)} ({there})")
+    return 0
+
+
+def _import(flags: argparse.Namespace) -> int:
+    # Here, because checkpoints need orbax and the other commands do not.
+    from fundusgan_jax.import_prior import import_prior
+
+    sizes, *notes = import_prior(flags.file, flags.workdir, flags.naming)
+    print(f"{flags.workdir}: {sizes}")
+    for note in notes:
+        print(f"note: {note}")
+    return 0
+
+
+def _export(flags: argparse.Namespace) -> int:
+    from fundusgan_jax.import_prior import export_weights
+
+    count = export_weights(flags.workdir, flags.file, flags.step, flags.naming, flags.which)
+    print(f"{flags.file}: {count} arrays")
     return 0
 
 
@@ -261,7 +295,28 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="verify|list")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="import|export|verify|list")
+    reading = commands.add_parser("import", help="make a prior's workdir of a file", allow_abbrev=False)
+    reading.add_argument("--from", dest="naming", required=True, choices=NAMINGS, help="whose names FILE has")
+    reading.add_argument("file", type=Path, metavar="FILE", help=".pkl, .pt, .pth, .npz or .safetensors")
+    reading.add_argument("workdir", type=Path, metavar="DIR", help="folder to make; absent or empty")
+    writing = commands.add_parser("export", help="write a run's networks as a file", allow_abbrev=False)
+    writing.add_argument("workdir", type=Path, metavar="WORKDIR", help="of a prior or of FundusGAN")
+    writing.add_argument("file", type=Path, metavar="FILE", help="to write: .npz or .safetensors")
+    writing.add_argument("--step", default="latest", help="'latest' (default), 'best' or a step number")
+    writing.add_argument(
+        "--names",
+        dest="naming",
+        default="fundusgan_jax",
+        choices=("fundusgan_jax", "stylegan2-ada-pytorch"),
+        help="whose names FILE gets (fundusgan_jax)",
+    )
+    writing.add_argument(
+        "--which",
+        default="ema",
+        choices=("ema", "raw"),
+        help="the moving average (default) or the trained parameters",
+    )
     check = commands.add_parser("verify", help="compare with a reference's numbers", allow_abbrev=False)
     check.add_argument("file", type=Path, metavar="FILE", help=".npz with a reference's inputs and outputs")
     check.add_argument("--tolerance", type=float, default=1e-4, help="largest difference allowed (1e-4)")
@@ -275,6 +330,8 @@ def _run(argv: Sequence[str]) -> int:
     flags = _parser().parse_args(argv)
     if flags.command == "list":
         return _list_weights()
+    if flags.command in ("import", "export"):
+        return _import(flags) if flags.command == "import" else _export(flags)
     if not flags.tolerance >= 0:
         raise UserError(f"--tolerance={flags.tolerance} is not a number of 0 or more: give for example 1e-4")
     result = verify(flags.file, flags.heads)

@@ -11,8 +11,9 @@ from ml_collections import FrozenConfigDict
 
 from fundusgan_jax import losses
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.optimise import ema_decay, sample_keys
 from fundusgan_jax.parallel import DataParallel
-from fundusgan_jax.step import AXIS, TrainState, ema_decay, first_state, noise_keys, train_step
+from fundusgan_jax.step import AXIS, TrainState, first_state, train_step
 from tests.tiny import random_batch, tiny_config
 
 
@@ -33,7 +34,9 @@ def run(mode, devices, steps=3, **changes) -> Trained:
     rows, gradients = [], []
     for number in range(steps):
         state, metrics = compiled(state, parallel.split(random_batch(8, seed=number)), None)
-        rows.append({name: float(value) for name, value in parallel.single(metrics).items()})
+        found = parallel.single(metrics)
+        assert not any(bool(bad) for bad in found.pop("nonfinite").values())
+        rows.append({name: float(value) for name, value in found.items()})
         gradients = gradients or first_moments(parallel.single(state))
     return Trained(jax.device_get(parallel.single(state)), gradients, rows)
 
@@ -129,8 +132,8 @@ def test_ema_follows_its_half_life():
     assert float(ema_decay(ramped, jnp.asarray(0))) < 1e-5 < float(ema_decay(ramped, jnp.asarray(10_000)))
 
 
-def test_noise_keys_belong_to_samples():
-    together, alone = noise_keys(1, jnp.arange(4)), noise_keys(1, jnp.asarray([2]))
+def test_sample_keys_belong_to_samples():
+    together, alone = sample_keys(1, jnp.arange(4)), sample_keys(1, jnp.asarray([2]))
     assert bool((jax.random.key_data(together)[2] == jax.random.key_data(alone)[0]).all())
 
 

@@ -1,35 +1,104 @@
-"""train.py: a signal at an awkward moment still saves."""
+"""train.py: a signal at an awkward moment still saves; a step that is not finite stops the run or is passed over."""
 
 import signal
 from types import SimpleNamespace
 
+import pytest
+
 from fundusgan_jax import train
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.task import Phase
 from tests.tiny import tiny_config
 
 
-def test_a_signal_while_a_grid_is_drawn_saves_before_it_stops(monkeypatch) -> None:
-    saved, drawn = [], []
+def bare_trainer(monkeypatch, bad_steps=(), **changes):
+    """A Trainer whose devices, data and model are stand-ins; step k of `bad_steps` reports a NaN in 'l2'."""
+    saved: list[int] = []
+    drawn: list[int] = []
+    seen: list[int] = []
     trainer = object.__new__(train.Trainer)
-    trainer.config = tiny_config(train__grid_every=2, train__checkpoint_every=100, train__eval_every=100)
-    identity = SimpleNamespace(
-        replicate=lambda x: x,
-        compile=lambda step: lambda s, b, c: (s, {"loss": 0.0}),
-        split=lambda x: x,
-        single=lambda x: x,
+    trainer.config = tiny_config(
+        train__grid_every=1000, train__checkpoint_every=1000, train__eval_every=1000, **changes
     )
-    trainer.run = SimpleNamespace(parallel=identity)
-    trainer.start, trainer.state, trainer._pending = 0, None, None
+
+    def compile(step, carries=False):
+        def run(state, given, constants):
+            seen.append(given[0])
+            bad = given[0] in bad_steps
+            return state, {"loss": 0.0, "nonfinite": {"any": bad, "l2": bad, "lpips": False}}, ()
+
+        return run
+
+    trainer.run = SimpleNamespace(
+        parallel=SimpleNamespace(
+            replicate=lambda x: x, compile=compile, split=lambda x: x, single=lambda x: x
+        ),
+        workdir="RUN",
+    )
+    trainer.task = SimpleNamespace(
+        constants=None,
+        phases=lambda number: (Phase("G", lambda *given: given),),
+        grows_before=lambda number: False,
+        draw=lambda number, state: drawn.append(number),
+        evaluate=lambda number, state: {},
+    )
+    trainer.start, trainer.state, trainer._pending, trainer._unchecked = 0, None, None, None
+    trainer._programs, trainer._skipped = {}, 0
     trainer.log = SimpleNamespace(write=lambda row: None, close=lambda: None)
     trainer.checkpoints = SimpleNamespace(
-        save=lambda step, state, metrics: saved.append(step), close=lambda: None
+        save=lambda step, state, metrics: saved.append(step),
+        close=lambda: None,
+        wait=lambda: None,
+        latest_step=lambda: saved[-1] if saved else None,
     )
-    monkeypatch.setattr(train, "batches", lambda run, start: (iter(range(1000)), None, None))
+
+    def numbers(run, start):
+        return iter(range(1, trainer.config.train.num_steps + 1)), None, lambda batch, data: batch
+
+    monkeypatch.setattr(train, "batches", numbers)
+    return trainer, saved, drawn, seen
+
+
+def test_a_signal_while_a_grid_is_drawn_saves_before_it_stops(monkeypatch) -> None:
+    trainer, saved, drawn, _ = bare_trainer(monkeypatch)
+    trainer.config.train.grid_every = 2
 
     def draw(number, state) -> None:
         drawn.append(number)
         if number == 4:
             signal.raise_signal(signal.SIGTERM)
 
-    trainer._write_grid = draw
+    trainer.task.draw = draw
     assert not trainer.train()
     assert drawn == [2, 4] and saved == [5]
+
+
+def test_a_step_that_is_not_finite_stops_and_names_step_term_and_the_last_good_checkpoint(monkeypatch):
+    trainer, saved, _, seen = bare_trainer(monkeypatch, bad_steps=[7])
+    trainer.config.train.checkpoint_every = 3
+    with pytest.raises(UserError) as error:
+        trainer.train()
+    text = str(error.value)
+    assert "step 7 " in text and "(G: l2)" in text and "checkpoint is step 6 of RUN" in text
+    # Found when the step after it is under way, and never saved as if it were good.
+    assert seen[-1] == 8 and saved == [3, 6]
+
+
+def test_a_bad_step_at_a_checkpoint_is_found_before_it_is_saved(monkeypatch):
+    trainer, saved, _, _ = bare_trainer(monkeypatch, bad_steps=[6])
+    trainer.config.train.checkpoint_every = 3
+    with pytest.raises(UserError, match="step 6 .*checkpoint is step 3"):
+        trainer.train()
+    assert saved == [3]
+
+
+def test_skip_goes_on_and_says_so_but_not_for_ever(monkeypatch, capsys):
+    trainer, _, _, seen = bare_trainer(monkeypatch, [7, 9], train__on_nan="skip", train__num_steps=20)
+    assert trainer.train()
+    assert seen == list(range(1, 21))
+    assert "step 7 is not finite (G: l2); skipped" in capsys.readouterr().err
+
+    trainer, _, _, seen = bare_trainer(monkeypatch, range(5, 999), train__on_nan="skip", train__num_steps=998)
+    with pytest.raises(UserError, match="50 steps in a row"):
+        trainer.train()
+    assert seen[-1] == 5 + train.MOST_SKIPPED

@@ -3,7 +3,7 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs import default
+from configs import default, stylegan2
 from fundusgan_jax.batch import Batch
 
 
@@ -38,3 +38,28 @@ def random_batch(size: int, resolution: int = 64, seed: int = 0) -> Batch:
     image = rng.uniform(-1, 1, (size, resolution, resolution, 3)).astype(np.float32)
     zeros = np.zeros(size, np.int32)
     return Batch(image, zeros, zeros, np.arange(size, dtype=np.int32) + size * seed)
+
+
+def tiny_prior_config(**changes) -> ConfigDict:
+    """stylegan2.py at 16 px with narrow layers; changes as for `tiny_config`."""
+    config = stylegan2.get_config()
+    small = {
+        "data.resolution": 16,
+        "model.resolution": 16,
+        "model.channel_base": 128,
+        "model.channel_max": 8,
+        "model.w_dim": 8,
+        "model.z_dim": 8,
+        "model.mapping_layers": 2,
+        "train.batch_size": 8,
+        "train.num_steps": 8,
+        "eval.batch_size": 4,
+        "eval.num_samples": 8,
+        "growth.start": 8,
+        # A program with all transforms takes three times as long to compile; test_augment.py has them.
+        "augment.transforms": "brightness",
+    }
+    config.update_from_flattened_dict(
+        small | {name.replace("__", "."): value for name, value in changes.items()}
+    )
+    return config

@@ -73,6 +73,21 @@ def minibatch_deviation(x: Array, group_size: int = 4, axis_name: str | None = N
     return jnp.concatenate([x, channel.astype(x.dtype)], -1)
 
 
+def judged(
+    x: Array, label: Array | None, group_size: int, mapping_layers: int, axis_name: str | None
+) -> Array:
+    """The last layers, as submodules of the module that calls it: [N, 4, 4, C] -> logits [N, 1] float32."""
+    width = x.shape[-1]
+    x = minibatch_deviation(x, group_size, axis_name=axis_name)
+    x = EqualConv(width, name="b4_conv")(x).astype(jnp.float32)
+    x = EqualDense(width, activate=True, name="b4_fc")(x.reshape(x.shape[0], -1))
+    if label is None:
+        return EqualDense(1, name="b4_out")(x)
+    x = EqualDense(width, name="b4_out")(x)
+    projection = Mapping(width, mapping_layers, name="mapping")(None, label)
+    return jnp.sum(x * projection, 1, keepdims=True) / math.sqrt(width)
+
+
 class Discriminator(nn.Module):
     """Image [N, R, R, 3] (and label [N, num_labels] one-hot float) -> logits [N, 1] float32.
 
@@ -97,11 +112,4 @@ class Discriminator(nn.Module):
             skip = EqualConv(narrow, 1, down=True, activate=False, gain=half, name=f"b{size}_skip")(x)
             x = EqualConv(channels[size], name=f"b{size}_conv0")(x)
             x = skip + EqualConv(narrow, down=True, gain=half, name=f"b{size}_conv1")(x)
-        x = minibatch_deviation(x, self.group_size, axis_name=self.axis_name)
-        x = EqualConv(channels[4], name="b4_conv")(x).astype(jnp.float32)
-        x = EqualDense(channels[4], activate=True, name="b4_fc")(x.reshape(x.shape[0], -1))
-        if label is None:
-            return EqualDense(1, name="b4_out")(x)
-        x = EqualDense(channels[4], name="b4_out")(x)
-        projection = Mapping(channels[4], self.mapping_layers, name="mapping")(None, label)
-        return jnp.sum(x * projection, 1, keepdims=True) / math.sqrt(channels[4])
+        return judged(x, label, self.group_size, self.mapping_layers, self.axis_name)

@@ -1,15 +1,19 @@
-"""Reads files of named arrays: .npz, .safetensors and PyTorch's state dicts."""
+"""Reads files of named arrays (.npz, .safetensors, PyTorch's state dicts) and writes the first two."""
 
 from __future__ import annotations
 
 import json
 import struct
 import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.torch_files import read_torch
 
@@ -55,7 +59,7 @@ def read_flat(path: str | Path) -> dict[str, np.ndarray]:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
         raise _unreadable(path, error) from error
-    except (zipfile.BadZipFile, struct.error, zipfile.LargeZipFile, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, zipfile.LargeZipFile, NotImplementedError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -81,3 +85,46 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
             array = np.frombuffer(content[start:end], _SAFETENSORS_DTYPES[entry["dtype"]])
             arrays[name] = array.reshape(entry["shape"])
     return arrays
+
+
+def write_flat(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes named arrays as .npz or .safetensors, atomically; `read_flat` returns the same bits.
+
+    Args:
+        path: its suffix says which.
+        arrays: of float64, float32, float16, bfloat16, int64 or int32 for .safetensors; .npz has no bfloat16.
+
+    Raises:
+        UserError: another suffix, or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in (".npz", ".safetensors"):
+        raise UserError(f"{path}: the name of a file of arrays ends in .npz or .safetensors")
+    with atomic_write(path) as temporary:
+        if path.suffix == ".npz":
+            np.savez(temporary, **arrays)  # type: ignore[arg-type]
+        else:
+            _write_safetensors(temporary, arrays)
+
+
+def _write_safetensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """The format of `_read_safetensors`. Data without gaps, wider numbers first, from a multiple of 8 on: every
+    array is aligned for who maps the file into memory."""
+    codes = {dtype: code for code, dtype in _SAFETENSORS_DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": {"format": "np"}}
+    names = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
+    end = 0
+    for name in names:
+        array, start = arrays[name], end
+        end += array.nbytes
+        header[name] = {
+            "dtype": codes[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name in names:
+            file.write(arrays[name].astype(arrays[name].dtype.newbyteorder("<"), copy=False).tobytes())

@@ -51,6 +51,21 @@ def layer_noise(keys: Array, layer: int, size: int) -> Array:
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, layer), (size, size, 1)))(keys)
 
 
+def noise_map(module: nn.Module, layer: int, size: int, mode: NoiseMode, keys: Array | None) -> Array | None:
+    """A layer's noise, [N or 1, size, size, 1], or None; its stored map is `module`'s variable noise/layerK.
+
+    keys: [N] jax random keys, for mode 'random'.
+    """
+    # The stored maps exist in every mode, so that the parameter tree does not depend on the mode.
+    stored = module.variable(
+        "noise", f"layer{layer}", lambda: jax.random.normal(module.make_rng("params"), (size, size))
+    )
+    if mode == "random":
+        assert keys is not None  # checked by the caller
+        return layer_noise(keys, layer, size)
+    return stored.value[None, :, :, None] if mode == "const" else None
+
+
 class Fusion(nn.Module):
     """delta skip: an encoder feature is merged into the generator's map and into its RGB skip.
 
@@ -138,7 +153,7 @@ class Synthesis(nn.Module):
                 if noise is not None:
                     layer_map: Array | None = noise[layer.number - 1]
                 else:
-                    layer_map = self._noise(layer.number, layer.size, noise_mode, noise_keys)
+                    layer_map = noise_map(self, layer.number, layer.size, noise_mode, noise_keys)
                 name = f"b{block.native}_conv{1 if layer is block.layers[-1] else 0}"
                 module = ModulatedConv(layer.out_channels, layer.kind, layer.dilation, name=name)
                 x = module(x, w_plus[:, layer.w_index], layer_map)
@@ -146,16 +161,6 @@ class Synthesis(nn.Module):
             rgb = painted if rgb is None else _resample_rgb(rgb, block) + painted
         assert rgb is not None  # a plan has at least one block
         return rgb
-
-    def _noise(self, layer: int, size: int, mode: NoiseMode, keys: Array | None) -> Array | None:
-        # The stored maps exist in every mode, so that the parameter tree does not depend on the mode.
-        stored = self.variable(
-            "noise", f"layer{layer}", lambda: jax.random.normal(self.make_rng("params"), (size, size))
-        )
-        if mode == "random":
-            assert keys is not None  # checked in __call__
-            return layer_noise(keys, layer, size)
-        return stored.value[None, :, :, None] if mode == "const" else None
 
 
 def _resample_rgb(rgb: Array, block: BlockPlan) -> Array:

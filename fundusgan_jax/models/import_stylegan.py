@@ -1,24 +1,39 @@
-"""StyleGAN2 weights from other projects' names: a flat dict of arrays in, configuration and variables out.
+"""StyleGAN2 weights under other projects' names: a flat dict of arrays in, configuration and variables out, and back.
 
 Two naming schemes are read: NVIDIA's stylegan2-ada-pytorch ('synthesis.b8.conv0.weight') and rosinality's
 ('convs.0.conv.weight'; its refactored generators in StyleGANEX have the same names). Convolution kernels
 come as O, I, H, W. Every size is read from the arrays' shapes; every unused or missing name is an error.
+NVIDIA's names are written by the tables that read them (`weight_tables`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.plan import GeneratorConfig, generator_plan
+from fundusgan_jax.models.weight_tables import (
+    CONST,
+    DENSE,
+    DENSE_OF_MAP,
+    FLAT,
+    KERNEL,
+    NOISE,
+    SCALAR,
+    Flat,
+    Row,
+    Table,
+    fill,
+    filters_of,
+    written,
+)
 
-Flat = Mapping[str, np.ndarray]
-# our path -> (their name, conversion)
-Table = dict[tuple[str, ...], tuple[str, Callable[[np.ndarray], np.ndarray]]]
+# What `fundusgan_jax.weights import` reads; the last is our own export.
+NAMINGS = ("stylegan2-ada-pytorch", "rosinality", "fundusgan_jax")
 
 
 class ImportedGenerator(NamedTuple):
@@ -37,73 +52,71 @@ class ImportedGenerator(NamedTuple):
     num_labels: int
 
 
-def _same(x: np.ndarray) -> np.ndarray:
-    return np.asarray(x, np.float32)
+class ImportedDiscriminator(NamedTuple):
+    """channels, mapping_layers: fields of `discriminator.Discriminator`. variables: {'params': ...}."""
 
-
-def _kernel(x: np.ndarray) -> np.ndarray:
-    """O, I, H, W (with rosinality's leading 1 or without) -> H, W, I, O."""
-    return _same(x).reshape(x.shape[-4:]).transpose(2, 3, 1, 0)
-
-
-def _dense(x: np.ndarray) -> np.ndarray:
-    return _same(x).T
-
-
-def _flat(x: np.ndarray) -> np.ndarray:
-    return _same(x).reshape(-1)
-
-
-def _scalar(x: np.ndarray) -> np.ndarray:
-    return _same(x).reshape(())
-
-
-def _fill(flat: Flat, table: Table, ignored: set[str]) -> dict[str, Any]:
-    """Reads `table` into a nested dict; names the missing and the unused."""
-    missing = sorted(theirs for theirs, _ in table.values() if theirs not in flat)
-    unused = sorted(set(flat) - {theirs for theirs, _ in table.values()} - ignored)
-    if missing or unused:
-        parts = [
-            f"{what}: {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}"
-            for what, names in (("missing", missing), ("not used", unused))
-            if names
-        ]
-        raise UserError(f"the weights do not fit StyleGAN2 ({'; '.join(parts)}); check the file's origin")
-    tree: dict[str, Any] = {}
-    for path, (theirs, convert) in table.items():
-        node = tree
-        for key in path[:-1]:
-            node = node.setdefault(key, {})
-        node[path[-1]] = convert(flat[theirs])
-    return tree
+    channels: tuple[tuple[int, int], ...]
+    mapping_layers: int
+    variables: dict[str, Any]
 
 
 def _conv_rows(ours: str, weight: str, affine: str, strength: str, bias: str) -> Table:
     root = ("params", ours)
     return {
-        (*root, "kernel"): (weight, _kernel),
-        (*root, "affine", "kernel"): (f"{affine}.weight", _dense),
-        (*root, "affine", "bias"): (f"{affine}.bias", _flat),
-        (*root, "noise_strength"): (strength, _scalar),
-        (*root, "bias"): (bias, _flat),
+        (*root, "kernel"): Row(weight, KERNEL),
+        (*root, "affine", "kernel"): Row(f"{affine}.weight", DENSE),
+        (*root, "affine", "bias"): Row(f"{affine}.bias", FLAT),
+        (*root, "noise_strength"): Row(strength, SCALAR),
+        (*root, "bias"): Row(bias, FLAT),
     }
 
 
 def _rgb_rows(ours: str, weight: str, affine: str, bias: str) -> Table:
     root = ("params", ours)
     return {
-        (*root, "kernel"): (weight, _kernel),
-        (*root, "affine", "kernel"): (f"{affine}.weight", _dense),
-        (*root, "affine", "bias"): (f"{affine}.bias", _flat),
-        (*root, "bias"): (bias, _flat),
+        (*root, "kernel"): Row(weight, KERNEL),
+        (*root, "affine", "kernel"): Row(f"{affine}.weight", DENSE),
+        (*root, "affine", "bias"): Row(f"{affine}.bias", FLAT),
+        (*root, "bias"): Row(bias, FLAT),
     }
 
 
-def _dense_rows(ours: str, theirs: str) -> Table:
+def _dense_rows(ours: str, theirs: str, *inside: str) -> Table:
+    root = ("params", *inside, ours)
     return {
-        ("params", ours, "kernel"): (f"{theirs}.weight", _dense),
-        ("params", ours, "bias"): (f"{theirs}.bias", _flat),
+        (*root, "kernel"): Row(f"{theirs}.weight", DENSE),
+        (*root, "bias"): Row(f"{theirs}.bias", FLAT),
     }
+
+
+def _mapping_rows(layers: int, labels: bool, *inside: str) -> Table:
+    """NVIDIA's mapping network; `inside` names the module of ours that holds it."""
+    table: Table = {}
+    for name in [f"fc{index}" for index in range(layers)] + ["embed"] * labels:
+        table |= _dense_rows(name, f"mapping.{name}", *inside)
+    return table
+
+
+def _synthesis_rows(config: GeneratorConfig) -> Table:
+    """NVIDIA's synthesis network."""
+    table: Table = {("params", "const"): Row("synthesis.b4.const", CONST)}
+    for block in generator_plan(config):
+        root = f"synthesis.b{block.native}"
+        for layer in block.layers:
+            which = f"conv{1 if layer is block.layers[-1] else 0}"
+            theirs = f"{root}.{which}"
+            table |= _conv_rows(
+                f"b{block.native}_{which}",
+                f"{theirs}.weight",
+                f"{theirs}.affine",
+                f"{theirs}.noise_strength",
+                f"{theirs}.bias",
+            )
+            table["noise", f"layer{layer.number}"] = Row(f"{theirs}.noise_const", NOISE)
+        table |= _rgb_rows(
+            f"b{block.native}_torgb", f"{root}.torgb.weight", f"{root}.torgb.affine", f"{root}.torgb.bias"
+        )
+    return table
 
 
 def from_stylegan2_ada(flat: Flat, base_size: int = 4) -> ImportedGenerator:
@@ -127,49 +140,67 @@ def from_stylegan2_ada(flat: Flat, base_size: int = 4) -> ImportedGenerator:
         for native in natives
         if f"synthesis.b{native}.conv1.weight" in flat
     }
-    config = _config(natives, channels, flat["synthesis.b4.torgb.affine.weight"].shape[1], base_size)
-    table: Table = {("params", "const"): ("synthesis.b4.const", lambda x: _same(x).transpose(1, 2, 0))}
-    for block in generator_plan(config):
-        root = f"synthesis.b{block.native}"
-        for layer in block.layers:
-            which = f"conv{1 if layer is block.layers[-1] else 0}"
-            theirs = f"{root}.{which}"
-            table |= _conv_rows(
-                f"b{block.native}_{which}",
-                f"{theirs}.weight",
-                f"{theirs}.affine",
-                f"{theirs}.noise_strength",
-                f"{theirs}.bias",
-            )
-            table["noise", f"layer{layer.number}"] = (f"{theirs}.noise_const", _same)
-        table |= _rgb_rows(
-            f"b{block.native}_torgb", f"{root}.torgb.weight", f"{root}.torgb.affine", f"{root}.torgb.bias"
-        )
-    mapping_table: Table = {}
-    for index in range(sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in flat)):
-        mapping_table |= _dense_rows(f"fc{index}", f"mapping.fc{index}")
-    if "mapping.embed.weight" in flat:
-        mapping_table |= _dense_rows("embed", "mapping.embed")
+    config = generator_sizes(natives, channels, flat["synthesis.b4.torgb.affine.weight"].shape[1], base_size)
+    layers, labels = _mapping_sizes(flat)
     synthesis_flat = {name: x for name, x in flat.items() if not name.startswith("mapping.")}
     mapping_flat = {name: x for name, x in flat.items() if name.startswith("mapping.")}
     # The FIR filters are constants of the architecture; NVIDIA stores them as buffers.
     filters = {name for name in synthesis_flat if name.endswith("resample_filter")}
-    synthesis = _fit_noise(_fill(synthesis_flat, table, filters), config)
-    mapping = _fill(mapping_flat, mapping_table, {"mapping.w_avg"})
+    synthesis = _fit_noise(fill(synthesis_flat, _synthesis_rows(config), filters), config)
+    mapping = fill(mapping_flat, _mapping_rows(layers, labels), {"mapping.w_avg"})
+    if not layers:
+        raise UserError("no 'mapping.fc0.weight' among the weights: a generator without its mapping network")
     embedded = mapping["params"].get("embed", {}).get("kernel", np.zeros((0, 0)))
     z_dim = mapping["params"]["fc0"]["kernel"].shape[0] - embedded.shape[1]
     w_avg = flat.get("mapping.w_avg")
     return ImportedGenerator(
-        config, synthesis, mapping, None if w_avg is None else _flat(w_avg), z_dim, embedded.shape[0]
+        config, synthesis, mapping, None if w_avg is None else FLAT.read(w_avg), z_dim, embedded.shape[0]
     )
 
 
-class ImportedDiscriminator(NamedTuple):
-    """channels, mapping_layers: fields of `discriminator.Discriminator`. variables: {'params': ...}."""
+def to_stylegan2_ada(generator: ImportedGenerator) -> dict[str, np.ndarray]:
+    """The inverse of `from_stylegan2_ada`: every name of NVIDIA's state dict, its filters included; float32."""
+    layers = sum(name.startswith("fc") for name in generator.mapping["params"])
+    flat = written(generator.synthesis, _synthesis_rows(generator.config))
+    flat |= written(generator.mapping, _mapping_rows(layers, generator.num_labels > 0))
+    if generator.w_avg is not None:
+        flat["mapping.w_avg"] = FLAT.write(generator.w_avg)
+    blocks = {name.rpartition(".conv1.weight")[0] for name in flat if name.endswith(".conv1.weight")}
+    layers_of = {name.rpartition(".noise_const")[0] for name in flat if name.endswith(".noise_const")}
+    return flat | filters_of(blocks | layers_of)
 
-    channels: tuple[tuple[int, int], ...]
-    mapping_layers: int
-    variables: dict[str, Any]
+
+def _mapping_sizes(flat: Flat) -> tuple[int, bool]:
+    """NVIDIA's mapping network: its layers, and whether it takes labels."""
+    return (
+        sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in flat),
+        "mapping.embed.weight" in flat,
+    )
+
+
+def _discriminator_rows(
+    convs: Iterable[tuple[str, str, str]], skips: Iterable[tuple[str, str]], fc: str, out: str
+) -> Table:
+    """Of (our layer, their weight, their bias), (our skip, their weight) and the names of the two dense layers."""
+    table: Table = {}
+    for ours, weight, bias in convs:
+        table["params", ours, "kernel"] = Row(weight, KERNEL)
+        table["params", ours, "bias"] = Row(bias, FLAT)
+    for ours, weight in skips:
+        table["params", ours, "kernel"] = Row(weight, KERNEL)
+    table |= _dense_rows("b4_fc", fc) | _dense_rows("b4_out", out)
+    table["params", "b4_fc", "kernel"] = Row(f"{fc}.weight", DENSE_OF_MAP)
+    return table
+
+
+def _ada_discriminator_rows(sizes: list[int], layers: int, labels: bool) -> Table:
+    """NVIDIA's discriminator with blocks of `sizes` (8 and up, rising) and a label mapping of `layers` layers."""
+    pairs = [("fromrgb", f"b{sizes[-1]}.fromrgb"), ("b4_conv", "b4.conv")]
+    pairs += [(f"b{size}_conv{index}", f"b{size}.conv{index}") for size in sizes for index in (0, 1)]
+    convs = [(ours, f"{theirs}.weight", f"{theirs}.bias") for ours, theirs in pairs]
+    skips = [(f"b{size}_skip", f"b{size}.skip.weight") for size in sizes]
+    table = _discriminator_rows(convs, skips, "b4.fc", "b4.out")
+    return table | _mapping_rows(layers, labels, "mapping")
 
 
 def discriminator_from_stylegan2_ada(flat: Flat) -> ImportedDiscriminator:
@@ -183,27 +214,46 @@ def discriminator_from_stylegan2_ada(flat: Flat) -> ImportedDiscriminator:
         raise UserError("no 'b4.fc.weight' among the weights: not a stylegan2-ada-pytorch discriminator")
     channels = {4: int(flat["b4.fc.weight"].shape[0])}
     channels |= {size: int(flat[f"b{size}.conv0.weight"].shape[0]) for size in sizes}
-    pairs = [("fromrgb", f"b{sizes[-1]}.fromrgb"), ("b4_conv", "b4.conv")]
-    pairs += [(f"b{size}_conv{index}", f"b{size}.conv{index}") for size in sizes for index in (0, 1)]
-    table: Table = {}
-    for ours, theirs in pairs:
-        table["params", ours, "kernel"] = (f"{theirs}.weight", _kernel)
-        table["params", ours, "bias"] = (f"{theirs}.bias", _flat)
-    for size in sizes:
-        table["params", f"b{size}_skip", "kernel"] = (f"b{size}.skip.weight", _kernel)
-    table |= _dense_rows("b4_fc", "b4.fc") | _dense_rows("b4_out", "b4.out")
-    # Their flattened map is C, H, W; ours H, W, C.
-    table["params", "b4_fc", "kernel"] = (
-        "b4.fc.weight",
-        lambda x: _same(x).reshape(x.shape[0], -1, 4, 4).transpose(2, 3, 1, 0).reshape(-1, x.shape[0]),
-    )
-    layers = sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in flat)
-    names = [f"fc{index}" for index in range(layers)] + ["embed"] * ("mapping.embed.weight" in flat)
-    for name in names:
-        for path, row in _dense_rows(name, f"mapping.{name}").items():
-            table["params", "mapping", *path[1:]] = row
-    variables = _fill(flat, table, {name for name in flat if name.endswith("resample_filter")})
+    layers, labels = _mapping_sizes(flat)
+    filters = {name for name in flat if name.endswith("resample_filter")}
+    variables = fill(flat, _ada_discriminator_rows(sizes, layers, labels), filters)
     return ImportedDiscriminator(tuple(channels.items()), layers, variables)
+
+
+def discriminator_to_stylegan2_ada(discriminator: ImportedDiscriminator) -> dict[str, np.ndarray]:
+    """The inverse of `discriminator_from_stylegan2_ada`: every name of NVIDIA's state dict, its filters included."""
+    sizes = sorted(size for size, _ in discriminator.channels if size > 4)
+    labels = "mapping" in discriminator.variables["params"]
+    table = _ada_discriminator_rows(sizes, discriminator.mapping_layers if labels else 0, labels)
+    convs = {row.theirs.rpartition(".")[0] for row in table.values() if row.layout is KERNEL}
+    return written(discriminator.variables, table) | filters_of(convs | {f"b{size}" for size in sizes})
+
+
+def discriminator_from_rosinality(flat: Flat) -> ImportedDiscriminator:
+    """Reads rosinality's stylegan2-pytorch discriminator ('convs.0.0.weight', 'final_linear.1.bias', ...).
+
+    A layer there is a sequence: convolution, bias; or, where it halves the side, blur, convolution, bias.
+
+    Raises:
+        UserError: a name is missing or not used.
+    """
+    count = sum(bool(re.fullmatch(r"convs\.\d+\.conv1\.0\.weight", name)) for name in flat)
+    if "final_conv.0.weight" not in flat or not count:
+        raise UserError("no 'final_conv.0.weight' and 'convs.1...': not a rosinality discriminator")
+    # The blocks are numbered from the image on.
+    blocks = {4 * 2 ** (count - index): f"convs.{index + 1}" for index in range(count)}
+    convs = [("fromrgb", "convs.0.0.weight", "convs.0.1.bias")]
+    convs += [("b4_conv", "final_conv.0.weight", "final_conv.1.bias")]
+    for size, block in blocks.items():
+        convs += [(f"b{size}_conv0", f"{block}.conv1.0.weight", f"{block}.conv1.1.bias")]
+        convs += [(f"b{size}_conv1", f"{block}.conv2.1.weight", f"{block}.conv2.2.bias")]
+    skips = [(f"b{size}_skip", f"{block}.skip.1.weight") for size, block in blocks.items()]
+    table = _discriminator_rows(convs, skips, "final_linear.0", "final_linear.1")
+    variables = fill(flat, table, {name for name in flat if name.endswith(".kernel")})
+    params = variables["params"]
+    channels = {4: params["b4_conv"]["kernel"].shape[-1]}
+    channels |= {size: params[f"b{size}_conv0"]["kernel"].shape[-1] for size in sorted(blocks)}
+    return ImportedDiscriminator(tuple(channels.items()), 0, variables)
 
 
 def from_rosinality(flat: Flat, base_size: int = 4) -> ImportedGenerator:
@@ -226,8 +276,8 @@ def from_rosinality(flat: Flat, base_size: int = 4) -> ImportedGenerator:
         name = f"convs.{2 * index + 1}.conv.weight"
         if name in flat:
             channels[native] = int(flat[name].shape[-4])
-    config = _config(natives, channels, flat["conv1.conv.modulation.weight"].shape[1], base_size)
-    table: Table = {("params", "const"): ("input.input", lambda x: _same(x)[0].transpose(1, 2, 0))}
+    config = generator_sizes(natives, channels, flat["conv1.conv.modulation.weight"].shape[1], base_size)
+    table: Table = {("params", "const"): Row("input.input", CONST)}
     for block in generator_plan(config):
         for layer in block.layers:
             theirs = "conv1" if layer.number == 1 else f"convs.{layer.number - 2}"
@@ -240,10 +290,7 @@ def from_rosinality(flat: Flat, base_size: int = 4) -> ImportedGenerator:
                 f"{theirs}.activate.bias",
             )
             if f"noises.noise_{layer.number - 1}" in flat:
-                table["noise", f"layer{layer.number}"] = (
-                    f"noises.noise_{layer.number - 1}",
-                    lambda x: _same(x).reshape(x.shape[-2:]),
-                )
+                table["noise", f"layer{layer.number}"] = Row(f"noises.noise_{layer.number - 1}", NOISE)
         theirs = "to_rgb1" if block.native == 4 else f"to_rgbs.{block.layers[0].number // 2 - 1}"
         table |= _rgb_rows(
             f"b{block.native}_torgb", f"{theirs}.conv.weight", f"{theirs}.conv.modulation", f"{theirs}.bias"
@@ -254,13 +301,16 @@ def from_rosinality(flat: Flat, base_size: int = 4) -> ImportedGenerator:
     style_flat = {name: x for name, x in flat.items() if name.startswith("style.")}
     rest = {name: x for name, x in flat.items() if not name.startswith("style.")}
     filters = {name for name in rest if name.endswith(".kernel")}
-    mapping = _fill(style_flat, mapping_table, set())
-    synthesis = _fit_noise(_fill(rest, table, filters), config)
+    mapping = fill(style_flat, mapping_table, set())
+    synthesis = _fit_noise(fill(rest, table, filters), config)
     z_dim = mapping["params"]["fc0"]["kernel"].shape[0] if mapping else config.w_dim
     return ImportedGenerator(config, synthesis, mapping, None, z_dim, 0)
 
 
-def _config(natives: list[int], channels: dict[int, int], w_dim: int, base_size: int) -> GeneratorConfig:
+def generator_sizes(
+    natives: list[int], channels: dict[int, int], w_dim: int, base_size: int = 4
+) -> GeneratorConfig:
+    """The configuration with layers at `natives` of these channels; UserError where a power of two is missing."""
     if natives != [4 * 2**index for index in range(len(natives))] or set(channels) != set(natives):
         raise UserError(
             f"the weights have layers at {natives} only; a generator needs every power of two from 4 up"

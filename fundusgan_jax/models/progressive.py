@@ -8,17 +8,15 @@ name and shape there, because names carry the native resolution, so growing copi
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax import Array, lax
 from jax.nn import initializers
 
-from fundusgan_jax.models.discriminator import EqualConv, minibatch_deviation
-from fundusgan_jax.models.generator import Mapping, NoiseMode, layer_noise
+from fundusgan_jax.models.discriminator import EqualConv, judged
+from fundusgan_jax.models.generator import NoiseMode, noise_map
 from fundusgan_jax.models.layers import EqualDense, clamp_low_precision, lrelu
 from fundusgan_jax.ops.conv import up_conv_phases
 from fundusgan_jax.ops.resample import average_pool, fir_of_phases
@@ -168,20 +166,10 @@ class AdaINSynthesis(nn.Module):
         if size == 4:
             kinds = {"const": "const", "conv1": "plain"}
         for index, (name, kind) in enumerate(kinds.items(), 2 * size.bit_length() - 6):
-            noise = self._noise(index + 1, size, mode, keys)
+            noise = noise_map(self, index + 1, size, mode, keys)
             layer = StyledLayer(dict(self.channels)[size], kind, name=f"b{size}_{name}")
             x = layer(x, w_plus[:, index], noise)
         return x
-
-    def _noise(self, layer: int, size: int, mode: NoiseMode, keys: Array | None) -> Array | None:
-        # As in models/generator.Synthesis: the stored maps exist in every mode.
-        stored = self.variable(
-            "noise", f"layer{layer}", lambda: jax.random.normal(self.make_rng("params"), (size, size))
-        )
-        if mode == "random":
-            assert keys is not None  # checked in __call__
-            return layer_noise(keys, layer, size)
-        return stored.value[None, :, :, None] if mode == "const" else None
 
 
 class GrowingDiscriminator(nn.Module):
@@ -228,19 +216,7 @@ class GrowingDiscriminator(nn.Module):
             x = EqualConv(channels[size // 2], down=True, name=f"b{size}_conv1")(x)
             if size == self.resolution:
                 x = fade(old, x, alpha)
-        return self._head(x, label)
-
-    def _head(self, x: Array, label: Array | None) -> Array:
-        # The names and the projection of models/discriminator.Discriminator.
-        width = x.shape[-1]
-        x = minibatch_deviation(x, self.group_size, axis_name=self.axis_name)
-        x = EqualConv(width, name="b4_conv")(x).astype(jnp.float32)
-        x = EqualDense(width, activate=True, name="b4_fc")(x.reshape(x.shape[0], -1))
-        if label is None:
-            return EqualDense(1, name="b4_out")(x)
-        x = EqualDense(width, name="b4_out")(x)
-        projection = Mapping(width, self.mapping_layers, name="mapping")(None, label)
-        return jnp.sum(x * projection, 1, keepdims=True) / math.sqrt(width)
+        return judged(x, label, self.group_size, self.mapping_layers, self.axis_name)
 
 
 def _native_sizes(resolution: int, channels: tuple[tuple[int, int], ...]) -> list[int]:
@@ -256,32 +232,6 @@ def _native_sizes(resolution: int, channels: tuple[tuple[int, int], ...]) -> lis
 def _check_size(name: str, value: int) -> None:
     if value < 8 or value & (value - 1):
         raise ValueError(f"{name} must be a power of two of at least 8, not {value}")
-
-
-def grown(smaller: dict[str, Any], larger_fresh: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The larger stage's tree with every leaf that the smaller stage has too, in the same shape.
-
-    Args:
-        smaller: nested dicts of arrays (parameters, noise maps, or an optimiser's moments of them).
-        larger_fresh: the same of the larger stage, as initialised.
-
-    Returns:
-        The merged tree, its leaves those given, neither copied nor converted; and the '/'-joined paths of
-        the leaves that are `larger_fresh`'s, in its order.
-    """
-    merged: dict[str, Any] = {}
-    new: list[str] = []
-    for name, fresh in larger_fresh.items():
-        old = smaller.get(name)
-        if isinstance(fresh, dict):
-            merged[name], inner = grown(old if isinstance(old, dict) else {}, fresh)
-            new += [f"{name}/{path}" for path in inner]
-        elif old is not None and not isinstance(old, dict) and np.shape(old) == np.shape(fresh):
-            merged[name] = old
-        else:
-            merged[name] = fresh
-            new.append(name)
-    return merged, new
 
 
 class Growth(NamedTuple):

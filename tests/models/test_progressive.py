@@ -15,9 +15,9 @@ from fundusgan_jax.models.progressive import (
     Growth,
     adain,
     fade,
-    grown,
     stage_at,
 )
+from fundusgan_jax.transfer import fitted
 
 CHANNELS = ((4, 8), (8, 8), (16, 6), (32, 4))
 W_DIM, NUM_WS = 5, 8
@@ -75,7 +75,7 @@ def judge():
 def test_a_new_synthesis_block_starts_invisible(painter):
     _, variables = painter
     smaller = initialised(synthesis(8), styles())
-    smaller, missing = grown(variables, smaller)
+    smaller, missing = fitted(variables, smaller)
     assert missing == ["params/b4_torgb/bias", "params/b4_torgb/conv/kernel"]
     before = synthesis(8).apply(smaller, styles(), 1.0)
     after = synthesis(16).apply(variables, styles(), 0.0)
@@ -87,7 +87,7 @@ def test_a_new_discriminator_block_starts_invisible(judge):
     _, variables = judge
     image, label = images(16), jnp.eye(4, 3)
     network = GrowingDiscriminator(8, CHANNELS, mapping_layers=0)
-    smaller, missing = grown(variables, initialised(network, image[:, ::2, ::2], label))
+    smaller, missing = fitted(variables, initialised(network, image[:, ::2, ::2], label))
     assert missing == ["params/b4_fromrgb/bias", "params/b4_fromrgb/kernel"]
     pooled = image.reshape(4, 8, 2, 8, 2, 3).mean((2, 4))
     before = network.apply(smaller, pooled, label, 1.0)
@@ -142,21 +142,6 @@ def test_a_stage_has_the_parameters_of_the_one_before(resolution):
         assert len(gone) == 2 and gone == set(smaller) - set(larger)
         assert all(larger[path] == shape for path, shape in smaller.items() if path not in gone)
         assert all(f"/b{2 * resolution}_" in path or "/layer" in path for path in set(larger) - set(smaller))
-
-
-def test_grown_keeps_what_both_share():
-    kept, other = np.arange(3.0), np.ones(2)
-    smaller = {"b8": {"kernel": kept, "bias": other}, "b4": kept, "mixed": kept}
-    larger = {
-        "b8": {"kernel": np.zeros(3), "bias": other[:1]},
-        "b16": {"kernel": other},
-        "mixed": {"x": other},
-    }
-    merged, new = grown(smaller, larger)
-    assert new == ["b8/bias", "b16/kernel", "mixed/x"]
-    assert merged["b8"]["kernel"] is kept and merged["b8"]["bias"] is larger["b8"]["bias"]
-    assert merged["b16"]["kernel"] is other and set(merged) == set(larger)
-    assert (larger["b8"]["kernel"] == 0).all()
 
 
 def test_adain_against_numpy():

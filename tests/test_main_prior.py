@@ -1,0 +1,228 @@
+"""The command with a prior, as a user runs it: train, resume, grow, sample, start others from it, mistakes."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fundusgan_jax import main
+from fundusgan_jax.checkpoint import Checkpoints
+from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.grid import GAP
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = (
+    "data.dataset=phantom", "data.phantom_num=12", "data.resolution=16", "model.resolution=16",
+    "model.channel_base=64", "model.channel_max=8", "model.w_dim=8", "model.z_dim=8", "model.mapping_layers=2",
+    "train.batch_size=8", "train.num_steps=6", "train.log_every=1", "train.grid_every=6", "train.eval_every=3",
+    "train.checkpoint_every=3", "train.pl_every=2", "train.r1_every=2", "train.keep_last=3", "augment.every=1",
+    "augment.kimg=0.1", "augment.p=0.5", "augment.transforms=brightness", "eval.batch_size=8", "eval.num_samples=16",
+)  # fmt: skip
+
+
+def words(workdir, *settings, config="stylegan2"):
+    return [
+        f"--config={ROOT / 'configs' / config}.py",
+        f"--workdir={workdir}",
+        *(f"--config.{setting}" for setting in (*TINY, *settings)),
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A prior's workdir with all its 6 steps."""
+    workdir = tmp_path_factory.mktemp("prior") / "run"
+    assert main.main(words(workdir)) == 0
+    return workdir
+
+
+def rows(workdir):
+    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "img_per_sec"} for row in found]
+
+
+def arrays(workdir, step):
+    checkpoints = Checkpoints(workdir, 3, "frechet", "min", 1, read_only=True)
+    found = checkpoints.raw(step)
+    checkpoints.close()
+    return found
+
+
+def assert_same_run(one, other, step):
+    first, second = arrays(one, step), arrays(other, step)
+    assert set(first) == set(second)
+    different = [name for name in first if not np.array_equal(first[name], second[name])]
+    assert not different
+    assert rows(one) == rows(other)
+
+
+def test_a_run_leaves_rows_of_every_term_grids_and_a_ranked_checkpoint(trained):
+    train = [row for row in rows(trained) if row["kind"] == "train"]
+    assert [row["step"] for row in train] == list(range(1, 7))
+    assert ["pl_penalty" in row for row in train] == [True, False] * 3
+    assert ["r1" in row for row in train] == [True, False] * 3
+    assert len({row["augment_p"] for row in train}) > 3
+    scores = [row for row in rows(trained) if row["kind"] == "eval"]
+    assert [row["step"] for row in scores] == [3, 6] and all(row["frechet"] > 0 for row in scores)
+    record = json.loads((trained / "eval.json").read_text())
+    assert (
+        record["features"] and record["num_samples"] == 16 and "held-out photographs" in record["baselines"]
+    )
+    with Image.open(trained / "samples" / "step-000006.png") as grid:
+        assert grid.size == (6 * (16 + GAP) + GAP,) * 2
+    assert "frechet" in (trained / "report.html").read_text().lower()
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(trained, tmp_path):
+    workdir = tmp_path / "run"
+    assert main.main(words(workdir, "train.num_steps=3")) == 0
+    assert main.main(words(workdir)) == 0
+    assert_same_run(trained, workdir, 6)
+
+
+GROWING = (
+    "model.style=adain", "growth.start=8", "growth.stable_kimg=0.016", "growth.fade_kimg=0.032",
+    "train.r1_every=1", "loss.r1_gamma=10.0", "loss.pl_weight=0.0",
+)  # fmt: skip
+
+
+def test_a_growing_run_fades_in_and_resumes_in_the_middle_of_it(tmp_path, capsys):
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    assert main.main(words(straight, *GROWING)) == 0
+    assert "growing to 16 px" in capsys.readouterr().out
+    # Two steps at 8 px, then 16 px fade in over four steps.
+    small, full = arrays(straight, 3), arrays(straight, 6)
+    assert float(small["alpha"]) == pytest.approx(0.25) and float(full["alpha"]) == 1.0
+    assert any("b16_" in name for name in small)
+    with Image.open(straight / "samples" / "step-000006.png") as grid:
+        assert grid.width == 6 * (16 + GAP) + GAP
+    for steps in (2, 3):
+        assert main.main(words(resumed, *GROWING, f"train.num_steps={steps}")) == 0
+    assert not any("b16_" in name for name in arrays(resumed, 2))
+    assert main.main(words(resumed, *GROWING)) == 0
+    names = [name for name in full if "img_per_sec" not in name]
+    again = arrays(resumed, 6)
+    assert all(np.array_equal(full[name], again[name]) for name in names)
+
+
+def generated(workdir, output, *flags):
+    given = [f"--workdir={workdir}", "--mode=generate", f"--output={output}", *flags]
+    assert main.main(given) == 0
+    with open(output / "index.csv") as handle:
+        index = list(csv.DictReader(handle))
+    images = {row["file"]: np.asarray(Image.open(output / row["file"])) for row in index}
+    return index, images
+
+
+def test_samples_are_the_seeds_own(trained, tmp_path):
+    index, images = generated(trained, tmp_path / "a", "--method=sample", "--num=5", "--seed=2")
+    assert len(images) == 5 and index[0]["seed"] == "2"
+    _, fewer = generated(trained, tmp_path / "b", "--num=3", "--seed=2", "--config.eval.batch_size=1")
+    for name, image in fewer.items():
+        assert np.abs(image.astype(int) - images[name].astype(int)).max() <= 1
+    _, other = generated(trained, tmp_path / "c", "--num=1", "--seed=3")
+    assert np.abs(list(other.values())[0].astype(int) - list(images.values())[0].astype(int)).max() > 1
+
+
+def test_an_interpolation_is_a_closed_loop_and_an_animation(trained, tmp_path):
+    index, images = generated(trained, tmp_path / "way", "--method=interpolate", "--num=2", "--seed=1")
+    frames = [images[row["file"]].astype(int) for row in index]
+    steps = [np.abs(a - b).max() for a, b in zip(frames, frames[1:] + frames[:1])]
+    assert max(steps) <= max(8, np.abs(frames[0] - frames[len(frames) // 2]).max() // 4)
+    with Image.open(tmp_path / "way" / "animation.webp") as animation:
+        assert animation.n_frames == len(frames) == 60
+
+
+def test_a_mixing_grid_has_its_sources_at_the_edges(trained, tmp_path):
+    index, images = generated(trained, tmp_path / "mixed", "--method=mix_grid", "--num=2")
+    assert len(index) == 4 + 4
+    sheet = np.asarray(Image.open(tmp_path / "mixed" / "grid.png"))
+    cell = 16 + GAP
+    assert sheet.shape[:2] == (3 * cell + GAP, 3 * cell + GAP)
+    first = images["mix_grid-0-source-000.png"]
+    np.testing.assert_array_equal(sheet[GAP + cell : cell * 2, GAP:cell], first)
+
+
+def test_a_disease_starts_from_the_prior(trained, tmp_path, capsys):
+    workdir = tmp_path / "fine"
+    given = words(workdir, "train.num_steps=2", "train.freeze_discriminator=1", config="transfer")
+    assert main.main([*given, f"--init_from={trained}"]) == 0
+    assert "starting from" in capsys.readouterr().out
+    before, after = arrays(trained, 6), arrays(workdir, 2)
+    frozen = [name for name in before if name.startswith("adversary/params/b16_")]
+    assert frozen and all(np.array_equal(before[name], after[name]) for name in frozen)
+    name = "adversary/params/b8_conv0/kernel"
+    assert not np.array_equal(before[name], after[name])
+
+
+FUNDUSGAN = (
+    "data.resolution=64", "model.resolution=64", "model.delta=1", "encoder.backbone=resnet18", "encoder.norm=group",
+    "encoder.fpn_channels=8", "encoder.head_channels=4", "loss.lpips=0.0", "loss.adv=0.1", "train.num_steps=4",
+    "train.eval_every=4", "train.checkpoint_every=2", "eval.features=pixels", "train.freeze_generator_blocks=1",
+    "augment.mode=ada", "train.best_metric=ssim",
+)  # fmt: skip
+
+
+def test_fundusgan_with_an_adversary_resumes_to_the_same_bits_and_samples_the_priors_styles(
+    trained, tmp_path
+):
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    given = [*words(straight, *FUNDUSGAN, config="default"), f"--init_from={trained}"]
+    assert main.main(given) == 0
+    train = [row for row in rows(straight) if row["kind"] == "train"]
+    assert ["r1" in row for row in train] == [True, False, True, False]
+    assert all({"adv", "l2", "d_adv", "augment_p"} <= set(row) for row in train)
+    assert {"frechet", "kernel"} <= set(rows(straight)[-1])
+    for steps in (2, 4):
+        again = words(resumed, *FUNDUSGAN, f"train.num_steps={steps}", config="default")
+        assert main.main([*again, f"--init_from={trained}"]) == 0
+    first, second = arrays(straight, 4), arrays(resumed, 4)
+    assert all(np.array_equal(first[name], second[name]) for name in first) and set(first) == set(second)
+    frozen = [
+        name
+        for name in first
+        if name.startswith(("variables/params/generator/b4_", "variables/params/generator/const"))
+    ]
+    prior = arrays(trained, 6)
+    for name in frozen:
+        source = name.replace("variables/params/generator", "ema/synthesis")
+        np.testing.assert_array_equal(first[name], prior[source], err_msg=name)
+    index, images = generated(straight, tmp_path / "s", "--method=sample", "--num=3")
+    assert len(images) == 3 and index[0]["sources"]
+
+
+def test_a_loss_that_explodes_stops_with_step_and_term(tmp_path):
+    with pytest.raises(
+        UserError, match=r"step \d+ is not finite \([GD] .*(loss|gradient|d_adv).*no checkpoint"
+    ):
+        main.main(words(tmp_path / "run", "optim.generator_lr=1e30", "optim.discriminator_lr=1e30"))
+
+
+MISTAKES = {
+    "photographs' method": (["--mode=generate", "--method=mix", "--output={tmp}/o"], "a prior has sample"),
+    "label of an unconditional prior": (
+        ["--mode=generate", "--label=1", "--output={tmp}/o"], "classes are none"),
+    "one corner": (["--mode=generate", "--method=interpolate", "--num=1", "--output={tmp}/o"], "at least 2"),
+    "eval": (["--mode=eval", "--config.eval.features=none"], "eval.features"),
+    "init_from of nothing": ([*words("{tmp}/new"), "--init_from={tmp}/nowhere"], "nowhere"),
+    "init_from in eval": (["--mode=eval", "--init_from={tmp}"], "starts a training"),
+    "unknown augmentation": (
+        words("{tmp}/new", "augment.transforms=xflip,roate"), "did you mean rotate"),
+    "a prior of another size": (words("{tmp}/new", "model.resolution=32"), "photographs' own size"),
+    "a metric that a prior has not": (words("{tmp}/new", "train.best_metric=ssim"), "frechet or kernel"),
+    "groups of four": (words("{tmp}/new", "train.batch_size=6"), "multiple"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_gets_one_line_and_exit_code_2(name, trained, tmp_path, capsys):
+    given, expected = MISTAKES[name]
+    given = [word.format(tmp=tmp_path) for word in given]
+    if not any(word.startswith("--workdir") for word in given):
+        given = [f"--workdir={trained}", *given]
+    assert run_door(lambda: main.main(given)) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("error: ") and expected in message

@@ -1,0 +1,219 @@
+"""prior_step.py: the phases of a prior's step, the same on one device and on eight, and what each of them changes."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import FrozenConfigDict
+
+from fundusgan_jax import losses
+from fundusgan_jax.optimise import guarded, lazy_adam
+from fundusgan_jax.parallel import DataParallel
+from fundusgan_jax.prior_step import (
+    AXIS,
+    at_stage,
+    discriminator_phase,
+    first_prior,
+    generator_phase,
+    mixed_styles,
+    paint,
+)
+from tests.tiny import random_batch, tiny_prior_config
+
+
+def labelled(batch):
+    return batch._replace(label=(np.arange(len(batch.label)) % 3).astype(np.int32))
+
+
+def train(mode, devices, steps=2, **changes):
+    """A step with path length and R1, then steps without; state and metrics on the host."""
+    config = FrozenConfigDict(tiny_prior_config(**changes))
+    parallel = DataParallel(mode, AXIS, jax.devices()[:devices])
+    state = parallel.replicate(first_prior(config))
+
+    def compiled(phase, **due):
+        return parallel.compile(functools.partial(phase, config=config, resolution=16, axis_name=AXIS, **due))
+
+    rows = []
+    for number in range(steps):
+        batch = parallel.split(labelled(random_batch(8, 16, seed=number)))
+        due = number == 0
+        state, g = compiled(generator_phase, with_pl=due)(state, batch, None)
+        state, d = compiled(discriminator_phase, with_r1=due)(state, batch, None)
+        found = {**jax.device_get(parallel.single({**g, **d}))}
+        assert not any(found.pop("nonfinite").values())
+        rows.append({name: float(value) for name, value in found.items()})
+    return jax.device_get(parallel.single(state)), rows
+
+
+# Everything that could depend on how a batch is divided: noise, mixing, labels, augmentation, groups of four.
+SENSITIVE = {"model__num_labels": 3, "augment__p": 0.7}
+
+
+@pytest.fixture(scope="module")
+def on_one():
+    return train("shard_map", 1, **SENSITIVE)
+
+
+def alone(phase, config, **due):
+    """The phase compiled for one device without a mapped axis."""
+    return jax.jit(functools.partial(phase, config=config, resolution=16, axis_name=None, **due))
+
+
+def relative(a, b):
+    apart = sum(
+        float(np.sum((np.float64(x) - y) ** 2)) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b))
+    )
+    return math.sqrt(apart / sum(float(np.sum(np.float64(y) ** 2)) for y in jax.tree.leaves(b)))
+
+
+@pytest.mark.parametrize("mode, devices", [("shard_map", 8), ("pmap", 8), ("shard_map", 2)])
+def test_many_devices_give_what_one_gives(mode, devices, on_one):
+    state, rows = train(mode, devices, **SENSITIVE)
+    one, one_rows = on_one
+    # Eight devices hold one sample each: half a batch of path lengths and groups of four span devices.
+    assert rows[0] == pytest.approx(one_rows[0], rel=2e-4, abs=1e-5)
+    assert rows[1] == pytest.approx(one_rows[1], rel=5e-3, abs=1e-3)
+    assert relative(state.params, one.params) < 1e-4
+    assert relative(state.adversary.params, one.adversary.params) < 1e-4
+    assert relative(state.w_avg, one.w_avg) < 1e-4 and state.pl_mean == pytest.approx(one.pl_mean, rel=1e-4)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(on_one):
+    again = train("shard_map", 1, **SENSITIVE)
+    equal = jax.tree.map(np.array_equal, on_one[0], again[0])
+    assert all(jax.tree.leaves(equal))
+    assert train("shard_map", 1, seed=1, **SENSITIVE)[1] != on_one[1]
+
+
+def test_terms_are_there_where_they_are_due(on_one):
+    first, second = on_one[1]
+    assert {"loss", "pl_penalty", "pl_length", "d_adv", "d_real", "d_fake", "r1", "augment_p"} <= set(first)
+    assert {"pl_penalty", "r1"}.isdisjoint(second)
+    assert int(on_one[0].step) == 2
+
+
+def test_a_phase_leaves_the_other_network_alone():
+    config, batch = FrozenConfigDict(tiny_prior_config()), random_batch(8, 16)
+    before = first_prior(config)
+    after_g, _ = alone(generator_phase, config, with_pl=False)(before, batch)
+    after_d, _ = alone(discriminator_phase, config, with_r1=False)(before, batch)
+
+    def same(a, b):
+        return all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
+
+    assert same(after_g.adversary, before.adversary) and not same(after_g.params, before.params)
+    assert same(after_d.params, before.params) and not same(after_d.adversary.params, before.adversary.params)
+    assert int(after_g.step) == 0 and int(after_d.step) == 1
+
+
+def test_the_generator_learns_to_please_a_discriminator_that_stands_still():
+    config = FrozenConfigDict(tiny_prior_config(augment__p=0.5))
+    state, batch = first_prior(config), random_batch(8, 16)
+    step = alone(generator_phase, config, with_pl=False)
+    seen = []
+    for _ in range(30):
+        state, metrics = step(state, batch)
+        seen.append(float(metrics["loss"]))
+    assert seen[-1] < seen[0] - 0.3
+
+
+def test_w_avg_is_the_running_mean_of_w(on_one):
+    config, batch = FrozenConfigDict(tiny_prior_config()), random_batch(8, 16)
+    state = first_prior(config)
+    w, _ = mixed_styles(config, state.params, batch, 1, 16)
+    after, _ = alone(generator_phase, config, with_pl=False)(state, batch)
+    np.testing.assert_allclose(after.w_avg, 0.005 * np.mean(w, 0), rtol=1e-4)
+
+
+def test_style_mixing_changes_styles_from_a_random_layer_on():
+    config = FrozenConfigDict(tiny_prior_config(train__style_mixing=0.9, train__batch_size=400))
+    params = first_prior(config).params
+    batch = random_batch(400, 16)
+    w, w_plus = map(np.asarray, mixed_styles(config, params, batch, 1, 16))
+    own = np.isclose(w_plus, w[:, None], atol=1e-6).all(2)
+    assert own[:, 0].all()  # the first layer always keeps its own
+    switched = own.argmin(1)  # 0 where all are its own
+    for row, at in enumerate(switched):
+        assert at == 0 or not own[row, at:].any()
+    share = np.mean(switched > 0)
+    assert 0.85 < share < 0.95
+    assert set(switched) == set(range(w_plus.shape[1]))
+    _, alone = mixed_styles(
+        FrozenConfigDict(tiny_prior_config(train__style_mixing=0.0)), params, batch, 1, 16
+    )
+    np.testing.assert_array_equal(alone, np.repeat(w[:, None], w_plus.shape[1], 1))
+
+
+def test_the_lazy_corrections_of_adam_are_those_of_the_paper():
+    # appendix B: lr c, beta1^c, beta2^c with c = k / (k + 1)
+    config = tiny_prior_config()
+    c = 16 / 17
+    ours, plain = lazy_adam(config, 0.01, 0.5, 0.99, 16), lazy_adam(config, 0.01, 0.5, 0.99, 0)
+    gradient = jnp.asarray([1.0, -2.0])
+    for optimizer, rate, b1, b2 in ((ours, 0.01 * c, 0.5**c, 0.99**c), (plain, 0.01, 0.5, 0.99)):
+        state, m, v = optimizer.init(gradient), 0.0, 0.0
+        for count in range(1, 4):
+            updates, state = optimizer.update(gradient * count, state)
+            g = np.asarray(gradient * count, np.float64)
+            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+            expected = -rate * (m / (1 - b1**count)) / (np.sqrt(v / (1 - b2**count)) + 1e-8)
+            np.testing.assert_allclose(updates, expected, rtol=1e-5)
+
+
+def test_path_lengths_are_the_jacobian_products_of_finite_differences():
+    config = FrozenConfigDict(tiny_prior_config())
+    state = first_prior(config)
+    rng = np.random.default_rng(0)
+    w_plus = jnp.asarray(rng.standard_normal((2, 6, 8)), jnp.float32)
+    noise = jnp.asarray(rng.standard_normal((2, 16, 16, 3)), jnp.float32) / 16
+    painted = jax.jit(
+        functools.partial(paint, config, state.params, state.noise, resolution=16, noise_mode="const")
+    )
+    found = np.asarray(losses.path_lengths(painted, w_plus, noise))
+    step, numeric = 1e-2, np.zeros((2, 6, 8))
+    with jax.default_matmul_precision("highest"):
+        for layer in range(6):
+            for unit in range(8):
+                up, down = (painted(w_plus.at[:, layer, unit].add(s)) for s in (step, -step))
+                numeric[:, layer, unit] = np.sum(np.float64((up - down) * noise), (1, 2, 3)) / (2 * step)
+    expected = np.sqrt((numeric**2).sum(2).mean(1))
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
+
+
+def test_a_guarded_update_keeps_the_old_state_where_anything_is_not_finite():
+    old, new = {"a": jnp.ones(2)}, {"a": jnp.asarray([2.0, jnp.nan])}
+    kept, bad = guarded(old, new, {"loss": jnp.asarray(jnp.nan), "gradient": {"a": jnp.ones(2)}})
+    assert bool(bad["any"]) and bool(bad["loss"]) and not bool(bad["gradient"])
+    np.testing.assert_array_equal(kept["a"], old["a"])
+    kept, bad = guarded(old, {"a": jnp.full(2, 3.0)}, {"loss": jnp.asarray(1.0)})
+    assert not bool(bad["any"]) and float(kept["a"][0]) == 3.0
+
+
+@pytest.mark.parametrize("phase, due", [(generator_phase, "with_pl"), (discriminator_phase, "with_r1")])
+def test_a_nan_leaves_no_trace_in_the_state_and_is_named(phase, due):
+    config, batch = FrozenConfigDict(tiny_prior_config()), random_batch(8, 16)
+    state = first_prior(config)
+    broken = jax.tree.map(lambda x: x.at[0].set(jnp.nan), state.adversary.params["b4_out"])
+    adversary = state.adversary._replace(params={**state.adversary.params, "b4_out": broken})
+    state = state._replace(adversary=adversary)
+    after, metrics = alone(phase, config, **{due: False})(state, batch)
+    named = [name for name, bad in metrics["nonfinite"].items() if bool(bad)]
+    assert "any" in named and len(named) > 1
+    for name in ("params", "ema", "opt_state", "w_avg"):
+        same = jax.tree.map(lambda a, b: bool((a == b).all()), getattr(state, name), getattr(after, name))
+        assert all(jax.tree.leaves(same)), name
+    moments = jax.tree.map(lambda a: bool(jnp.isfinite(a).all()), after.adversary.opt_state)
+    assert all(jax.tree.leaves(moments))
+
+
+def test_photographs_fade_in_with_the_network():
+    images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3)), jnp.float32)
+    pooled = np.asarray(images).reshape(2, 8, 2, 8, 2, 3).mean((2, 4))
+    np.testing.assert_allclose(at_stage(images, 8, jnp.asarray(1.0)), pooled, atol=1e-6)
+    half = pooled.reshape(2, 4, 2, 4, 2, 3).mean((2, 4)).repeat(2, 1).repeat(2, 2)
+    np.testing.assert_allclose(at_stage(images, 8, jnp.asarray(0.0)), half, atol=1e-6)
+    np.testing.assert_allclose(at_stage(images, 8, jnp.asarray(0.25)), 0.75 * half + 0.25 * pooled, atol=1e-6)
