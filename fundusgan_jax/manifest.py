@@ -80,7 +80,11 @@ def read_manifest(workdir: str | Path) -> dict[str, Any] | None:
 
 
 def write_manifest(
-    workdir: str | Path, config: ConfigDict, fingerprint: str, perceptual_fingerprint: str | None = None
+    workdir: str | Path,
+    config: ConfigDict,
+    fingerprint: str,
+    perceptual_fingerprint: str | None = None,
+    best_metric: str = "",
 ) -> None:
     """Writes WORKDIR/manifest.json; a restart keeps the first start's time and adds its own."""
     before = read_manifest(workdir) or {}
@@ -91,6 +95,7 @@ def write_manifest(
         "seed": config.seed,
         "dataset_fingerprint": fingerprint,
         "perceptual_fingerprint": perceptual_fingerprint,
+        "best_metric": best_metric,
         "versions": start["versions"],
         "devices": start["devices"],
         "git": start["git"],

@@ -28,9 +28,22 @@ TITLES = {
     "perceptual": "perceptual distance",
     "l2": "L2 (images in [-1, 1])",
     "reg": "‖w+ − w_avg‖",
+    "frechet": "Fréchet distance",
+    "kernel": "kernel distance",
     "loss": "loss",
+    "adv": "generator's adversarial loss",
+    "d_adv": "discriminator's loss",
+    "d_real": "D(photographs)",
+    "d_fake": "D(generated)",
+    "r1": "R1, ‖∂D/∂x‖²",
+    "pl_length": "path length",
+    "augment_p": "augmentation p",
     "img_per_sec": "img/s",
 }
+# Of a training row, drawn as curves where they are there; the second group may be negative or zero.
+LOSSES = ("loss", "l2", "lpips", "perceptual", "reg", "adv", "d_adv", "r1", "pl_length")
+LEVELS = ("d_real", "d_fake", "augment_p")
+SCORES = ("ssim", "psnr", "ssim_fov", "psnr_fov", "lpips", "perceptual", "frechet", "kernel")
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 0 auto; max-width: 1100px; padding: 1rem; }
@@ -56,8 +69,8 @@ def write_report(workdir: str | Path) -> Path:
     parts = [
         _headline(workdir, rows, manifest, evaluation),
         _figures(evaluation),
-        _grids(workdir),
-        _curves(rows),
+        _grids(workdir, manifest.get("config", {}).get("task") == "prior"),
+        _curves(rows, _best(manifest, rows)),
         _settings(manifest),
         _environment(manifest),
     ]
@@ -91,14 +104,25 @@ def _headline(
         data, model = config["data"], config["model"]
         source = "phantom eyes" if data["dataset"] == "phantom" else "fundus photographs"
         facts.append(f"{data['resolution']} px {source}, generator at {model['resolution']} px")
-        facts.append(f"{config['encoder']['backbone']}, δ = {model['delta']}, seed {config['seed']}")
+        if config.get("task") == "prior":
+            kind = "StyleGAN v1, growing" if model.get("style") == "adain" else "StyleGAN2"
+            facts.append(f"{kind} prior, seed {config['seed']}")
+        else:
+            adversary = f", adversary {config['loss'].get('adv', 0):g}" if config["loss"].get("adv") else ""
+            facts.append(
+                f"{config['encoder']['backbone']}, δ = {model['delta']}{adversary}, seed {config['seed']}"
+            )
+        if config["train"].get("init_from"):
+            facts.append(f"started from {Path(config['train']['init_from']).name}")
     if train:
         facts.append(f"step {train[-1]['step']:,} ({train[-1]['kimg']:.1f} kimg)")
         rates = sorted(row["img_per_sec"] for row in train if row.get("img_per_sec"))
         if rates:
             facts.append(f"{rates[len(rates) // 2]:.2f} img/s in training (median)")
     if evaluation:
-        facts.append(f"{evaluation['num_images']} held-out photographs")
+        facts.append(
+            f"scored against {evaluation['num_images']} photographs of split '{evaluation['split']}'"
+        )
     line = html.escape(" · ".join(facts)) or "nothing was logged yet"
     return f"<h1>FundusGAN: {html.escape(workdir.name)}</h1>\n<p>{line}</p>"
 
@@ -126,6 +150,14 @@ def _figures(evaluation: dict[str, Any]) -> str:
             shown = "" if figures.get(name) is None else f"{figures[name]:.4f}"
             cells.append(f"<td{' class=best' if figures.get(name) == best else ''}>{shown}</td>")
         lines.append(f"<tr><td>{html.escape(title)}</td>{''.join(cells)}</tr>")
+    if "num_samples" in evaluation:
+        note = (
+            f"Step {evaluation['step']}: {evaluation['num_samples']} generated images against "
+            f"{evaluation['num_images']} photographs of split '{evaluation['split']}' by {evaluation['features']}. "
+            "These are no FID and KID, which have Inception features. The other row is what photographs of other "
+            "patients score."
+        )
+        return _figures_table(head, lines, note)
     perceptual = evaluation.get("perceptual_name") or "no perceptual network"
     note = (
         f"Step {evaluation['step']}, {evaluation['num_images']} photographs of split '{evaluation['split']}' whose "
@@ -133,6 +165,12 @@ def _figures(evaluation: dict[str, Any]) -> str:
         "rows are trivial reconstructions: what a model scores only means something beside them. The black surround "
         "raises whole-image SSIM; the field-of-view columns leave it out."
     )
+    if evaluation.get("features"):
+        note += f" Fréchet and kernel distance: sets compared by {evaluation['features']} (no FID, no KID)."
+    return _figures_table(head, lines, note)
+
+
+def _figures_table(head: str, lines: list[str], note: str) -> str:
     return (
         f'<h2>Figures</h2><div class="scroll"><table><tr><th></th>{head}</tr>{"".join(lines)}</table></div>'
         f'<p class="note">{html.escape(note)}</p>'
@@ -143,7 +181,7 @@ def _embedded(image: bytes, kind: str, alt: str) -> str:
     return f'<img alt="{html.escape(alt)}" src="data:image/{kind};base64,{base64.b64encode(image).decode()}">'
 
 
-def _grids(workdir: Path) -> str:
+def _grids(workdir: Path, prior: bool) -> str:
     """The newest grid in full, earlier ones behind a fold; JPEG keeps the file small."""
     files = sorted((workdir / "samples").glob("*.png"), key=lambda path: (path.stat().st_mtime, path.name))
     if not files:
@@ -152,11 +190,12 @@ def _grids(workdir: Path) -> str:
     chosen = [files[round(index * (len(files) - 1) / max(count - 1, 1))] for index in range(count)][::-1]
     blocks = []
     for index, file in enumerate(chosen):
-        picture = _embedded(*_compact(file), f"held-out photographs, {file.stem}")
+        picture = _embedded(*_compact(file), f"samples, {file.stem}")
         name = html.escape(file.stem)
         opened = " open" if index == 0 else ""
         blocks.append(f"<details{opened}><summary>{name}</summary>{picture}</details>")
-    return "<h2>Held-out photographs: input, reconstruction, difference</h2>" + "".join(blocks)
+    what = "Samples" if prior else "Held-out photographs: input, reconstruction, difference"
+    return f"<h2>{what}</h2>" + "".join(blocks)
 
 
 def _compact(file: Path) -> tuple[bytes, str]:
@@ -181,7 +220,17 @@ def _smoothed(values: Sequence[float], window: int) -> list[float]:
     return means
 
 
-def _curves(rows: list[dict[str, Any]]) -> str:
+def _best(manifest: dict[str, Any], rows: list[dict[str, Any]]) -> tuple[str, float] | None:
+    """The metric that ranks the checkpoints and the kimg of its best value; None where nothing is ranked."""
+    name = manifest.get("best_metric", "")
+    scored = [row for row in rows if row.get("kind") == "eval" and row.get(name) is not None]
+    if not scored:
+        return None
+    choose = max if name in HIGHER_IS_BETTER else min
+    return name, choose(scored, key=lambda row: row[name])["kimg"]
+
+
+def _curves(rows: list[dict[str, Any]], best: tuple[str, float] | None) -> str:
     train = [row for row in rows if row.get("kind") == "train"]
     evals = [row for row in rows if row.get("kind") == "eval"]
     if len(train) < 2:
@@ -193,9 +242,12 @@ def _curves(rows: list[dict[str, Any]]) -> str:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    losses = [name for name in ("loss", "l2", "lpips", "perceptual", "reg") if name in train[-1]]
-    scores = [name for name in TITLES if len(evals) > 1 and name in evals[-1]]
-    panels = [(name, train, "training") for name in losses] + [(name, evals, "held out") for name in scores]
+    # Terms of regularisers that are not due in every step may be absent from the last row.
+    seen = {name for row in train for name in row}
+    losses = [name for name in LOSSES if name in seen]
+    scores = [name for name in SCORES if len(evals) > 1 and name in evals[-1]]
+    panels = [(name, evals, "scored") for name in scores] + [(name, train, "training") for name in losses]
+    panels += [(name, train, "training") for name in LEVELS if name in seen]
     panels.append(("img_per_sec", train, "training"))
     lines = -(-len(panels) // 3)
     figure, axes = pyplot.subplots(lines, 3, figsize=(11, 2.7 * lines), layout="constrained", squeeze=False)
@@ -205,9 +257,14 @@ def _curves(rows: list[dict[str, Any]]) -> str:
         if kind == "training" and len(y) > 20:
             axis.plot(x, y, color="#b8c8dc", linewidth=0.8)
             y = _smoothed(y, max(len(y) // 50, 5))
-        axis.plot(x, y, color="#1f5a99", marker="o" if kind == "held out" else None, markersize=3)
+        axis.plot(x, y, color="#1f5a99", marker="o" if kind == "scored" else None, markersize=3)
         if name in losses and kind == "training" and min(y, default=0) > 0:
             axis.set_yscale("log")
+        if best is not None and name == best[0] and kind == "scored":
+            axis.axvline(
+                best[1], color="#c0392b", linestyle="--", linewidth=1, label=f"best: {best[1]:g} kimg"
+            )
+            axis.legend(fontsize=7)
         axis.set_title(f"{TITLES.get(name, name)}, {kind}", fontsize=9)
         axis.set_xlabel("kimg (thousand photographs)", fontsize=8)
         axis.tick_params(labelsize=7)

@@ -30,7 +30,7 @@ from fundusgan_jax.progress import Progress
 from fundusgan_jax.report import write_report
 from fundusgan_jax.step import AXIS
 from fundusgan_jax.task import Phase, Run, Task
-from fundusgan_jax.workdir import locked, open_checkpoints, open_dataset, open_perceptual
+from fundusgan_jax.workdir import best_metric, locked, open_checkpoints, open_dataset, open_perceptual
 
 # A run that only skips will not recover.
 MOST_SKIPPED = 50
@@ -51,7 +51,7 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
         print(
             "note: Pillow is not installed: no sample grids (--mode=eval draws one where it is)", flush=True
         )
-    write_manifest(workdir, config, dataset.fingerprint, perceptual_fingerprint)
+    write_manifest(workdir, config, dataset.fingerprint, perceptual_fingerprint, best_metric(config))
     return Run(config, workdir, dataset, perceptual, parallel)
 
 

@@ -23,28 +23,38 @@ from fundusgan_jax.prior_step import (
 )
 from tests.tiny import random_batch, tiny_prior_config
 
+# Every kernel of every kind is there at 8 px, and the programs compile in seconds.
+SIDE = 8
+
+
+def config_of(**changes):
+    sizes = {"data__resolution": SIDE, "model__resolution": SIDE}
+    return FrozenConfigDict(tiny_prior_config(**sizes, **changes))
+
 
 def labelled(batch):
     return batch._replace(label=(np.arange(len(batch.label)) % 3).astype(np.int32))
 
 
 def train(mode, devices, steps=2, **changes):
-    """A step with path length and R1, then steps without; state and metrics on the host."""
-    config = FrozenConfigDict(tiny_prior_config(**changes))
+    """Steps with path length and R1; state and metrics on the host."""
+    config = config_of(**changes)
     parallel = DataParallel(mode, AXIS, jax.devices()[:devices])
     state = parallel.replicate(first_prior(config))
 
     def compiled(phase, **due):
-        return parallel.compile(functools.partial(phase, config=config, resolution=16, axis_name=AXIS, **due))
+        return parallel.compile(
+            functools.partial(phase, config=config, resolution=SIDE, axis_name=AXIS, **due)
+        )
 
+    phases = compiled(generator_phase, with_pl=True), compiled(discriminator_phase, with_r1=True)
     rows = []
     for number in range(steps):
-        batch = parallel.split(labelled(random_batch(8, 16, seed=number)))
-        due = number == 0
-        state, g = compiled(generator_phase, with_pl=due)(state, batch, None)
-        state, d = compiled(discriminator_phase, with_r1=due)(state, batch, None)
-        found = {**jax.device_get(parallel.single({**g, **d}))}
-        assert not any(found.pop("nonfinite").values())
+        batch, found = parallel.split(labelled(random_batch(8, SIDE, seed=number))), {}
+        for phase in phases:
+            state, metrics = phase(state, batch, None)
+            found |= jax.device_get(parallel.single(metrics))
+            assert not any(found.pop("nonfinite").values())
         rows.append({name: float(value) for name, value in found.items()})
     return jax.device_get(parallel.single(state)), rows
 
@@ -60,7 +70,7 @@ def on_one():
 
 def alone(phase, config, **due):
     """The phase compiled for one device without a mapped axis."""
-    return jax.jit(functools.partial(phase, config=config, resolution=16, axis_name=None, **due))
+    return jax.jit(functools.partial(phase, config=config, resolution=SIDE, axis_name=None, **due))
 
 
 def relative(a, b):
@@ -70,7 +80,7 @@ def relative(a, b):
     return math.sqrt(apart / sum(float(np.sum(np.float64(y) ** 2)) for y in jax.tree.leaves(b)))
 
 
-@pytest.mark.parametrize("mode, devices", [("shard_map", 8), ("pmap", 8), ("shard_map", 2)])
+@pytest.mark.parametrize("mode, devices", [("shard_map", 8), ("pmap", 8)])
 def test_many_devices_give_what_one_gives(mode, devices, on_one):
     state, rows = train(mode, devices, **SENSITIVE)
     one, one_rows = on_one
@@ -89,15 +99,14 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(on_one):
     assert train("shard_map", 1, seed=1, **SENSITIVE)[1] != on_one[1]
 
 
-def test_terms_are_there_where_they_are_due(on_one):
-    first, second = on_one[1]
-    assert {"loss", "pl_penalty", "pl_length", "d_adv", "d_real", "d_fake", "r1", "augment_p"} <= set(first)
-    assert {"pl_penalty", "r1"}.isdisjoint(second)
-    assert int(on_one[0].step) == 2
+def test_the_terms_and_the_step_are_counted(on_one):
+    state, rows = on_one
+    assert {"loss", "pl_penalty", "pl_length", "d_adv", "d_real", "d_fake", "r1", "augment_p"} <= set(rows[0])
+    assert int(state.step) == 2
 
 
 def test_a_phase_leaves_the_other_network_alone():
-    config, batch = FrozenConfigDict(tiny_prior_config()), random_batch(8, 16)
+    config, batch = config_of(), random_batch(8, SIDE)
     before = first_prior(config)
     after_g, _ = alone(generator_phase, config, with_pl=False)(before, batch)
     after_d, _ = alone(discriminator_phase, config, with_r1=False)(before, batch)
@@ -111,8 +120,8 @@ def test_a_phase_leaves_the_other_network_alone():
 
 
 def test_the_generator_learns_to_please_a_discriminator_that_stands_still():
-    config = FrozenConfigDict(tiny_prior_config(augment__p=0.5))
-    state, batch = first_prior(config), random_batch(8, 16)
+    config = config_of(augment__p=0.5)
+    state, batch = first_prior(config), random_batch(8, SIDE)
     step = alone(generator_phase, config, with_pl=False)
     seen = []
     for _ in range(30):
@@ -122,18 +131,18 @@ def test_the_generator_learns_to_please_a_discriminator_that_stands_still():
 
 
 def test_w_avg_is_the_running_mean_of_w(on_one):
-    config, batch = FrozenConfigDict(tiny_prior_config()), random_batch(8, 16)
+    config, batch = config_of(), random_batch(8, SIDE)
     state = first_prior(config)
-    w, _ = mixed_styles(config, state.params, batch, 1, 16)
+    w, _ = mixed_styles(config, state.params, batch, 1, SIDE)
     after, _ = alone(generator_phase, config, with_pl=False)(state, batch)
     np.testing.assert_allclose(after.w_avg, 0.005 * np.mean(w, 0), rtol=1e-4)
 
 
 def test_style_mixing_changes_styles_from_a_random_layer_on():
-    config = FrozenConfigDict(tiny_prior_config(train__style_mixing=0.9, train__batch_size=400))
+    config = config_of(train__style_mixing=0.9, train__batch_size=400)
     params = first_prior(config).params
-    batch = random_batch(400, 16)
-    w, w_plus = map(np.asarray, mixed_styles(config, params, batch, 1, 16))
+    batch = random_batch(400, SIDE)
+    w, w_plus = map(np.asarray, mixed_styles(config, params, batch, 1, SIDE))
     own = np.isclose(w_plus, w[:, None], atol=1e-6).all(2)
     assert own[:, 0].all()  # the first layer always keeps its own
     switched = own.argmin(1)  # 0 where all are its own
@@ -142,9 +151,7 @@ def test_style_mixing_changes_styles_from_a_random_layer_on():
     share = np.mean(switched > 0)
     assert 0.85 < share < 0.95
     assert set(switched) == set(range(w_plus.shape[1]))
-    _, alone = mixed_styles(
-        FrozenConfigDict(tiny_prior_config(train__style_mixing=0.0)), params, batch, 1, 16
-    )
+    _, alone = mixed_styles(config_of(train__style_mixing=0.0), params, batch, 1, 16)
     np.testing.assert_array_equal(alone, np.repeat(w[:, None], w_plus.shape[1], 1))
 
 
@@ -165,18 +172,18 @@ def test_the_lazy_corrections_of_adam_are_those_of_the_paper():
 
 
 def test_path_lengths_are_the_jacobian_products_of_finite_differences():
-    config = FrozenConfigDict(tiny_prior_config())
+    config = config_of()
     state = first_prior(config)
     rng = np.random.default_rng(0)
-    w_plus = jnp.asarray(rng.standard_normal((2, 6, 8)), jnp.float32)
-    noise = jnp.asarray(rng.standard_normal((2, 16, 16, 3)), jnp.float32) / 16
+    w_plus = jnp.asarray(rng.standard_normal((2, 4, 8)), jnp.float32)
+    noise = jnp.asarray(rng.standard_normal((2, SIDE, SIDE, 3)), jnp.float32) / SIDE
     painted = jax.jit(
-        functools.partial(paint, config, state.params, state.noise, resolution=16, noise_mode="const")
+        functools.partial(paint, config, state.params, state.noise, resolution=SIDE, noise_mode="const")
     )
     found = np.asarray(losses.path_lengths(painted, w_plus, noise))
-    step, numeric = 1e-2, np.zeros((2, 6, 8))
+    step, numeric = 1e-2, np.zeros((2, 4, 8))
     with jax.default_matmul_precision("highest"):
-        for layer in range(6):
+        for layer in range(4):
             for unit in range(8):
                 up, down = (painted(w_plus.at[:, layer, unit].add(s)) for s in (step, -step))
                 numeric[:, layer, unit] = np.sum(np.float64((up - down) * noise), (1, 2, 3)) / (2 * step)
@@ -195,7 +202,7 @@ def test_a_guarded_update_keeps_the_old_state_where_anything_is_not_finite():
 
 @pytest.mark.parametrize("phase, due", [(generator_phase, "with_pl"), (discriminator_phase, "with_r1")])
 def test_a_nan_leaves_no_trace_in_the_state_and_is_named(phase, due):
-    config, batch = FrozenConfigDict(tiny_prior_config()), random_batch(8, 16)
+    config, batch = config_of(), random_batch(8, SIDE)
     state = first_prior(config)
     broken = jax.tree.map(lambda x: x.at[0].set(jnp.nan), state.adversary.params["b4_out"])
     adversary = state.adversary._replace(params={**state.adversary.params, "b4_out": broken})
