@@ -16,6 +16,7 @@ from jax import Array
 from orbax.checkpoint import checkpoint_managers
 
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.trees import named_leaves
 
 FOLDER = "checkpoints"
 
@@ -187,10 +188,10 @@ class Checkpoints:
 def _named(tree: Any) -> dict[str, Any]:
     """Leaves by their path, in the tree's own order; random keys as their data."""
     named = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    for name, leaf in named_leaves(tree).items():
         if isinstance(leaf, Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
-        named[jax.tree_util.keystr(path, simple=True, separator="/")] = leaf
+        named[name] = leaf
     return named
 
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.prior_step import PriorState
 from fundusgan_jax.step import TrainState
+from fundusgan_jax.trees import leaf_name, named_leaves
 from fundusgan_jax.workdir import restore_state
 
 NAMED = 8
@@ -26,21 +27,17 @@ def fitted(source: Any, target: Any) -> tuple[Any, list[str]]:
     Returns:
         `target` with what fitted, and the names of its arrays that `source` lacks or has in another shape.
     """
-    there = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(source)}
+    there = named_leaves(source)
     misfits = []
 
     def chosen(path: Any, leaf: Any) -> Any:
-        found = there.get(_name(path))
+        found = there.get(leaf_name(path))
         if found is None or np.shape(found) != np.shape(leaf):
-            misfits.append(_name(path))
+            misfits.append(leaf_name(path))
             return leaf
         return found
 
     return jax.tree_util.tree_map_with_path(chosen, target), misfits
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def initialised_from(config: ConfigDict, state: Any) -> Any:
@@ -50,7 +47,7 @@ def initialised_from(config: ConfigDict, state: Any) -> Any:
     FundusGAN; from FundusGAN everything into FundusGAN. Optimisers, step and augmentation start anew.
 
     Raises:
-        UserError: no such workdir, or nothing of its generator fits.
+        UserError: no such workdir, or a generator of other channels.
     """
     folder = Path(config.train.init_from)
     source_config, number, source = restore_state(folder, "best")
@@ -58,12 +55,12 @@ def initialised_from(config: ConfigDict, state: Any) -> Any:
     merged = {name: fitted(*pair) for name, pair in pieces.items()}
     misfits = [f"{name}/{path}".rstrip("/") for name, (_, paths) in merged.items() for path in paths]
     total = sum(len(jax.tree.leaves(target)) for _, target in pieces.values())
-    generator = len(jax.tree.leaves(pieces["generator"][1]))
-    lost = sum(name.startswith("generator/") for name in misfits)
-    if lost > generator // 2:
+    there = named_leaves(pieces["generator"][0])
+    odd = [path for path in merged["generator"][1] if path in there]
+    if odd:  # a generator with some layers of its own and some drawn anew paints nothing
         raise UserError(
-            f"--init_from={folder}: {lost} of the generator's {generator} arrays do not fit; "
-            f"its sizes are {_overrides(source_config)}"
+            f"--init_from={folder}: {len(odd)} arrays of the generator have another size ({odd[0]}); that of "
+            f"{folder} has {_overrides(source_config)}"
         )
     fit = f"{total - len(misfits)} of {total} arrays"
     print(f"starting from {folder}, step {number}: {fit}{_summary(misfits)}", flush=True)

@@ -162,7 +162,7 @@ def _import(flags: argparse.Namespace) -> int:
 
 
 def _export(flags: argparse.Namespace) -> int:
-    from fundusgan_jax.import_prior import export_weights
+    from fundusgan_jax.export_weights import export_weights
 
     count = export_weights(flags.workdir, flags.file, flags.step, flags.naming, flags.which)
     print(f"{flags.file}: {count} arrays")

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import tests.models.test_torch_files as torch_writing
-from fundusgan_jax import import_prior
+from fundusgan_jax import export_weights, import_prior
 from fundusgan_jax.adversary import logits
 from fundusgan_jax.checkpoint import Checkpoints
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.import_prior import channel_rule, flattened
+from fundusgan_jax.export_weights import flattened
+from fundusgan_jax.import_prior import channel_rule
 from fundusgan_jax.latents import to_w
 from fundusgan_jax.manifest import config_of_workdir, read_manifest, write_manifest
 from fundusgan_jax.models.flat_file import read_flat, write_flat
@@ -265,7 +266,7 @@ def test_a_prior_loads_into_fundusgan_unchanged(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"run.npz: not an exported StyleGAN2 prior \(it has .*/...\)"):
         import_prior.read_networks(tmp_path / "run.npz", "fundusgan_jax")
     with pytest.raises(UserError, match="give --names=fundusgan_jax"):
-        import_prior.export_weights(run, tmp_path / "x.npz", "latest", "stylegan2-ada-pytorch", "ema")
+        export_weights.export_weights(run, tmp_path / "x.npz", "latest", "stylegan2-ada-pytorch", "ema")
 
 
 def test_a_growing_prior_is_exported_under_our_names_only(tmp_path: Path, capsys) -> None:

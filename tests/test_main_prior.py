@@ -15,7 +15,7 @@ from fundusgan_jax.grid import GAP
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (
-    "data.dataset=phantom", "data.phantom_num=12", "data.resolution=16", "model.resolution=16",
+    "data.dataset=phantom", "data.phantom_num=12", "data.resolution=32", "model.resolution=32",
     "model.channel_base=64", "model.channel_max=8", "model.w_dim=8", "model.z_dim=8", "model.mapping_layers=2",
     "train.batch_size=8", "train.num_steps=6", "train.log_every=1", "train.grid_every=6", "train.eval_every=3",
     "train.checkpoint_every=3", "train.pl_every=2", "train.r1_every=2", "train.keep_last=3", "augment.every=1",
@@ -72,7 +72,7 @@ def test_a_run_leaves_rows_of_every_term_grids_and_a_ranked_checkpoint(trained):
         record["features"] and record["num_samples"] == 16 and "held-out photographs" in record["baselines"]
     )
     with Image.open(trained / "samples" / "step-000006.png") as grid:
-        assert grid.size == (6 * (16 + GAP) + GAP,) * 2
+        assert grid.size == (6 * (32 + GAP) + GAP,) * 2
     assert "frechet" in (trained / "report.html").read_text().lower()
 
 
@@ -84,7 +84,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(trained, tmp_path):
 
 
 GROWING = (
-    "model.style=adain", "growth.start=8", "growth.stable_kimg=0.016", "growth.fade_kimg=0.032",
+    "model.style=adain", "growth.start=16", "growth.stable_kimg=0.016", "growth.fade_kimg=0.032",
     "train.r1_every=1", "loss.r1_gamma=10.0", "loss.pl_weight=0.0",
 )  # fmt: skip
 
@@ -92,16 +92,16 @@ GROWING = (
 def test_a_growing_run_fades_in_and_resumes_in_the_middle_of_it(tmp_path, capsys):
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
     assert main.main(words(straight, *GROWING)) == 0
-    assert "growing to 16 px" in capsys.readouterr().out
-    # Two steps at 8 px, then 16 px fade in over four steps.
+    assert "growing to 32 px" in capsys.readouterr().out
+    # Two steps at 16 px, then 32 px fade in over four steps.
     small, full = arrays(straight, 3), arrays(straight, 6)
     assert float(small["alpha"]) == pytest.approx(0.25) and float(full["alpha"]) == 1.0
-    assert any("b16_" in name for name in small)
+    assert any("b32_" in name for name in small)
     with Image.open(straight / "samples" / "step-000006.png") as grid:
-        assert grid.width == 6 * (16 + GAP) + GAP
+        assert grid.width == 6 * (32 + GAP) + GAP
     for steps in (2, 3):
         assert main.main(words(resumed, *GROWING, f"train.num_steps={steps}")) == 0
-    assert not any("b16_" in name for name in arrays(resumed, 2))
+    assert not any("b32_" in name for name in arrays(resumed, 2))
     assert main.main(words(resumed, *GROWING)) == 0
     names = [name for name in full if "img_per_sec" not in name]
     again = arrays(resumed, 6)
@@ -140,7 +140,7 @@ def test_a_mixing_grid_has_its_sources_at_the_edges(trained, tmp_path):
     index, images = generated(trained, tmp_path / "mixed", "--method=mix_grid", "--num=2")
     assert len(index) == 4 + 4
     sheet = np.asarray(Image.open(tmp_path / "mixed" / "grid.png"))
-    cell = 16 + GAP
+    cell = 32 + GAP
     assert sheet.shape[:2] == (3 * cell + GAP, 3 * cell + GAP)
     first = images["mix_grid-0-source-000.png"]
     np.testing.assert_array_equal(sheet[GAP + cell : cell * 2, GAP:cell], first)
@@ -152,7 +152,7 @@ def test_a_disease_starts_from_the_prior(trained, tmp_path, capsys):
     assert main.main([*given, f"--init_from={trained}"]) == 0
     assert "starting from" in capsys.readouterr().out
     before, after = arrays(trained, 6), arrays(workdir, 2)
-    frozen = [name for name in before if name.startswith("adversary/params/b16_")]
+    frozen = [name for name in before if name.startswith("adversary/params/b32_")]
     assert frozen and all(np.array_equal(before[name], after[name]) for name in frozen)
     name = "adversary/params/b8_conv0/kernel"
     assert not np.array_equal(before[name], after[name])
@@ -211,7 +211,7 @@ MISTAKES = {
     "init_from in eval": (["--mode=eval", "--init_from={tmp}"], "starts a training"),
     "unknown augmentation": (
         words("{tmp}/new", "augment.transforms=xflip,roate"), "did you mean rotate"),
-    "a prior of another size": (words("{tmp}/new", "model.resolution=32"), "photographs' own size"),
+    "a prior of another size": (words("{tmp}/new", "model.resolution=64"), "photographs' own size"),
     "a metric that a prior has not": (words("{tmp}/new", "train.best_metric=ssim"), "frechet or kernel"),
     "groups of four": (words("{tmp}/new", "train.batch_size=6"), "multiple"),
 }  # fmt: skip

@@ -181,14 +181,14 @@ def test_path_lengths_are_the_jacobian_products_of_finite_differences():
         functools.partial(paint, config, state.params, state.noise, resolution=SIDE, noise_mode="const")
     )
     found = np.asarray(losses.path_lengths(painted, w_plus, noise))
-    step, numeric = 1e-2, np.zeros((2, 4, 8))
+    step, numeric = 2e-3, np.zeros((2, 4, 8))
     with jax.default_matmul_precision("highest"):
         for layer in range(4):
             for unit in range(8):
                 up, down = (painted(w_plus.at[:, layer, unit].add(s)) for s in (step, -step))
                 numeric[:, layer, unit] = np.sum(np.float64((up - down) * noise), (1, 2, 3)) / (2 * step)
     expected = np.sqrt((numeric**2).sum(2).mean(1))
-    np.testing.assert_allclose(found, expected, rtol=2e-3)
+    np.testing.assert_allclose(found, expected, rtol=5e-3)
 
 
 def test_a_guarded_update_keeps_the_old_state_where_anything_is_not_finite():

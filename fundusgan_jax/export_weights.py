@@ -1,0 +1,100 @@
+"""Writes a workdir's weights as a flat file of named arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from fundusgan_jax.adversary import (
+    channel_table,
+)
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.models.flat_file import write_flat
+from fundusgan_jax.models.import_stylegan import (
+    ImportedDiscriminator,
+    ImportedGenerator,
+    discriminator_to_stylegan2_ada,
+    to_stylegan2_ada,
+)
+from fundusgan_jax.prior_step import PriorState, generator_config
+from fundusgan_jax.step import TrainState
+from fundusgan_jax.trees import named_leaves
+from fundusgan_jax.workdir import restore_state
+
+Flat = dict[str, np.ndarray]
+
+
+def flattened(tree: Any) -> Flat:
+    """Every array of a tree by its path, 'synthesis/b4_conv1/kernel'."""
+    return {name: np.asarray(leaf) for name, leaf in named_leaves(tree).items()}
+
+
+def export_weights(workdir: Path, file: Path, step: str, naming: str, which: str) -> int:
+    """Writes the networks of a checkpoint as one flat .npz or .safetensors file.
+
+    Args:
+        workdir: of a prior or of FundusGAN.
+        file: its suffix says the format.
+        step: 'latest', 'best' or a step number.
+        naming: 'fundusgan_jax' ('synthesis/b4_conv1/kernel', kernels H, W, I, O), or, for a StyleGAN2 prior,
+            'stylegan2-ada-pytorch' ('G_ema.synthesis.b4.conv1.weight', O, I, H, W; filters included).
+        which: 'ema' or 'raw': the generator's moving average, or the parameters as trained ('G.' in NVIDIA's names).
+
+    Returns:
+        How many arrays were written.
+
+    Raises:
+        UserError: no such checkpoint, another suffix, or a network that NVIDIA's names do not know.
+    """
+    if file.suffix not in (".npz", ".safetensors"):
+        raise UserError(f"{file}: the name of the file to write ends in .npz or .safetensors")
+    config, _, state = restore_state(workdir, step)
+    if naming == "stylegan2-ada-pytorch":
+        if not isinstance(state, PriorState) or config.model.style != "stylegan2":
+            raise UserError(
+                f"{workdir} holds no StyleGAN2 prior, and stylegan2-ada-pytorch has no names for anything "
+                "else; give --names=fundusgan_jax"
+            )
+        flat = _nvidia_names(config, state, which)
+    else:
+        flat = flattened(_networks_of(config, state, which))
+    write_flat(file, flat)
+    return len(flat)
+
+
+def _networks_of(config: ConfigDict, state: PriorState | TrainState, which: str) -> dict[str, Any]:
+    if isinstance(state, PriorState):
+        tree = dict(state.ema if which == "ema" else state.params) | {
+            "noise": state.noise,
+            "w_avg": state.w_avg,
+        }
+        if config.model.style == "adain":
+            tree["alpha"] = state.alpha
+    else:
+        variables = state.variables
+        tree = {**variables._asdict(), **(state.ema if which == "ema" else variables.params)}
+        del tree["params"]
+    if state.adversary is not None:
+        tree["discriminator"] = state.adversary.params
+    return tree
+
+
+def _nvidia_names(config: ConfigDict, state: PriorState, which: str) -> Flat:
+    model, params = config.model, state.ema if which == "ema" else state.params
+    generator = ImportedGenerator(
+        generator_config(config),
+        {"params": params["synthesis"], "noise": state.noise},
+        {"params": params["mapping"]},
+        np.asarray(state.w_avg),
+        model.z_dim,
+        model.num_labels,
+    )
+    judge = ImportedDiscriminator(
+        channel_table(config, model.resolution), model.mapping_layers, {"params": state.adversary.params}
+    )
+    prefix = "G_ema" if which == "ema" else "G"
+    flat = {f"{prefix}.{name}": x for name, x in to_stylegan2_ada(generator).items()}
+    return flat | {f"D.{name}": x for name, x in discriminator_to_stylegan2_ada(judge).items()}
