@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from fundusgan_jax import evaluate
 from fundusgan_jax.config import validate
 from fundusgan_jax.data import pipeline
+from fundusgan_jax.data.packed import PackedDataset
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.fundusgan_task import FundusGANTask
 from fundusgan_jax.grid import can_draw
@@ -44,6 +45,7 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     dataset = open_dataset(config, workdir)
     for split in (config.data.train_split, config.data.eval_split):
         evaluate.split_named(dataset, split)
+    _check_labels(config, dataset)
     perceptual = open_perceptual(config)
     perceptual_fingerprint = perceptual.fingerprint() if perceptual else None
     check_manifest(workdir, config, dataset.fingerprint, perceptual_fingerprint)
@@ -53,6 +55,15 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
         )
     write_manifest(workdir, config, dataset.fingerprint, perceptual_fingerprint, best_metric(config))
     return Run(config, workdir, dataset, perceptual, parallel)
+
+
+def _check_labels(config: ConfigDict, dataset: PackedDataset) -> None:
+    highest = int(dataset.splits[config.data.train_split].label.max())
+    if 0 < config.model.num_labels <= highest:
+        raise UserError(
+            f"model.num_labels={config.model.num_labels}, but {dataset.directory} has classes up to {highest} "
+            f"({', '.join(dataset.label_names)}); set --config.model.num_labels={highest + 1}"
+        )
 
 
 def open_task(run: Run) -> Task:
@@ -132,6 +143,7 @@ class Trainer:
         self._pending: tuple[int, Any] | None = None
         self._unchecked: tuple[int, dict[str, Any]] | None = None
         self._skipped = 0
+        self.best_step = self.checkpoints.best_step()
 
     def train(self) -> bool:
         """Trains to num_steps; False where a signal stopped it first. Saved and logged either way."""
@@ -159,6 +171,8 @@ class Trainer:
             stopper.close()
         self._progress.close()
         self.log.close()
+        self.checkpoints.wait()
+        self.best_step = self.checkpoints.best_step()
         self.checkpoints.close()
         return number >= total
 
@@ -255,6 +269,8 @@ class Trainer:
     def _evaluate(self, number: int, state: Any) -> dict[str, float]:
         """Scores the state and writes the row."""
         figures = self.task.evaluate(number, state)
+        if not figures:  # a prior without eval.features
+            return {}
         kimg = number * self.config.train.batch_size / 1000
         self.log.write({"kind": "eval", "step": number, "kimg": kimg, **figures})
         return figures
@@ -298,6 +314,8 @@ def _train(config: ConfigDict, workdir: Path, command: str) -> None:
             print(f"stopped and saved; to resume:\n  {command}", flush=True)
             return
     report = write_report(workdir)
+    if trainer.best_step is not None:
+        print(f"best:     step {trainer.best_step} by {best_metric(config)} (--step=best takes it)")
     if can_draw():
         print(f"samples:  {workdir / 'samples' / '*.png'}")
     print(f"metrics:  {workdir / 'metrics.jsonl'}\nreport:   {report}", flush=True)

@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -31,8 +32,19 @@ def words(workdir, *settings, config="stylegan2"):
     ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    """test_prior_step.py is about many; one compiles and runs in half the time."""
+    first = jax.devices()[:1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda *given: first)
+        patch.setattr(jax, "local_devices", lambda *given, **named: first)
+        patch.setattr(jax, "device_count", lambda *given: 1)
+        yield
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, one_device):
     """A prior's workdir with all its 6 steps."""
     workdir = tmp_path_factory.mktemp("prior") / "run"
     assert main.main(words(workdir)) == 0

@@ -49,6 +49,7 @@ def bare_trainer(monkeypatch, bad_steps=(), **changes):
         save=lambda step, state, metrics: saved.append(step),
         close=lambda: None,
         wait=lambda: None,
+        best_step=lambda: None,
         latest_step=lambda: saved[-1] if saved else None,
     )
 
