@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
+from jax import Array, lax
 from ml_collections import ConfigDict
 
 State = TypeVar("State")
@@ -93,6 +93,6 @@ def guarded(old: State, new: State, checked: Mapping[str, Any]) -> tuple[State, 
     """
     bad = {name: ~all_finite(tree) for name, tree in checked.items()}
     any_bad = jnp.any(jnp.stack(list(bad.values())))
-    # where() of arrays passes one of two values, so a NaN in `new` does not reach the result.
-    kept = jax.tree.map(lambda a, b: jnp.where(any_bad, a, b), old, new)
+    # Not where(): XLA:CPU would fuse all the checks into each of its selections and compile for minutes.
+    kept = lax.cond(any_bad, lambda a, b: a, lambda a, b: b, old, new)
     return kept, {ANY: any_bad, **bad}
