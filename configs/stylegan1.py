@@ -11,6 +11,7 @@ def get_config() -> ConfigDict:
     config.data.resolution = 1024
     config.model.resolution = 1024
     config.model.style = "adain"
+    config.model.channel_base = 16384  # 16 channels at 1024 px
     config.loss.pl_weight = 0.0
     config.loss.r1_gamma = 10.0
     config.optim.generator_lr = 1e-3

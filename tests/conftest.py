@@ -6,8 +6,11 @@ import tempfile
 from pathlib import Path
 
 # Before jax is imported anywhere: the device count is read once, when the backend starts.
+# Programs are compiled without the optimisations that take half of the compilation, most of what tests wait for;
+# what test_main.py runs as a user does is compiled as users do.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 ).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
+from configs import stylegan1, stylegan2
 from fundusgan_jax import losses
+from fundusgan_jax.config import validate
 from fundusgan_jax.optimise import guarded, lazy_adam
 from fundusgan_jax.parallel import DataParallel
 from fundusgan_jax.prior_step import (
@@ -20,6 +22,7 @@ from fundusgan_jax.prior_step import (
     generator_phase,
     mixed_styles,
     paint,
+    prior_shapes,
 )
 from tests.tiny import random_batch, tiny_prior_config
 
@@ -224,3 +227,19 @@ def test_photographs_fade_in_with_the_network():
     half = pooled.reshape(2, 4, 2, 4, 2, 3).mean((2, 4)).repeat(2, 1).repeat(2, 2)
     np.testing.assert_allclose(at_stage(images, 8, jnp.asarray(0.0)), half, atol=1e-6)
     np.testing.assert_allclose(at_stage(images, 8, jnp.asarray(0.25)), 0.75 * half + 0.25 * pooled, atol=1e-6)
+
+
+def test_the_networks_at_1024_have_the_published_numbers_of_parameters():
+    config = stylegan2.get_config()
+    config.data.resolution = config.model.resolution = 1024
+    validate(config, 1)
+    state = prior_shapes(config)
+    # As stylegan2-ada-pytorch prints them for its 1024 px configuration.
+    assert count(state.params) == 30_370_060 and count(state.adversary.params) == 29_012_513
+    grown = stylegan1.get_config()
+    validate(grown, 1)
+    assert count(prior_shapes(grown, 8).params) < count(prior_shapes(grown, 1024).params)
+
+
+def count(tree):
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
 from fundusgan_jax import report
 from fundusgan_jax.grid import save_png
 from fundusgan_jax.manifest import write_manifest
 from fundusgan_jax.report import write_report
-from tests.tiny import tiny_config
+from tests.tiny import tiny_config, tiny_prior_config
 
 EVALUATION = {
     "step": 40, "num_images": 7, "split": "test", "resolution": 64, "perceptual_name": "LPIPS <vgg>",
@@ -97,3 +98,37 @@ def test_without_pillow_and_matplotlib(tmp_path: Path, monkeypatch: pytest.Monke
     text, balance = parsed(write_report(tmp_path))
     assert "matplotlib is not installed" in text
     assert sum(source.startswith("data:image/png") for source in balance.sources) == report.MAX_GRIDS
+
+
+def test_a_priors_report_marks_its_best_checkpoint_and_calls_no_distance_fid(tmp_path, monkeypatch):
+    config = tiny_prior_config(train__init_from="runs/other")
+    write_manifest(tmp_path, config, "fingerprint-of-data", best_metric="frechet")
+    lines = [
+        {
+            "kind": "train",
+            "step": s,
+            "kimg": s / 100,
+            "loss": 1 / s,
+            "d_adv": 1.0,
+            "d_real": -0.5,
+            "augment_p": 0.1,
+        }
+        for s in range(1, 40)
+    ]
+    scores = {10: 50.0, 20: 30.0, 30: 40.0}
+    lines += [
+        {"kind": "eval", "step": s, "kimg": s / 100, "frechet": f, "kernel": 1.0} for s, f in scores.items()
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    record = {
+        "step": 30, "num_images": 7, "num_samples": 50, "split": "train", "resolution": 64, "features": "squeezenet maps",
+        "model": {"frechet": 40.0, "kernel": 1.0}, "baselines": {"held-out photographs": {"frechet": 3.0, "kernel": 0.1}},
+    }  # fmt: skip
+    (tmp_path / "eval.json").write_text(json.dumps(record))
+    marked = []
+    monkeypatch.setattr(Axes, "axvline", lambda axis, x, **style: marked.append((axis, x)))
+    text, _ = parsed(write_report(tmp_path))
+    assert "50 generated images against 7 photographs" in text and "no FID and KID" in text
+    assert "StyleGAN2 prior" in text and "started from other" in text and "held-out photographs" in text
+    # Lowest Fréchet distance, not the last.
+    assert [x for _, x in marked] == [0.2]
