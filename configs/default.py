@@ -62,15 +62,15 @@ def get_config() -> ConfigDict:
     optim.generator_b1 = 0.0
     optim.generator_b2 = 0.99
     optim.discriminator_lr = 1e-4  # Adam, discriminator
-    optim.discriminator_b1 = 0.0
-    optim.discriminator_b2 = 0.99
+    optim.discriminator_b1 = 0.0  # as the generator
+    optim.discriminator_b2 = 0.99  # as the generator
     optim.warmup_steps = 0  # steps of linear rise of both rates
     optim.decay = "constant"  # 'constant' or 'cosine' to zero at train.num_steps
 
     config.train = train = ConfigDict()
     train.batch_size = 8  # photographs per step, all devices together
     train.num_steps = 100_000  # steps in all
-    train.log_every = 50  # steps between rows of metrics.jsonl
+    train.log_every = 48  # steps between rows of metrics.jsonl; a multiple of r1_every shows R1 in every row
     train.grid_every = 1000  # steps between sample grids
     train.eval_every = 5000  # steps between evaluations of the held-out split
     train.checkpoint_every = 1000  # steps between checkpoints

@@ -10,6 +10,9 @@ def get_config() -> ConfigDict:
     config = stylegan2.get_config()
     config.optim.generator_lr = 1e-4
     config.optim.discriminator_lr = 1e-4
+    # The prior's moving average is worth keeping, and few photographs need augmentation soon.
+    config.train.ema_rampup = 0.0
+    config.augment.kimg = 100.0
     config.train.num_steps = 5000
     config.train.grid_every = 250
     config.train.eval_every = 250

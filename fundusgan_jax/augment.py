@@ -18,12 +18,16 @@ from jax import Array
 GEOMETRY = ("xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac")
 COLOUR = ("brightness", "contrast", "lumaflip", "hue", "saturation")
 CORRUPTION = ("imgfilter", "noise", "cutout")
-TRANSFORMS = GEOMETRY + COLOUR + CORRUPTION
-# What a fundus camera or an eye may do; hue, negatives and erased parts would make other diseases.
-FUNDUS = ("xflip", "xint", "scale", "rotate", "aniso", "xfrac", "brightness", "contrast", "saturation")
+# Not of the paper: a head held a little askew.
+TILT = "tilt"
+TRANSFORMS = (*GEOMETRY, *COLOUR, *CORRUPTION, TILT)
+# What a fundus camera or an eye may do; hue, negatives and erased parts would make other diseases,
+# and no eye stands on its head.
+FUNDUS = ("xflip", "xint", "scale", TILT, "aniso", "xfrac", "brightness", "contrast", "saturation")
 
 SHIFT, FRACTION, SCALE = 0.125, 0.125, 0.2  # of the side; of the side; standard deviation in octaves
 BRIGHTNESS, CONTRAST, SATURATION = 0.2, 0.5, 1.0  # standard deviation; in octaves; in octaves
+TILT_DEVIATION = math.radians(8)
 NOISE, CUTOUT, FILTER = 0.1, 0.5, 1.0  # standard deviation; share of the side; in octaves
 _BANDS = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # expected share of power, lowest frequencies first
 
@@ -67,7 +71,7 @@ def adapted(
 
 def _augment_one(image: Array, p: Array, key: Array, transforms: tuple[str, ...]) -> Array:
     keys = {name: jax.random.fold_in(key, index) for index, name in enumerate(TRANSFORMS)}
-    if any(name in transforms for name in GEOMETRY):
+    if any(name in transforms for name in (*GEOMETRY, TILT)):
         image = _looked_up(image, _inverse_geometry(image.shape[0], p, keys, transforms))
     if any(name in transforms for name in COLOUR):
         matrix = _colour_matrix(p, keys, transforms)
@@ -136,6 +140,9 @@ def _inverse_geometry(side: int, p: Array, keys: dict[str, Array], transforms: t
         inverse = inverse @ _scaling(factor, 1 / factor)
     if "rotate" in transforms:
         inverse = inverse @ _random_rotation(after, p_rotation)
+    if TILT in transforms:
+        gate, draw = jax.random.split(keys[TILT])
+        inverse = inverse @ _rotation(_gated(gate, p, jax.random.normal(draw) * TILT_DEVIATION, 0.0))
     if "xfrac" in transforms:
         gate, draw = jax.random.split(keys["xfrac"])
         moved = _gated(gate, p, jax.random.normal(draw, (2,)) * FRACTION * side, 0.0)

@@ -50,7 +50,7 @@ NOT_NEGATIVE = (
 FREE = ("data.dir", "data.cache", "train.num_steps", "train.log_every", "train.grid_every", "train.eval_every",
         "train.checkpoint_every", "train.keep_last", "train.keep_best", "train.best_metric", "train.parallel",
         "loss.perceptual_weights", "encoder.weights", "eval.batch_size", "eval.num", "eval.use_ema",
-        "eval.features", "eval.features_weights", "eval.num_samples", "eval.reference_split", "train.on_nan")  # fmt: skip
+        "eval.features_weights", "train.on_nan")  # fmt: skip
 
 
 def load_config(path: str, overrides: list[str]) -> ConfigDict:
@@ -71,6 +71,29 @@ def load_config(path: str, overrides: list[str]) -> ConfigDict:
     config = _execute(file)
     apply_overrides(config, overrides)
     return config
+
+
+def default_settings() -> ConfigDict | None:
+    """configs/default.py, which stands beside the package in a checkout and where it is installed; None elsewhere."""
+    file = Path(__file__).resolve().parents[1] / "configs" / "default.py"
+    return _execute(file) if file.is_file() else None
+
+
+def fill_missing(config: ConfigDict) -> None:
+    """Gives settings that a workdir of an earlier version does not have their defaults."""
+    defaults = default_settings()
+    if defaults is None:
+        return
+    known = flatten(config)
+    for name, value in flatten(defaults).items():
+        if name not in known:
+            *groups, last = name.split(".")
+            node = config
+            for group in groups:
+                if group not in node:
+                    node[group] = ConfigDict()
+                node = node[group]
+            node[last] = value
 
 
 def _execute(file: Path) -> ConfigDict:
@@ -202,6 +225,10 @@ def _validate_fundusgan(config: ConfigDict) -> None:
         raise UserError("loss.l2=0 and loss.lpips=0 leave nothing to reconstruct by; set one above 0")
     if config.model.style != "stylegan2":
         raise UserError("model.style=adain is a prior's (task=prior); FundusGAN's generator is stylegan2")
+    if config.train.best_metric in ("frechet", "kernel") and config.eval.features == "none":
+        raise UserError(
+            f"train.best_metric={config.train.best_metric} needs features; set --config.eval.features=squeezenet or pixels"
+        )
     most = int(math.log2(config.model.resolution)) - 1
     if config.train.freeze_generator_blocks > most:
         raise UserError(
@@ -227,9 +254,17 @@ def _validate_prior(config: ConfigDict) -> None:
             raise UserError(
                 f"growth.start={start} must be a power of two from 8 to model.resolution ({painted})"
             )
+        shortest = 1000 * min(config.growth.stable_kimg, config.growth.fade_kimg)
+        if start != painted and shortest < config.train.batch_size:
+            raise UserError(
+                f"growth.stable_kimg={config.growth.stable_kimg} and growth.fade_kimg={config.growth.fade_kimg} must "
+                f"last at least one step each: {config.train.batch_size / 1000} thousand photographs"
+            )
         if config.train.freeze_discriminator and start != painted:
             raise UserError("train.freeze_discriminator needs a discriminator of its final size: growth.start = "
                             "model.resolution")  # fmt: skip
+    if config.eval.num_samples < 2:
+        raise UserError(f"eval.num_samples={config.eval.num_samples} is no set of images; at least 2")
     if config.train.best_metric not in ("frechet", "kernel", "lpips"):
         raise UserError(
             f"train.best_metric={config.train.best_metric} compares images one by one; a prior has frechet or kernel"
@@ -237,12 +272,16 @@ def _validate_prior(config: ConfigDict) -> None:
 
 
 def _validate_adversary(config: ConfigDict) -> None:
+    if config.augment.kimg <= 0:
+        raise UserError(
+            f"augment.kimg={config.augment.kimg} must be above 0: in so many thousand images p may reach 1"
+        )
     if config.task != "prior" and config.loss.adv == 0:
         return
-    blocks = int(math.log2(config.data.resolution)) - 1
+    blocks = int(math.log2(config.data.resolution)) - 2
     if config.train.freeze_discriminator > blocks:
         raise UserError(
-            f"train.freeze_discriminator={config.train.freeze_discriminator} exceeds the {blocks} blocks there are"
+            f"train.freeze_discriminator={config.train.freeze_discriminator} exceeds the {blocks} blocks before the last"
         )
     if config.train.batch_size > 4 and config.train.batch_size % 4:
         raise UserError(
@@ -290,8 +329,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
     before, after = flatten(old), flatten(new)
     # A schedule that ends at num_steps makes every step depend on it.
     free = set(FREE) - ({"train.num_steps"} if before.get("optim.decay") != "constant" else set())
+    # A setting that one of them does not know had its default there: settings are added with neutral ones.
     return {
-        name: (before.get(name), after.get(name))
-        for name in sorted(before.keys() | after.keys())
-        if name not in free and before.get(name) != after.get(name)
+        name: (before[name], after[name])
+        for name in sorted(before.keys() & after.keys())
+        if name not in free and before[name] != after[name]
     }

@@ -43,7 +43,7 @@ class PriorScorer:
             self._floor = self._floor_figures(split)
         count = config.eval.num_samples
         sampler = Sampler(config, state, resolution_at(config, number))
-        labels = drawn_labels(config, split.label, count)
+        labels = drawn_labels(config, split.label, count, 0)
         progress, made = Progress(count, "img", "sampling to be scored"), []
         for batch in sampler.images(np.arange(count), labels, seed=0, truncation_psi=1.0):
             batch = evaluate.enlarged(batch, self.dataset.resolution)
@@ -84,7 +84,7 @@ def draw_samples(
     sampler = Sampler(config, state, resolution_at(config, number))
     count = GRID_SIDE**2
     split = evaluate.split_named(dataset, config.data.train_split)
-    labels = drawn_labels(config, split.label, count)
+    labels = drawn_labels(config, split.label, count, 0)
     images = np.concatenate(list(sampler.images(np.arange(count), labels, seed=0, truncation_psi=1.0)))
     save_png(path, image_grid(images.reshape(GRID_SIDE, GRID_SIDE, *images.shape[1:])))
 

@@ -68,8 +68,12 @@ class FundusGANTask:
         """See `task.Task`."""
         if self.config.loss.adv == 0:
             return (self._generator,)
-        due = (number - 1) % self.config.train.r1_every == 0 and r1_gamma(self.config) > 0
+        due = number % self.config.train.r1_every == 0 and r1_gamma(self.config) > 0
         return self._generator, self._with_r1 if due else self._plain
+
+    def ranks(self, number: int) -> bool:
+        """Always."""
+        return True
 
     def grows_before(self, number: int) -> bool:
         """Never."""

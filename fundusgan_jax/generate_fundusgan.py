@@ -109,7 +109,7 @@ def recipe_sample(
     config: ConfigDict, variables: Variables, split: PackedSplit, num: int, num_ws: int, seed: int
 ) -> Recipe:
     """The map of a photograph, and random styles of the prior's mapping network."""
-    if variables.mapping is None:
+    if not any(np.any(leaf) for leaf in jax.tree.leaves(variables.mapping)):
         raise UserError(
             "this FundusGAN did not start from a prior (--init_from), so it has no styles to sample"
         )

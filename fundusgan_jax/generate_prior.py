@@ -54,8 +54,11 @@ def _labels(config: ConfigDict, workdir: Path, request: Request) -> np.ndarray:
         return np.full(request.num, request.label, np.int32)
     if not config.model.num_labels:
         return np.zeros(request.num, np.int32)
-    split = open_dataset(config, workdir).splits[config.data.train_split]
-    return drawn_labels(config, split.label, request.num)
+    if config.data.dataset == "prepared" and not config.data.dir:  # imported weights: no photographs to count
+        classes = np.arange(config.model.num_labels)
+    else:
+        classes = open_dataset(config, workdir).splits[config.data.train_split].label
+    return drawn_labels(config, classes, request.num, request.seed)
 
 
 def _row(file: str, request: Request, label: int | str, sources: str) -> dict[str, Any]:

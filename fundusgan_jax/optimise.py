@@ -77,12 +77,16 @@ def averaged(old: Any, new: Any, decay: Array | float) -> Any:
 
 def all_finite(tree: Any) -> Array:
     """Whether every number of every leaf is finite; a bool scalar."""
-    checks = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    checks = [
+        jnp.all(jnp.isfinite(leaf))
+        for leaf in jax.tree.leaves(tree)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
     return jnp.all(jnp.stack(checks)) if checks else jnp.asarray(True)
 
 
 def guarded(old: State, new: State, checked: Mapping[str, Any]) -> tuple[State, dict[str, Array]]:
-    """`new`, or `old` where anything that was checked is not finite: a bad step leaves no trace in the state.
+    """`new`, or `old` where it or anything checked is not finite: a bad update leaves no trace in the state.
 
     Args:
         old, new: the state before and after an update, of one structure.
@@ -92,6 +96,8 @@ def guarded(old: State, new: State, checked: Mapping[str, Any]) -> tuple[State, 
         The state to go on with and, per name, whether it was not finite; under `ANY`, whether one was.
     """
     bad = {name: ~all_finite(tree) for name, tree in checked.items()}
+    # A finite gradient may overflow Adam's moments, which never recover.
+    bad["updated state"] = ~all_finite(new)
     any_bad = jnp.any(jnp.stack(list(bad.values())))
     # Not where(): XLA:CPU would fuse all the checks into each of its selections and compile for minutes.
     kept = lax.cond(any_bad, lambda a, b: a, lambda a, b: b, old, new)

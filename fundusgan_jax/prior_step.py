@@ -74,8 +74,7 @@ def growth(config: ConfigDict) -> Growth:
 
 
 def resolution_at(config: ConfigDict, step: int) -> int:
-    """Side that is painted in the step after `step` steps are done."""
-    # The checkpoint of step k was written before the network grew for step k + 1.
+    """Side that is painted in step number `step` (counted from 1), and so of the checkpoint of that step."""
     done = max(step - 1, 0) * config.train.batch_size
     return stage_at(growth(config), done)[0]
 
@@ -267,6 +266,10 @@ def generator_phase(
     return kept, {**terms, "nonfinite": bad}
 
 
+def _mean_over(x: Array, axis_name: str | None) -> Array:
+    return lax.pmean(jnp.mean(x), axis_name) if axis_name is not None else jnp.mean(x)
+
+
 def _path_length_gradients(
     config: ConfigDict,
     state: PriorState,
@@ -282,11 +285,11 @@ def _path_length_gradients(
         part = Batch(*(x[::2] for x in batch))
     else:
         # A single sample on a device cannot be halved: all are computed, the odd ones do not count.
-        weight = 2.0 * (batch.sample % 2 == 0)
+        even = (batch.sample % 2 == 0).astype(jnp.float32)
+        weight = even / jnp.maximum(_mean_over(even, axis_name), 1e-8)
 
     def mean(x: Array) -> Array:
-        found = jnp.mean(x if weight is None else x * weight)
-        return lax.pmean(found, axis_name) if axis_name is not None else found
+        return _mean_over(x if weight is None else x * weight, axis_name)
 
     def objective(params: dict[str, Any]) -> tuple[Array, dict[str, Array]]:
         _, w_plus = mixed_styles(config, params, part, _PATH_LENGTH, resolution)

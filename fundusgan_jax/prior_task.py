@@ -12,12 +12,14 @@ from ml_collections import FrozenConfigDict
 from fundusgan_jax import evaluate
 from fundusgan_jax.adversary import r1_gamma
 from fundusgan_jax.evaluate_prior import PriorScorer, draw_samples
+from fundusgan_jax.models.progressive import stage_at
 from fundusgan_jax.prior_step import (
     AXIS,
     PriorState,
     discriminator_phase,
     first_prior,
     generator_phase,
+    growth,
     path_length_interval,
     prior_shapes,
     resolution_at,
@@ -44,12 +46,16 @@ class PriorTask:
         state = first_prior(self.config)
         return initialised_from(self.config, state) if self.config.train.init_from else state
 
+    def ranks(self, number: int) -> bool:
+        """Only the final size of a growing network: at a smaller one distances mean something else."""
+        return resolution_at(self.config, number) == self.config.model.resolution
+
     def phases(self, number: int) -> tuple[Phase, ...]:
         """See `task.Task`."""
         train, side = self.config.train, resolution_at(self.config, number)
         interval = path_length_interval(self.config)
-        with_pl = interval > 0 and (number - 1) % interval == 0
-        with_r1 = (number - 1) % train.r1_every == 0 and r1_gamma(self.config) > 0
+        with_pl = interval > 0 and number % interval == 0
+        with_r1 = number % train.r1_every == 0 and r1_gamma(self.config) > 0
         return self._phase("G", generator_phase, side, with_pl=with_pl), self._phase(
             "D", discriminator_phase, side, with_r1=with_r1
         )
@@ -69,11 +75,12 @@ class PriorTask:
         return number > 1 and resolution_at(self.config, number) != resolution_at(self.config, number - 1)
 
     def grown(self, number: int, state: PriorState) -> PriorState:
-        """The next stage: every array that both sizes share is kept, with its Adam moments; alpha starts at 0."""
+        """The next stage: every array that both sizes share is kept, with its Adam moments; alpha starts where the schedule says."""
         side = resolution_at(self.config, number)
         larger, new = fitted(jax.device_get(state), jax.device_get(first_prior(self.config, side)))
         print(f"\nstep {number}: growing to {side} px, {len(new)} new arrays", flush=True)
-        return larger._replace(alpha=np.zeros((), np.float32))  # type: ignore[no-any-return]
+        _, alpha = stage_at(growth(self.config), (number - 1) * self.config.train.batch_size)
+        return larger._replace(alpha=np.asarray(alpha, np.float32))  # type: ignore[no-any-return]
 
     def evaluate(self, number: int, state: PriorState) -> dict[str, float]:
         """Distances between config.eval.num_samples images and the reference photographs."""

@@ -224,6 +224,7 @@ def _best(manifest: dict[str, Any], rows: list[dict[str, Any]]) -> tuple[str, fl
     """The metric that ranks the checkpoints and the kimg of its best value; None where nothing is ranked."""
     name = manifest.get("best_metric", "")
     scored = [row for row in rows if row.get("kind") == "eval" and row.get(name) is not None]
+    scored = [row for row in scored if row.get("ranked", True)]
     if not scored:
         return None
     choose = max if name in HIGHER_IS_BETTER else min

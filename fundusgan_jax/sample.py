@@ -85,8 +85,12 @@ class Sampler:
         return self.paint(self.w(numbers, labels, seed, truncation_psi))
 
 
-def drawn_labels(config: ConfigDict, labels: np.ndarray, count: int) -> np.ndarray:
-    """[count] class numbers in the proportions of `labels`; zeros in an unconditional model."""
+def drawn_labels(config: ConfigDict, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """[count] class numbers in the proportions of `labels`; zeros in an unconditional model.
+
+    Number k is drawn from (seed, k) alone, as the image's other draws are.
+    """
     if not config.model.num_labels:
         return np.zeros(count, np.int32)
-    return np.random.default_rng([config.seed, count]).choice(np.asarray(labels), count).astype(np.int32)
+    rows = [np.random.default_rng([seed, number]).integers(len(labels)) for number in range(count)]
+    return np.asarray(labels)[rows].astype(np.int32)

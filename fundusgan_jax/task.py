@@ -57,5 +57,8 @@ class Task(Protocol):
     def evaluate(self, number: int, state: Any) -> dict[str, float]:
         """Scores the state after step `number`, writes eval.json, returns the figures."""
 
+    def ranks(self, number: int) -> bool:
+        """Whether the figures of step `number` may be compared with those of later steps."""
+
     def draw(self, number: int, state: Any) -> None:
         """Writes the sample grid of step `number`."""

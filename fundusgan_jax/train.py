@@ -43,7 +43,10 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     parallel = DataParallel(config.train.parallel, AXIS)
     parallel.check_batch_size(config.train.batch_size)
     dataset = open_dataset(config, workdir)
-    for split in (config.data.train_split, config.data.eval_split):
+    scored = (
+        [config.eval.reference_split] if config.task == "prior" and config.eval.features != "none" else []
+    )
+    for split in (config.data.train_split, config.data.eval_split, *scored):
         evaluate.split_named(dataset, split)
     _check_labels(config, dataset)
     perceptual = open_perceptual(config)
@@ -53,7 +56,6 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
         print(
             "note: Pillow is not installed: no sample grids (--mode=eval draws one where it is)", flush=True
         )
-    write_manifest(workdir, config, dataset.fingerprint, perceptual_fingerprint, best_metric(config))
     return Run(config, workdir, dataset, perceptual, parallel)
 
 
@@ -138,7 +140,7 @@ class Trainer:
         restored = None if latest is None else self.checkpoints.restore(latest, task.shapes(latest))
         self.start, state = restored or (0, task.first())
         self.state = run.parallel.replicate(state)
-        self.log = MetricsLog(run.workdir, self.start)
+        self.log = MetricsLog(run.workdir, self.start) if jax.process_index() == 0 else None
         self._programs: dict[str, Any] = {}
         self._pending: tuple[int, Any] | None = None
         self._unchecked: tuple[int, dict[str, Any]] | None = None
@@ -170,11 +172,15 @@ class Trainer:
         finally:
             stopper.close()
         self._progress.close()
-        self.log.close()
+        self._close_log()
         self.checkpoints.wait()
         self.best_step = self.checkpoints.best_step()
         self.checkpoints.close()
         return number >= total
+
+    def _close_log(self) -> None:
+        if self.log is not None:
+            self.log.close()
 
     def _step(self, number: int, batch: Any) -> dict[str, Any]:
         """Dispatches the phases of one step, then looks at what the step before it found."""
@@ -219,13 +225,15 @@ class Trainer:
         what = f"step {number} is not finite ({', '.join(names)})"
         self._skipped += 1
         if self.config.train.on_nan == "skip" and self._skipped < MOST_SKIPPED:
-            print(
-                f"\nnote: {what}; skipped, the state is that of the step before", file=sys.stderr, flush=True
-            )
+            print(f"\nnote: {what}; that update was left out", file=sys.stderr, flush=True)
             return
         self.checkpoints.wait()
         latest = self.checkpoints.latest_step()
-        good = f"the last good checkpoint is step {latest}" if latest else "there is no checkpoint before it"
+        good = (
+            f"the last good checkpoint is step {latest}"
+            if latest is not None
+            else "there is no checkpoint before it"
+        )
         mend = (
             f"{MOST_SKIPPED} steps in a row were skipped; lower the learning rates"
             if self.config.train.on_nan == "skip"
@@ -244,7 +252,9 @@ class Trainer:
         rate = self._images / max(now - self._since, 1e-9)
         self._since, self._images = now, 0
         kimg = step * self.config.train.batch_size / 1000
-        self.log.write({"kind": "train", "step": step, "kimg": kimg, **values, "img_per_sec": round(rate, 3)})
+        row = {"kind": "train", "step": step, "kimg": kimg, **values, "img_per_sec": round(rate, 3)}
+        if self.log is not None:
+            self.log.write(row)
         self._progress.update(0, f"step {step} loss {values['loss']:.4f}")
 
     def _after_step(self, number: int, last: bool) -> None:
@@ -257,13 +267,15 @@ class Trainer:
             return
         self._check_finite()
         self._log_pending()
+        if jax.process_index() != 0:  # one writes, scores and draws for all
+            return
         paused = time.monotonic()
         state = self.run.parallel.single(self.state)
         metrics = self._evaluate(number, state) if evaluating else None
         if can_draw() and (evaluating or number % train.grid_every == 0):
             self.task.draw(number, state)
-        if saving and jax.process_index() == 0:
-            self.checkpoints.save(number, state, metrics)
+        if saving:
+            self.checkpoints.save(number, state, metrics if self.task.ranks(number) else None)
         self._since += time.monotonic() - paused
 
     def _evaluate(self, number: int, state: Any) -> dict[str, float]:
@@ -272,7 +284,9 @@ class Trainer:
         if not figures:  # a prior without eval.features
             return {}
         kimg = number * self.config.train.batch_size / 1000
-        self.log.write({"kind": "eval", "step": number, "kimg": kimg, **figures})
+        ranked = {} if self.task.ranks(number) else {"ranked": False}
+        assert self.log is not None  # only the first process evaluates
+        self.log.write({"kind": "eval", "step": number, "kimg": kimg, **figures, **ranked})
         return figures
 
 
@@ -299,8 +313,12 @@ def train(config: ConfigDict, workdir: Path, command: str) -> None:
 def _train(config: ConfigDict, workdir: Path, command: str) -> None:
     run = open_run(config, workdir)
     trainer = Trainer(run, open_task(run))
+    # Not before: a mistake in --init_from must not leave a workdir that refuses the corrected command.
+    if jax.process_index() == 0:
+        fingerprint = run.perceptual.fingerprint() if run.perceptual else None
+        write_manifest(workdir, config, run.dataset.fingerprint, fingerprint, best_metric(config))
     if trainer.start >= config.train.num_steps:
-        trainer.log.close()
+        trainer._close_log()
         trainer.checkpoints.close()
         print(f"{workdir} has all {config.train.num_steps} steps; raise --config.train.num_steps to go on")
     else:
@@ -313,6 +331,8 @@ def _train(config: ConfigDict, workdir: Path, command: str) -> None:
         if not trainer.train():
             print(f"stopped and saved; to resume:\n  {command}", flush=True)
             return
+    if jax.process_index() != 0:
+        return
     report = write_report(workdir)
     if trainer.best_step is not None:
         print(f"best:     step {trainer.best_step} by {best_metric(config)} (--step=best takes it)")

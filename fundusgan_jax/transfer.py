@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.prior_step import PriorState
+from fundusgan_jax.prior_step import PriorState, growth, resolution_at
 from fundusgan_jax.step import TrainState
 from fundusgan_jax.trees import leaf_name, named_leaves
 from fundusgan_jax.workdir import restore_state
@@ -47,24 +47,67 @@ def initialised_from(config: ConfigDict, state: Any) -> Any:
     FundusGAN; from FundusGAN everything into FundusGAN. Optimisers, step and augmentation start anew.
 
     Raises:
-        UserError: no such workdir, or a generator of other channels.
+        UserError: no such workdir, another architecture, or a generator or mapping network of other sizes.
     """
     folder = Path(config.train.init_from)
     source_config, number, source = restore_state(folder, "best")
+    _check_kind(config, folder, source_config, number)
     pieces = _pieces(folder, source, state)
     merged = {name: fitted(*pair) for name, pair in pieces.items()}
     misfits = [f"{name}/{path}".rstrip("/") for name, (_, paths) in merged.items() for path in paths]
     total = sum(len(jax.tree.leaves(target)) for _, target in pieces.values())
-    there = named_leaves(pieces["generator"][0])
-    odd = [path for path in merged["generator"][1] if path in there]
-    if odd:  # a generator with some layers of its own and some drawn anew paints nothing
+    for name in ("generator", "mapping"):
+        if name not in pieces:
+            continue
+        there = named_leaves(pieces[name][0])
+        odd = [path for path in merged[name][1] if path in there]
+        if name == "mapping" and there:
+            odd = merged[name][1]  # one with a layer too many maps to nothing, too
+        if odd:  # a network with some layers of its own and some drawn anew paints nothing
+            raise UserError(
+                f"--init_from={folder}: {len(odd)} arrays of the {name} have another size ({odd[0]}); that of "
+                f"{folder} has {_overrides(source_config)}"
+            )
+    if config.train.freeze_generator and merged["generator"][1]:
         raise UserError(
-            f"--init_from={folder}: {len(odd)} arrays of the generator have another size ({odd[0]}); that of "
-            f"{folder} has {_overrides(source_config)}"
+            f"--init_from={folder}: the prior stops at {source_config.model.resolution} px; the generator's last "
+            "blocks must be trained: set train.freeze_generator=False"
         )
     fit = f"{total - len(misfits)} of {total} arrays"
-    print(f"starting from {folder}, step {number}: {fit}{_summary(misfits)}", flush=True)
-    return _assembled(state, {name: tree for name, (tree, _) in merged.items()})
+    lost = [f"{name}/{path}" for name, pair in pieces.items() for path in _not_taken(*pair)]
+    print(
+        f"starting from {folder}, step {number}: {fit}"
+        f"{_summary('not there or of another size, left as drawn', misfits)}"
+        f"{_summary('there, but of no use here', lost)}",
+        flush=True,
+    )
+    trees = {name: tree for name, (tree, _) in merged.items()}
+    if pieces.get("mapping", ({}, {}))[0] is None:
+        # No styles to sample: zeros say so, where drawn weights would pass for a mapping network.
+        trees["mapping"] = jax.tree.map(np.zeros_like, trees["mapping"])
+    return _assembled(state, trees)
+
+
+def _check_kind(config: ConfigDict, folder: Path, source: ConfigDict, number: int) -> None:
+    """Refuses a source of another architecture, or a growing network of another size than the new one begins with."""
+    if source.model.style != config.model.style:
+        raise UserError(
+            f"--init_from={folder} has model.style={source.model.style}, this run {config.model.style}; a generator "
+            "of one kind has no use for the other's weights"
+        )
+    if config.model.style != "adain":
+        return
+    side, start = resolution_at(source, number), growth(config).start
+    if side != start:
+        raise UserError(
+            f"--init_from={folder} has grown to {side} px, this run begins at {start} px; set "
+            f"--config.growth.start={side}"
+        )
+
+
+def _not_taken(source: Any, target: Any) -> list[str]:
+    wanted = named_leaves(target)
+    return [name for name in named_leaves(source) if name not in wanted]
 
 
 def _pieces(folder: Path, source: Any, state: Any) -> dict[str, tuple[Any, Any]]:
@@ -139,7 +182,8 @@ def _overrides(source: ConfigDict) -> str:
     return " ".join(f"--config.model.{name}={source.model[name]}" for name in names)
 
 
-def _summary(misfits: list[str]) -> str:
+def _summary(what: str, misfits: list[str]) -> str:
+    """'; WHAT: name (count), ...' of groups of arrays, or nothing."""
     if not misfits:
         return ""
     groups: dict[str, int] = {}
@@ -148,4 +192,4 @@ def _summary(misfits: list[str]) -> str:
         groups[group] = groups.get(group, 0) + 1
     shown = [f"{name} ({count})" if count > 1 else name for name, count in list(groups.items())[:NAMED]]
     more = f" and {len(groups) - NAMED} more" if len(groups) > NAMED else ""
-    return f"; not there or of another size, left as drawn: {', '.join(shown)}{more}"
+    return f"; {what}: {', '.join(shown)}{more}"

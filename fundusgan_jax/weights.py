@@ -236,7 +236,7 @@ def _unsupported(name: str) -> str:
     if name.startswith("inception"):
         return "this version has no Inception network"
     if name in ("fid", "precision", "recall") or name.startswith("kid"):
-        return "this version has no distances between sets of images"
+        return "this version does not compare sets of images with reference files"
     return "no output of this name is known"
 
 

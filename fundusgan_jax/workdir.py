@@ -51,7 +51,7 @@ def open_dataset(config: ConfigDict, workdir: Path) -> PackedDataset:
 
 def open_perceptual(config: ConfigDict) -> PerceptualNet | None:
     """The perceptual network of config.loss, or None where its weight is 0."""
-    if config.loss.lpips == 0:
+    if config.loss.lpips == 0 or config.task == "prior":
         return None
     return load_perceptual(config.loss.perceptual_net, config.loss.perceptual_weights)
 

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
 from fundusgan_jax.config import (
     CHOICES,
@@ -12,6 +13,7 @@ from fundusgan_jax.config import (
     NOT_NEGATIVE,
     apply_overrides,
     differences,
+    fill_missing,
     flatten,
     load_config,
     max_delta,
@@ -147,3 +149,19 @@ def test_apply_overrides_changes_what_it_is_given() -> None:
     made = config()
     apply_overrides(made, ["--config.seed=5"])
     assert made.seed == 5
+
+
+@pytest.mark.parametrize("name", ["default", "stylegan2", "transfer", "stylegan1"])
+def test_logged_steps_are_steps_with_every_term(name):
+    config = load_config(str(CONFIGS / f"{name}.py"), [])
+    assert config.train.log_every % config.train.r1_every == 0
+    assert config.train.log_every % config.train.pl_every == 0
+
+
+def test_settings_of_an_earlier_version_get_their_defaults():
+    config = load_config(str(CONFIGS / "default.py"), [])
+    old = ConfigDict(config.to_dict())
+    del old.task, old.augment, old.loss.adv
+    assert differences(old.to_dict(), config.to_dict()) == {}
+    fill_missing(old)
+    assert old.to_dict() == config.to_dict()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -74,8 +75,8 @@ def assert_same_run(one, other, step):
 def test_a_run_leaves_rows_of_every_term_grids_and_a_ranked_checkpoint(trained):
     train = [row for row in rows(trained) if row["kind"] == "train"]
     assert [row["step"] for row in train] == list(range(1, 7))
-    assert ["pl_penalty" in row for row in train] == [True, False] * 3
-    assert ["r1" in row for row in train] == [True, False] * 3
+    assert ["pl_penalty" in row for row in train] == [False, True] * 3
+    assert ["r1" in row for row in train] == [False, True] * 3
     assert len({row["augment_p"] for row in train}) > 3
     scores = [row for row in rows(trained) if row["kind"] == "eval"]
     assert [row["step"] for row in scores] == [3, 6] and all(row["frechet"] > 0 for row in scores)
@@ -88,36 +89,46 @@ def test_a_run_leaves_rows_of_every_term_grids_and_a_ranked_checkpoint(trained):
     assert "frechet" in (trained / "report.html").read_text().lower()
 
 
+def best_step(workdir):
+    """What --init_from takes."""
+    return min((row["frechet"], row["step"]) for row in rows(workdir) if row["kind"] == "eval")[1]
+
+
+def cut_back(workdir, step, target):
+    """A copy of a finished run as a kill after the checkpoint of `step` would have left it."""
+    shutil.copytree(workdir, target)
+    for folder in (target / "checkpoints").iterdir():
+        if int(folder.name) > step:
+            shutil.rmtree(folder)
+    return target
+
+
 def test_an_interrupted_run_resumes_to_the_same_bits(trained, tmp_path):
-    workdir = tmp_path / "run"
-    assert main.main(words(workdir, "train.num_steps=3")) == 0
+    workdir = cut_back(trained, 3, tmp_path / "run")
     assert main.main(words(workdir)) == 0
     assert_same_run(trained, workdir, 6)
 
 
 GROWING = (
     "model.style=adain", "growth.start=16", "growth.stable_kimg=0.016", "growth.fade_kimg=0.032",
-    "train.r1_every=1", "loss.r1_gamma=10.0", "loss.pl_weight=0.0",
+    "train.r1_every=1", "loss.r1_gamma=10.0", "loss.pl_weight=0.0", "train.checkpoint_every=2", "train.eval_every=6",
 )  # fmt: skip
 
 
 def test_a_growing_run_fades_in_and_resumes_in_the_middle_of_it(tmp_path, capsys):
-    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    straight = tmp_path / "straight"
     assert main.main(words(straight, *GROWING)) == 0
     assert "growing to 32 px" in capsys.readouterr().out
     # Two steps at 16 px, then 32 px fade in over four steps.
-    small, full = arrays(straight, 3), arrays(straight, 6)
-    assert float(small["alpha"]) == pytest.approx(0.25) and float(full["alpha"]) == 1.0
-    assert any("b32_" in name for name in small)
+    small, middle, full = (arrays(straight, step) for step in (2, 4, 6))
+    assert not any("b32_" in name for name in small) and any("b32_" in name for name in middle)
+    assert float(middle["alpha"]) == pytest.approx(0.5) and float(full["alpha"]) == 1.0
     with Image.open(straight / "samples" / "step-000006.png") as grid:
         assert grid.width == 6 * (32 + GAP) + GAP
-    for steps in (2, 3):
-        assert main.main(words(resumed, *GROWING, f"train.num_steps={steps}")) == 0
-    assert not any("b32_" in name for name in arrays(resumed, 2))
-    assert main.main(words(resumed, *GROWING)) == 0
-    names = [name for name in full if "img_per_sec" not in name]
-    again = arrays(resumed, 6)
-    assert all(np.array_equal(full[name], again[name]) for name in names)
+    for step in (2, 4):
+        resumed = cut_back(straight, step, tmp_path / f"from {step}")
+        assert main.main(words(resumed, *GROWING)) == 0
+        assert_same_run(straight, resumed, 6)
 
 
 # Two programs in place of four, of the smallest kind.
@@ -162,12 +173,21 @@ def test_a_mixing_grid_has_its_sources_at_the_edges(trained, tmp_path):
     np.testing.assert_array_equal(sheet[GAP + cell : cell * 2, GAP:cell], first)
 
 
+def test_a_mistake_in_init_from_does_not_spoil_the_workdir(trained, tmp_path):
+    given = words(tmp_path / "run", "train.num_steps=1", *PLAIN)
+    with pytest.raises(UserError, match="typo"):
+        main.main([*given, f"--init_from={tmp_path / 'typo'}"])
+    with pytest.raises(UserError, match="w_dim=8"):
+        main.main([*given, f"--init_from={trained}", "--config.model.w_dim=4"])
+    assert main.main([*given, f"--init_from={trained}"]) == 0
+
+
 def test_a_disease_starts_from_the_prior(trained, tmp_path, capsys):
     workdir = tmp_path / "fine"
     given = words(workdir, "train.num_steps=2", "train.freeze_discriminator=1", *PLAIN, config="transfer")
     assert main.main([*given, f"--init_from={trained}"]) == 0
     assert "starting from" in capsys.readouterr().out
-    before, after = arrays(trained, 6), arrays(workdir, 2)
+    before, after = arrays(trained, best_step(trained)), arrays(workdir, 2)
     frozen = [name for name in before if name.startswith("adversary/params/b32_")]
     assert frozen and all(np.array_equal(before[name], after[name]) for name in frozen)
     name = "adversary/params/b8_conv0/kernel"
@@ -185,24 +205,23 @@ FUNDUSGAN = (
 def test_fundusgan_with_an_adversary_resumes_to_the_same_bits_and_samples_the_priors_styles(
     trained, tmp_path
 ):
-    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    straight = tmp_path / "straight"
     given = [*words(straight, *FUNDUSGAN, config="default"), f"--init_from={trained}"]
     assert main.main(given) == 0
     train = [row for row in rows(straight) if row["kind"] == "train"]
-    assert ["r1" in row for row in train] == [True, False, True, False]
+    assert ["r1" in row for row in train] == [False, True, False, True]
     assert all({"adv", "l2", "d_adv", "augment_p"} <= set(row) for row in train)
     assert {"frechet", "kernel"} <= set(rows(straight)[-1])
-    for steps in (2, 4):
-        again = words(resumed, *FUNDUSGAN, f"train.num_steps={steps}", config="default")
-        assert main.main([*again, f"--init_from={trained}"]) == 0
-    first, second = arrays(straight, 4), arrays(resumed, 4)
-    assert all(np.array_equal(first[name], second[name]) for name in first) and set(first) == set(second)
+    resumed = cut_back(straight, 2, tmp_path / "resumed")
+    assert main.main([word.replace(str(straight), str(resumed)) for word in given]) == 0
+    assert_same_run(straight, resumed, 4)
+    first = arrays(straight, 4)
     frozen = [
         name
         for name in first
         if name.startswith(("variables/params/generator/b4_", "variables/params/generator/const"))
     ]
-    prior = arrays(trained, 6)
+    prior = arrays(trained, best_step(trained))
     for name in frozen:
         source = name.replace("variables/params/generator", "ema/synthesis")
         np.testing.assert_array_equal(first[name], prior[source], err_msg=name)
@@ -223,6 +242,13 @@ MISTAKES = {
         ["--mode=generate", "--label=1", "--output={tmp}/o"], "classes are none"),
     "one corner": (["--mode=generate", "--method=interpolate", "--num=1", "--output={tmp}/o"], "at least 2"),
     "eval": (["--mode=eval", "--config.eval.features=none"], "eval.features"),
+    "a reference that is not there": (words("{tmp}/new", "eval.reference_split=nope"), "'nope'"),
+    "a set of one": (words("{tmp}/new", "eval.num_samples=1"), "at least 2"),
+    "no time to adapt": (words("{tmp}/new", "augment.kimg=0.0"), "augment.kimg"),
+    "growth without a step": (
+        words("{tmp}/new", "model.style=adain", "growth.start=16", "growth.stable_kimg=0.0"), "at least one step"),
+    "another kind of generator": (
+        [*words("{tmp}/new", "model.style=adain", "growth.start=16"), "--init_from={trained}"], "model.style"),
     "init_from of nothing": ([*words("{tmp}/new"), "--init_from={tmp}/nowhere"], "nowhere"),
     "init_from in eval": (["--mode=eval", "--init_from={tmp}"], "starts a training"),
     "unknown augmentation": (
@@ -236,7 +262,7 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_gets_one_line_and_exit_code_2(name, trained, tmp_path, capsys):
     given, expected = MISTAKES[name]
-    given = [word.format(tmp=tmp_path) for word in given]
+    given = [word.format(tmp=tmp_path, trained=trained) for word in given]
     if not any(word.startswith("--workdir") for word in given):
         given = [f"--workdir={trained}", *given]
     assert run_door(lambda: main.main(given)) == 2

@@ -16,6 +16,7 @@ from fundusgan_jax.optimise import guarded, lazy_adam
 from fundusgan_jax.parallel import DataParallel
 from fundusgan_jax.prior_step import (
     AXIS,
+    _path_length_gradients,
     at_stage,
     discriminator_phase,
     first_prior,
@@ -90,6 +91,9 @@ def test_many_devices_give_what_one_gives(mode, devices, on_one):
     # Eight devices hold one sample each: half a batch of path lengths and groups of four span devices.
     assert rows[0] == pytest.approx(one_rows[0], rel=2e-4, abs=1e-5)
     assert rows[1] == pytest.approx(one_rows[1], rel=5e-3, abs=1e-3)
+    # Adam divides a gradient by its own size; its moments show a factor that parameters would not.
+    assert relative(state.opt_state, one.opt_state) < 1e-4
+    assert relative(state.adversary.opt_state, one.adversary.opt_state) < 1e-3
     assert relative(state.params, one.params) < 1e-4
     assert relative(state.adversary.params, one.adversary.params) < 1e-4
     assert relative(state.w_avg, one.w_avg) < 1e-4 and state.pl_mean == pytest.approx(one.pl_mean, rel=1e-4)
@@ -194,11 +198,32 @@ def test_path_lengths_are_the_jacobian_products_of_finite_differences():
     np.testing.assert_allclose(found, expected, rtol=5e-3)
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_an_odd_batch_takes_its_even_samples(size):
+    config = config_of(train__style_mixing=0.0, model__noise_mode="none", train__batch_size=size)
+    state = first_prior(config)
+    batch = random_batch(size, SIDE)._replace(sample=np.arange(2, 2 + size, dtype=np.int32))
+    even = random_batch(2, SIDE)._replace(sample=np.asarray([2, 4], np.int32))
+    if size == 1:
+        even = batch
+    found = jax.jit(lambda b: _path_length_gradients(config, state, state.params, b, SIDE, None))
+    gradients, terms = found(batch)
+    # Alone, each even sample gives its own length; the odd one between them must not count.
+    lengths = []
+    for sample in (2, 4)[: len(even.sample)]:
+        one = random_batch(1, SIDE)._replace(sample=np.asarray([sample], np.int32))
+        lengths.append(float(found(one)[1]["pl_length"]))
+    assert float(terms["pl_length"]) == pytest.approx(np.mean(lengths), rel=1e-5)
+
+
 def test_a_guarded_update_keeps_the_old_state_where_anything_is_not_finite():
     old, new = {"a": jnp.ones(2)}, {"a": jnp.asarray([2.0, jnp.nan])}
     kept, bad = guarded(old, new, {"loss": jnp.asarray(jnp.nan), "gradient": {"a": jnp.ones(2)}})
     assert bool(bad["any"]) and bool(bad["loss"]) and not bool(bad["gradient"])
     np.testing.assert_array_equal(kept["a"], old["a"])
+    # What was checked is finite, what it made is not.
+    kept, bad = guarded(old, new, {"gradient": {"a": jnp.full(2, 1e25)}})
+    assert bool(bad["any"]) and bool(bad["updated state"]) and float(kept["a"][1]) == 1.0
     kept, bad = guarded(old, {"a": jnp.full(2, 3.0)}, {"loss": jnp.asarray(1.0)})
     assert not bool(bad["any"]) and float(kept["a"][0]) == 3.0
 

@@ -58,6 +58,6 @@ def test_truncation_to_nothing_is_the_mean_latent(prior):
 
 def test_labels_are_drawn_in_the_proportions_of_the_photographs():
     config = tiny_prior_config(model__num_labels=3)
-    labels = sample.drawn_labels(config, np.repeat([0, 2], [30, 10]), 4000)
+    labels = sample.drawn_labels(config, np.repeat([0, 2], [30, 10]), 4000, 0)
     assert set(labels) == {0, 2} and 0.7 < np.mean(labels == 0) < 0.8
-    assert not sample.drawn_labels(tiny_prior_config(), np.ones(5), 7).any()
+    assert not sample.drawn_labels(tiny_prior_config(), np.ones(5), 7, 0).any()

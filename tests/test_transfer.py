@@ -97,12 +97,12 @@ def test_what_does_not_fit_is_named_and_left_as_drawn(prior, capsys):
     folder, source = prior
     config = tiny_config(
         train__init_from=folder, data__resolution=128, model__resolution=128, model__z_dim=8,
-        model__mapping_layers=3, model__delta=1, loss__adv=0.1,
+        model__mapping_layers=2, model__delta=1, loss__adv=0.1,
     )  # fmt: skip
     fresh = first_state(config)
     state = transfer.initialised_from(config, fresh)
     printed = capsys.readouterr().out
-    for name in ("generator/b128_conv0", "discriminator/b128_conv0", "mapping/fc2", "noise/layer1"):
+    for name in ("generator/b128_conv0", "discriminator/b128_conv0", "noise/layer1"):
         assert name in printed, name
     assert same(
         state.variables.params["generator"]["b128_conv0"], fresh.variables.params["generator"]["b128_conv0"]
@@ -134,7 +134,41 @@ def test_fundusgan_does_not_make_a_prior(tmp_path):
     target = tiny_prior_config(train__init_from=folder)
     with pytest.raises(UserError, match="prior starts from a prior"):
         transfer.initialised_from(ConfigDict(target), first_prior(target))
-    # But another FundusGAN starts from it, encoder and all.
+    # But another FundusGAN starts from it, encoder and all. There are no styles to sample: not drawn ones either.
     other = tiny_config(train__init_from=folder, seed=1)
     state = transfer.initialised_from(other, first_state(other))
     assert same(state.variables.params, first_state(config).ema)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(state.variables.mapping))
+
+
+def test_a_mapping_network_of_other_sizes_is_refused(prior):
+    config = tiny_config(train__init_from=prior[0], model__z_dim=8, model__mapping_layers=3)
+    with pytest.raises(UserError, match=r"mapping.*--config\.model\.mapping_layers=2"):
+        transfer.initialised_from(config, first_state(config))
+
+
+def test_a_frozen_generator_cannot_have_blocks_that_the_prior_lacks(prior):
+    config = tiny_config(
+        train__init_from=prior[0], data__resolution=128, model__resolution=128, model__z_dim=8,
+        model__mapping_layers=2, train__freeze_generator=True,
+    )  # fmt: skip
+    with pytest.raises(UserError, match="must be trained"):
+        transfer.initialised_from(config, first_state(config))
+
+
+def test_a_growing_prior_starts_at_the_size_that_its_source_has(tmp_path, capsys):
+    sizes = {
+        "model__style": "adain", "data__resolution": 32, "model__resolution": 32, "growth__stable_kimg": 0.008,
+        "growth__fade_kimg": 0.008,
+    }  # fmt: skip
+    source = tiny_prior_config(**sizes)
+    # Steps 1 at 8 px, 2 and 3 at 16 px, then 32 px.
+    folder = saved(tmp_path, source, first_prior(source, 32), steps=(5,))
+    early = tiny_prior_config(**sizes, train__init_from=folder)
+    with pytest.raises(UserError, match=r"grown to 32 px.*--config\.growth\.start=32"):
+        transfer.initialised_from(early, first_prior(early))
+    whole = tiny_prior_config(**sizes, train__init_from=folder, seed=1)
+    whole.growth.start = 32
+    state = transfer.initialised_from(whole, first_prior(whole))
+    assert same(state.params, first_prior(source, 32).params)
+    assert "not there" not in capsys.readouterr().out
