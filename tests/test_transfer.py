@@ -8,9 +8,32 @@ from ml_collections import ConfigDict
 from fundusgan_jax import transfer, workdir
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.manifest import write_manifest
-from fundusgan_jax.prior_step import first_prior
-from fundusgan_jax.step import first_state
+from fundusgan_jax.prior_step import prior_shapes
+from fundusgan_jax.step import state_shapes
 from tests.tiny import tiny_config, tiny_prior_config
+
+
+def drawn(shapes, seed):
+    """A state of these shapes and random numbers; nothing has to be compiled for it."""
+    rng = np.random.default_rng(seed)
+
+    def numbers(leaf):
+        integer = np.issubdtype(leaf.dtype, np.integer)
+        return (
+            np.zeros(leaf.shape, leaf.dtype)
+            if integer
+            else rng.standard_normal(leaf.shape).astype(leaf.dtype)
+        )
+
+    return jax.tree.map(numbers, shapes)
+
+
+def first_state(config):
+    return drawn(state_shapes(config), config.seed)
+
+
+def first_prior(config, side=None):
+    return drawn(prior_shapes(config, side), config.seed + 10)
 
 
 def saved(folder, config, state, metrics=None, steps=(5,)):
@@ -63,13 +86,13 @@ def test_fitted_keeps_what_both_share_and_names_the_rest():
 
 def test_a_prior_starts_from_a_prior(prior, capsys):
     folder, source = prior
-    config = tiny_prior_config(**SIZES, train__init_from=folder, augment__p=0.25)
+    config = tiny_prior_config(**SIZES, train__init_from=folder)
     state = transfer.initialised_from(config, first_prior(config))
     for name in ("params", "ema", "noise", "w_avg", "pl_mean"):
         assert same(getattr(state, name), getattr(source, name)), name
     assert same(state.adversary.params, source.adversary.params)
     # What belongs to a run and not to its weights starts anew.
-    assert int(state.step) == 0 and float(state.adversary.augment_p) == 0.25
+    assert int(state.step) == 0 and same(state.adversary.augment_p, first_prior(config).adversary.augment_p)
     assert same(state.opt_state, first_prior(config).opt_state)
     assert "not there" not in capsys.readouterr().out
 
