@@ -84,7 +84,7 @@ def relative(a, b):
     return math.sqrt(apart / sum(float(np.sum(np.float64(y) ** 2)) for y in jax.tree.leaves(b)))
 
 
-@pytest.mark.parametrize("mode, devices", [("shard_map", 8), ("pmap", 8)])
+@pytest.mark.parametrize("mode, devices", [("shard_map", 8), pytest.param("pmap", 8, marks=pytest.mark.slow)])
 def test_many_devices_give_what_one_gives(mode, devices, on_one):
     state, rows = train(mode, devices, **SENSITIVE)
     one, one_rows = on_one
@@ -99,6 +99,7 @@ def test_many_devices_give_what_one_gives(mode, devices, on_one):
     assert relative(state.w_avg, one.w_avg) < 1e-4 and state.pl_mean == pytest.approx(one.pl_mean, rel=1e-4)
 
 
+@pytest.mark.slow  # test_main_prior.py compares the bits of a resumed run
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(on_one):
     again = train("shard_map", 1, **SENSITIVE)
     equal = jax.tree.map(np.array_equal, on_one[0], again[0])
