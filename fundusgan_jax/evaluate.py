@@ -127,7 +127,7 @@ class Scorer:
         batch_size: int,
         feature_net: FeatureNet | None = None,
     ) -> None:
-        self._feature_net, self._features = feature_net, jax.jit(features)
+        self._feature_net = feature_net
         self._real: np.ndarray | None = None
         self.split, self.batch_size = split, min(batch_size, len(split.images))
         self.metric = perceptual.metric if perceptual else None
@@ -146,7 +146,7 @@ class Scorer:
             for name, figures in self._figures(images, painted).items():
                 values.setdefault(name, []).extend(np.asarray(figures, np.float64)[:real].tolist())
             if self._feature_net is not None:
-                seen.append(np.asarray(self._features(self._feature_net, to_float(painted)))[:real])
+                seen.append(np.asarray(_features(self._feature_net, to_float(painted)))[:real])
             progress.update(real)
         means = {name: float(np.mean(figures)) for name, figures in values.items()}
         if seen and count > 1:
@@ -157,7 +157,7 @@ class Scorer:
         if self._real is None:
             assert self._feature_net is not None  # asked for only where there is one
             images = self.split.images
-            self._real = image_features(self._feature_net, images, self.batch_size, self._features)
+            self._real = image_features(self._feature_net, images, self.batch_size)
         return self._real
 
     def _figures(self, images: np.ndarray, painted: np.ndarray) -> dict[str, Any]:
@@ -197,11 +197,13 @@ def open_features(config: ConfigDict) -> FeatureNet | None:
     return load_features(config.eval.features, config.eval.features_weights)
 
 
-def image_features(source: FeatureNet, images: Any, batch_size: int, compiled: Any = None) -> np.ndarray:
+_features = jax.jit(features)  # compiled once per shape and process, however often a run is scored
+
+
+def image_features(source: FeatureNet, images: Any, batch_size: int) -> np.ndarray:
     """[N, D] features of uint8 images [N, S, S, 3], a batch at a time."""
-    compute = compiled or jax.jit(features)
     parts = [
-        np.asarray(compute(source, to_float(np.asarray(images[rows]))))[:real]
+        np.asarray(_features(source, to_float(np.asarray(images[rows]))))[:real]
         for rows, real in padded_batches(len(images), batch_size)
     ]
     return np.concatenate(parts)

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from fundusgan_jax import main
-from fundusgan_jax.checkpoint import Checkpoints
 from fundusgan_jax.errors import UserError, run_door
+from tests.runs import arrays_of, rows_without_rate
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = [
@@ -63,18 +63,6 @@ def trained(tmp_path_factory, environment):
     assert result.returncode == 0, result.stderr
     assert all(word in result.stdout for word in ("samples", "metrics.jsonl", "report.html"))
     return workdir
-
-
-def rows_without_rate(workdir):
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != "img_per_sec"} for row in rows]
-
-
-def arrays_of(workdir, step):
-    checkpoints = Checkpoints(workdir, 3, "ssim_fov", "max", 1, read_only=True)
-    arrays = checkpoints.raw(step)
-    checkpoints.close()
-    return arrays
 
 
 def kill_while_saving(workdir, step, environment):

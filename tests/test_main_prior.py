@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from fundusgan_jax import main
-from fundusgan_jax.checkpoint import Checkpoints
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.grid import GAP
+from tests.runs import arrays_of as arrays
+from tests.runs import rows_without_rate as rows
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (
@@ -50,18 +51,6 @@ def trained(tmp_path_factory, one_device):
     workdir = tmp_path_factory.mktemp("prior") / "run"
     assert main.main(words(workdir)) == 0
     return workdir
-
-
-def rows(workdir):
-    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != "img_per_sec"} for row in found]
-
-
-def arrays(workdir, step):
-    checkpoints = Checkpoints(workdir, 3, "frechet", "min", 1, read_only=True)
-    found = checkpoints.raw(step)
-    checkpoints.close()
-    return found
 
 
 def assert_same_run(one, other, step):
