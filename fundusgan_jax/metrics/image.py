@@ -41,18 +41,31 @@ def _masked_mean(values: Array, mask: Array | None) -> Array:
     return (values.mean(-1) * inside).sum((1, 2)) / inside.sum((1, 2))
 
 
-@jax.jit
-def _ssim(x: Array, y: Array, data_range: Array, mask: Array | None) -> Array:
+def ssim_maps(x: Array, y: Array, data_range: Array) -> tuple[Array, Array]:
+    """SSIM's two factors, luminance and structure (with contrast), where the window lies inside the image.
+
+    Args:
+        x, y: [N, H, W, C] float32.
+        data_range: scalar.
+
+    Returns:
+        Two arrays [N, H - 10, W - 10, C].
+    """
     # Variances do not change with a shift, and float32 keeps more of them when values are small.
     middle = data_range / 2
-    x, y = x.astype(jnp.float32) - middle, y.astype(jnp.float32) - middle
+    x, y = x - middle, y - middle
     mean_x, mean_y = _blur(x), _blur(y)
     variances = _blur(x * x) + _blur(y * y) - mean_x**2 - mean_y**2
     covariance = _blur(x * y) - mean_x * mean_y
     mean_x, mean_y = mean_x + middle, mean_y + middle
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    structure = (2 * covariance + c2) / (variances + c2)
+    return luminance, (2 * covariance + c2) / (variances + c2)
+
+
+@jax.jit
+def _ssim(x: Array, y: Array, data_range: Array, mask: Array | None) -> Array:
+    luminance, structure = ssim_maps(x.astype(jnp.float32), y.astype(jnp.float32), data_range)
     inner = None if mask is None else mask[:, RADIUS:-RADIUS, RADIUS:-RADIUS]
     return _masked_mean(luminance * structure, inner)
 
@@ -74,7 +87,7 @@ def ssim(x: Any, y: Any, data_range: float = 255.0, mask: Any = None) -> Array:
     Raises:
         ValueError: shapes that differ, or images smaller than the window.
     """
-    _check(x, y, mask)
+    check_pair(x, y, mask)
     if min(x.shape[1:3]) < 2 * RADIUS + 1:
         raise ValueError(f"SSIM's window is 11x11, the images are {x.shape[1]}x{x.shape[2]}")
     return _ssim(x, y, jnp.float32(data_range), mask)
@@ -98,11 +111,12 @@ def psnr(x: Any, y: Any, data_range: float = 255.0, mask: Any = None) -> Array:
     Raises:
         ValueError: shapes that differ.
     """
-    _check(x, y, mask)
+    check_pair(x, y, mask)
     return _psnr(x, y, jnp.float32(data_range), mask)
 
 
-def _check(x: Any, y: Any, mask: Any) -> None:
+def check_pair(x: Any, y: Any, mask: Any) -> None:
+    """ValueError unless x and y are batches of one shape and the mask fits them."""
     if np.ndim(x) != 4 or x.shape != y.shape:
         raise ValueError(f"expected two batches [N, H, W, C] of one shape, got {x.shape} and {y.shape}")
     if mask is not None and mask.shape != x.shape[:3]:

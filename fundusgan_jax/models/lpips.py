@@ -84,7 +84,7 @@ class PerceptualNet:
         return cast(tuple[Array, ...], maps)
 
 
-def perceptual_distance(net: PerceptualNet, x: Array, y: Array) -> Array:
+def perceptual_distance(net: PerceptualNet, x: Array, y: Array, mask: Array | None = None) -> Array:
     """How different two batches of images look to `net`.
 
     At every place of every map the feature vectors are brought to unit length (x / (||x|| + 1e-10)) and
@@ -96,9 +96,10 @@ def perceptual_distance(net: PerceptualNet, x: Array, y: Array) -> Array:
         net: the network.
         x: [N, H, W, 3] in [-1, 1]; the gradient flows to it.
         y: the same shape; taken as constant.
+        mask: [N, H, W] bool; every place of a map counts by the share of the mask that it sees. None: all places.
 
     Returns:
-        [N] float32, 0 for equal images.
+        [N] float32, 0 for equal images; NaN where a mask is empty.
     """
     count = x.shape[0]
     # One batch for both: one pass over the weights, larger matrix products.
@@ -108,10 +109,18 @@ def perceptual_distance(net: PerceptualNet, x: Array, y: Array) -> Array:
         unit = _unit_length(feature.astype(jnp.float32))
         squared = jnp.square(unit[:count] - lax.stop_gradient(unit[count:]))
         if net.heads is None:
-            total += squared.sum(-1).mean((1, 2)) / len(maps)
+            total += _mean_over_places(squared.sum(-1), mask) / len(maps)
         else:
-            total += (squared * net.heads[index]).sum(-1).mean((1, 2))
+            total += _mean_over_places((squared * net.heads[index]).sum(-1), mask)
     return total
+
+
+def _mean_over_places(values: Array, mask: Array | None) -> Array:
+    """[N, h, w] -> [N]; mask [N, H, W] of the images is brought to the map's size."""
+    if mask is None:
+        return values.mean((1, 2))
+    share = jax.image.resize(mask.astype(jnp.float32), values.shape, "linear")
+    return (values * share).sum((1, 2)) / share.sum((1, 2))
 
 
 def _unit_length(feature: Array) -> Array:

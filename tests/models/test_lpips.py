@@ -57,6 +57,18 @@ def test_without_heads_it_is_the_mean_over_maps_and_not_called_lpips() -> None:
     )
 
 
+def test_inside_a_mask() -> None:
+    net = perceptual_net("squeezenet", _small_flat())
+    mask = np.zeros(IMAGES.shape[:3], bool)
+    mask[:, :, : IMAGES.shape[2] // 4] = True
+    there = np.where(mask[..., None], OTHERS, IMAGES)
+    masked = jax.jit(perceptual_distance)
+    inside, outside = masked(net, there, IMAGES, mask), masked(net, there, IMAGES, ~mask)
+    assert (np.asarray(inside) > 1.5 * np.asarray(outside)).all()
+    everywhere = masked(net, there, IMAGES, np.ones_like(mask))
+    np.testing.assert_allclose(everywhere, masked(net, there, IMAGES), rtol=1e-5)
+
+
 def test_heads_that_do_not_fit_are_named() -> None:
     with pytest.raises(UserError, match="lin0.model.1.weight to lin6"):
         perceptual_net("squeezenet", _small_flat(), {"squeeze/lin0.model.1.weight": np.zeros(6)})
