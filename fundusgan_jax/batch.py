@@ -1,7 +1,8 @@
-"""What a training step eats: the batch's type and the one conversion between bytes and floats."""
+"""What a step eats: the batch's type, the one conversion between bytes and floats, batches of one size."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,3 +38,10 @@ def to_float(image: Any) -> Any:
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """float -1..1 -> uint8 0..255, rounded and clipped."""
     return np.clip(np.rint(np.asarray(image, np.float32) * 127.5 + 127.5), 0, 255).astype(np.uint8)
+
+
+def padded_batches(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Row numbers in batches of one size (the last repeats its last row) and how many of them count."""
+    for start in range(0, count, size):
+        rows = np.minimum(np.arange(start, start + size), count - 1)
+        yield rows, min(size, count - start)

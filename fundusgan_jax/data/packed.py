@@ -205,6 +205,27 @@ def _open_split(path: Path, record: Mapping[str, Any], verify: bool) -> PackedSp
     )
 
 
+def split_named(dataset: PackedDataset, name: str) -> PackedSplit:
+    """The split of that name; UserError with the names there are."""
+    if name not in dataset.splits or not len(dataset.splits[name].images):
+        raise UserError(
+            f"the dataset in {dataset.directory} has no photographs in split '{name}' "
+            f"(it has {', '.join(sorted(dataset.splits))}); set data.train_split or data.eval_split to one of these"
+        )
+    return dataset.splits[name]
+
+
+def rows_of(split: PackedSplit, rows: np.ndarray) -> PackedSplit:
+    """The photographs in `rows` of a split; their pixels are read."""
+    return PackedSplit(
+        split.images[rows],
+        split.label[rows],
+        split.eye[rows],
+        tuple(split.patient[row] for row in rows),
+        tuple(split.file[row] for row in rows),
+    )
+
+
 def assert_patients_apart(dataset: PackedDataset) -> None:
     """UserError where a patient stands in two splits; run at every start."""
     sides: dict[str, str] = {}

@@ -18,10 +18,10 @@ KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 class Moments(NamedTuple):
     """A set's running sums, enough for a Fréchet distance; batches are added as they come.
 
-    count: samples. total: float64 [D], their sum. products: float64 [D, D], the sum of x x^T.
+    samples: their number. total: float64 [D], their sum. products: float64 [D, D], the sum of x x^T.
     """
 
-    count: int
+    samples: int
     total: np.ndarray
     products: np.ndarray
 
@@ -33,18 +33,18 @@ class Moments(NamedTuple):
     def add(self, batch: np.ndarray) -> Moments:
         """With a batch [N, D] more."""
         batch = np.asarray(batch, np.float64)
-        return Moments(self.count + len(batch), self.total + batch.sum(0), self.products + batch.T @ batch)
+        return Moments(self.samples + len(batch), self.total + batch.sum(0), self.products + batch.T @ batch)
 
     def mean(self) -> np.ndarray:
         """[D]."""
-        return self.total / self.count
+        return self.total / self.samples
 
     def covariance(self) -> np.ndarray:
         """[D, D], unbiased; ValueError for fewer than two samples."""
-        if self.count < 2:
-            raise ValueError(f"a covariance needs 2 samples, there are {self.count}")
+        if self.samples < 2:
+            raise ValueError(f"a covariance needs 2 samples, there are {self.samples}")
         mean = self.mean()
-        return (self.products - self.count * np.outer(mean, mean)) / (self.count - 1)
+        return (self.products - self.samples * np.outer(mean, mean)) / (self.samples - 1)
 
 
 def frechet_of_moments(a: Moments, b: Moments) -> float:

@@ -2,44 +2,107 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import hashlib
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import struct
 from jax import Array
 
-from fundusgan_jax.models.lpips import PerceptualNet, load_perceptual
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.models.import_inception import load_inception
+from fundusgan_jax.models.import_torchvision import load_backbone
+from fundusgan_jax.models.lpips import PerceptualNet, load_perceptual, weights_folder
+from fundusgan_jax.models.resnet import ResNet, imagenet_normalize
+from fundusgan_jax.ops.resize import resize
 
-NETWORK_SIDE, PIXELS_SIDE = 224, 8
+# Name -> side that images are resized to, and the number of features.
+SIDES = {"inception": 299, "squeezenet": 224, "vgg16": 224, "alexnet": 224, "resnet50": 224, "pixels": 8}
+DIMENSIONS = {
+    "inception": 2048, "squeezenet": 512, "vgg16": 512, "alexnet": 256, "resnet50": 2048, "pixels": 192,
+}  # fmt: skip
+RESNET_FILE = "resnet50-0676ba61.pth"
+Resize = Literal["clean", "legacy"]
 
 
-class FeatureNet(NamedTuple):
-    """Where features come from; a pytree of the network's arrays, so jit takes it as an argument.
+@struct.dataclass
+class FeatureNet:
+    """Where features come from; a pytree, so jit takes it as an argument.
 
-    net: the network, or None for pixels.
+    net: variables of `module`, or a PerceptualNet; None for pixels.
+    name: key of SIDES. resize: 'clean' antialiased bicubic, 'legacy' bilinear (ops/resize.py).
     """
 
-    net: PerceptualNet | None
+    net: Any
+    module: nn.Module | None = struct.field(pytree_node=False)
+    name: str = struct.field(pytree_node=False)
+    resize: Resize = struct.field(pytree_node=False)
+
+    @property
+    def dimensions(self) -> int:
+        """Features of an image."""
+        return DIMENSIONS[self.name]
+
+    @property
+    def distance_names(self) -> tuple[str, str]:
+        """What a Fréchet and a kernel distance of these features are called: FID and KID are Inception's."""
+        return ("fid", "kid") if self.name == "inception" else ("frechet", "kernel")
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the network's arrays, first 16 digits; of none for pixels."""
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves(self.net):
+            digest.update(np.ascontiguousarray(leaf).tobytes())
+        return digest.hexdigest()[:16]
+
+    def describe(self) -> str:
+        """One line for reports."""
+        side = SIDES[self.name]
+        filters = {"clean": "antialiased bicubic", "legacy": "bilinear without antialiasing"}[self.resize]
+        if self.name == "pixels":
+            return f"images reduced to {side}x{side} pixels ({filters})"
+        if self.name == "inception":
+            return f"FID's Inception-v3, pool3, images resized to {side} px ({filters})"
+        return f"ImageNet {self.name}, last feature map averaged, images resized to {side} px ({filters})"
 
 
-def describe_features(name: str) -> str | None:
-    """One line for reports on the features that eval.features names; None for 'none'."""
-    if name == "none":
-        return None
-    if name == "pixels":
-        return f"images reduced to {PIXELS_SIDE}x{PIXELS_SIDE} pixels"
-    return f"ImageNet {name}, last feature map averaged, images resized to {NETWORK_SIDE} px"
+def load_features(name: str, path: str = "", mode: str = "clean") -> FeatureNet | None:
+    """The features that eval.features names.
 
-
-def load_features(name: str, path: str = "") -> FeatureNet | None:
-    """The features that eval.features names: 'pixels', 'squeezenet', 'vgg16', 'alexnet', or 'none' (None).
+    Args:
+        name: key of SIDES, or 'none' (None is returned).
+        path: the network's weights; '' looks in `weights_folder()`.
+        mode: how images are resized, 'clean' or 'legacy'.
 
     Raises:
         UserError: the weights file is missing or holds something else.
     """
     if name == "none":
         return None
-    return FeatureNet(None if name == "pixels" else load_perceptual(name, path))
+    if mode not in ("clean", "legacy"):
+        raise UserError(f"the resize mode must be clean or legacy, not {mode!r}")
+    chosen: Resize = "legacy" if mode == "legacy" else "clean"
+    if name == "pixels":
+        return FeatureNet(None, None, name, chosen)
+    if name == "inception":
+        imported = load_inception(path)
+        return FeatureNet(jax.tree.map(jnp.asarray, imported.variables), imported.module, name, chosen)
+    if name == "resnet50":
+        return FeatureNet(_resnet(path), ResNet(depth=50), name, chosen)
+    return FeatureNet(load_perceptual(name, path), None, name, chosen)
+
+
+def _resnet(path: str) -> Any:
+    file = path or str(weights_folder() / RESNET_FILE)
+    try:
+        return jax.tree.map(jnp.asarray, load_backbone(file, 50, "batch"))
+    except UserError as error:
+        raise UserError(
+            f"{error}; python -m fundusgan_jax.weights fetch resnet50 brings torchvision's"
+        ) from error
 
 
 def features(source: FeatureNet, images: Array) -> Array:
@@ -47,15 +110,19 @@ def features(source: FeatureNet, images: Array) -> Array:
 
     Args:
         source: where from.
-        images: [N, S, S, 3] float32 in [-1, 1].
+        images: [N, H, W, 3] uint8, or float of the same range 0..255.
 
     Returns:
-        [N, D] float32: D channels of the network's last map, or 192 for pixels.
+        [N, D] float32, D of `source.dimensions`.
     """
-    count = images.shape[0]
-    if source.net is None:
-        small = jax.image.resize(images, (count, PIXELS_SIDE, PIXELS_SIDE, 3), "linear")
-        return small.reshape(count, -1)
-    shape = (count, NETWORK_SIDE, NETWORK_SIDE, 3)
-    resized = images if images.shape == shape else jax.image.resize(images, shape, "linear")
-    return jnp.mean(source.net.apply(resized)[-1].astype(jnp.float32), (1, 2))
+    resized = resize(images, SIDES[source.name], source.resize) / 127.5 - 1
+    if source.name == "pixels":
+        return resized.reshape(len(images), -1)
+    if isinstance(source.net, PerceptualNet):
+        return jnp.mean(source.net.apply(resized)[-1].astype(jnp.float32), (1, 2))
+    assert source.module is not None  # pixels alone have none
+    if source.name == "resnet50":
+        maps = source.module.apply(source.net, imagenet_normalize(resized))
+        return jnp.mean(maps.c5.astype(jnp.float32), (1, 2))
+    pooled: Array = source.module.apply(source.net, resized)
+    return pooled

@@ -58,7 +58,7 @@ def test_moments_in_a_stream_are_those_of_all_samples():
     moments = Moments.none(8)
     for start in range(0, 101, 16):
         moments = moments.add(x[start : start + 16])
-    assert moments.count == 101 and moments.products.dtype == np.float64
+    assert moments.samples == 101 and moments.products.dtype == np.float64
     np.testing.assert_allclose(moments.mean(), x.astype(np.float64).mean(0), rtol=1e-13)
     np.testing.assert_allclose(
         moments.covariance(), np.cov(x.astype(np.float64), rowvar=False), rtol=1e-10, atol=1e-13
