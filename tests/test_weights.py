@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fundusgan_jax.models.lpips import WEIGHTS_FOLDER_VARIABLE
+from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
 from fundusgan_jax.weights import main, verify
 
 NETWORKS = {

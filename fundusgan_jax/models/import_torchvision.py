@@ -49,7 +49,7 @@ def _fill(
     missing = [name for name in table if name not in flat]
     unused = [name for name in flat if name not in table]
     if missing or unused:
-        parts = [f"lack {_few(missing)}"] * bool(missing) + [f"have an unknown {_few(unused)}"] * bool(unused)
+        parts = [f"lack {few(missing)}"] * bool(missing) + [f"have an unknown {few(unused)}"] * bool(unused)
         raise UserError(f"these are no {what} weights: they {' and '.join(parts)}")
     variables: dict[str, Any] = {}
     for name, path in table.items():
@@ -60,7 +60,8 @@ def _fill(
     return variables
 
 
-def _few(names: list[str]) -> str:
+def few(names: list[str]) -> str:
+    """The first four names, and how many more there are."""
     shown = ", ".join(names[:4])
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
 
@@ -78,9 +79,9 @@ def _check_shapes(imported: Imported, what: str) -> Imported:
     return imported
 
 
-def module_shapes(module: nn.Module) -> dict[tuple[str, ...], tuple[int, ...]]:
-    """Path -> shape of every variable of an image network, without computing any."""
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+def module_shapes(module: nn.Module, side: int = 64) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """Path -> shape of every variable of a network for images of `side`, without computing any."""
+    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     tree = jax.eval_shape(module.init, jax.random.key(0), image)
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {tuple(entry.key for entry in path): leaf.shape for path, leaf in leaves}

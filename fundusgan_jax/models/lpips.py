@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +26,7 @@ from fundusgan_jax.models.import_torchvision import (
     squeezenet_from_torchvision,
     vgg16_from_torchvision,
 )
+from fundusgan_jax.models.public_weights import PUBLIC_WEIGHTS, weights_folder
 
 # LPIPS's input normalisation of images in [-1, 1]: ImageNet's, with the constants its authors rounded.
 LPIPS_SHIFT = (-0.030, -0.088, -0.188)
@@ -35,14 +35,12 @@ LPIPS_SCALE = (0.458, 0.448, 0.450)
 KERAS_MEAN = (123.68, 116.779, 103.939)
 
 Flat = Mapping[str, np.ndarray]
-WEIGHTS_FOLDER_VARIABLE = "FUNDUSGAN_JAX_WEIGHTS"
-HEADS_FILE = "lpips_heads.npz"
+HEADS_FILE = PUBLIC_WEIGHTS["lpips_vgg"].also
 
 # Name of a network -> its prefix in the file of heads, its default file, torchvision's name of the weights.
 NETWORKS: dict[str, tuple[str, str, str]] = {
-    "vgg16": ("vgg", "vgg16_imagenet.npz", "vgg16-397923af.pth"),
-    "squeezenet": ("squeeze", "squeezenet1_1_imagenet.npz", "squeezenet1_1-b8a52dc0.pth"),
-    "alexnet": ("alex", "alexnet_imagenet.npz", "alexnet-owt-7be5be79.pth"),
+    name: (prefix, PUBLIC_WEIGHTS[name].also, PUBLIC_WEIGHTS[name].file)
+    for name, prefix in (("vgg16", "vgg"), ("squeezenet", "squeeze"), ("alexnet", "alex"))
 }
 _IMPORTERS: dict[str, Callable[[Flat], Imported]] = {
     "vgg16": vgg16_from_torchvision,
@@ -192,12 +190,6 @@ def map_channels(module: nn.Module) -> tuple[int, ...]:
     return tuple(feature.shape[-1] for feature in maps)
 
 
-def weights_folder() -> Path:
-    """Where weights are looked for: $FUNDUSGAN_JAX_WEIGHTS, else ~/.cache/fundusgan_jax."""
-    chosen = os.environ.get(WEIGHTS_FOLDER_VARIABLE, "")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "fundusgan_jax"
-
-
 def load_perceptual(name: str, path: str = "", heads_path: str = "") -> PerceptualNet:
     """Reads the perceptual network that config.loss names.
 
@@ -241,7 +233,7 @@ def _find_heads(weights: Path, heads_path: str, prefix: str) -> Path:
                 return folder / file
     raise UserError(
         f"LPIPS's heads, {prefix}.pth or {HEADS_FILE}, are neither in {weights.parent} nor in {weights_folder()}: "
-        f"put {prefix}.pth there (lpips/weights/v0.1 of richzhang/PerceptualSimilarity), or set --config.loss.lpips=0"
+        f"get them with python -m fundusgan_jax.weights fetch lpips_{prefix}, or set --config.loss.lpips=0"
     )
 
 
@@ -258,7 +250,7 @@ def _read_heads_file(path: Path, prefix: str) -> Flat:
 def _how_to_get(name: str, file: Path) -> str:
     source = NETWORKS[name][2]
     return (
-        f"the {name} weights of the perceptual loss are not at {file}: put torchvision's {source} into {file.parent} "
-        "as it is, or name a file (.pth, .npz, .safetensors) with --config.loss.perceptual_weights=FILE, or train "
-        "without by --config.loss.lpips=0"
+        f"the {name} weights of the perceptual loss are not at {file}: get torchvision's {source} with "
+        f"python -m fundusgan_jax.weights fetch {name}, or name a file (.pth, .npz, .safetensors) with "
+        "--config.loss.perceptual_weights=FILE, or train without by --config.loss.lpips=0"
     )

@@ -1,8 +1,9 @@
-"""Max-pooling whose gradient is deterministic on every platform."""
+"""Pooling as sums and maxima of slices: gradients that are deterministic on every platform."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 
@@ -34,4 +35,30 @@ def max_pool(x: Array, *, window: int, stride: int, padding: int = 0, ceil: bool
         for offset in range(1, window):
             pooled = jnp.maximum(pooled, lax.slice_in_dim(x, offset, offset + span, stride, axis))
         x = pooled
+    return x
+
+
+def average_pool(x: Array, *, window: int) -> Array:
+    """Mean over windows of odd side `window` at stride 1; the map keeps its size and the padding does not count.
+
+    Args:
+        x: [N, H, W, C].
+
+    Returns:
+        [N, H, W, C]: PyTorch's avg_pool2d(window, 1, window // 2, count_include_pad=False), TensorFlow's 'SAME'.
+    """
+    reach = window // 2
+    for axis in (1, 2):
+        size = x.shape[axis]
+        pads = [(0, 0)] * 4
+        pads[axis] = (reach, reach)
+        padded = jnp.pad(x, pads)
+        total = lax.slice_in_dim(padded, 0, size, 1, axis)
+        for offset in range(1, window):
+            total += lax.slice_in_dim(padded, offset, offset + size, 1, axis)
+        places = np.arange(size)
+        count = np.minimum(places + reach, size - 1) - np.maximum(places - reach, 0) + 1
+        shape = [1] * 4
+        shape[axis] = size
+        x = total * jnp.asarray(1 / count, x.dtype).reshape(shape)
     return x

@@ -11,6 +11,7 @@ from fundusgan_jax.errors import UserError
 from fundusgan_jax.models import lpips
 from fundusgan_jax.models.import_torchvision import squeezenet_table, state_dict_shapes
 from fundusgan_jax.models.lpips import load_perceptual, perceptual_distance, perceptual_net
+from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
 from fundusgan_jax.models.seeded import seeded_state_dict
 from fundusgan_jax.models.squeezenet import SqueezeNet
 
@@ -92,7 +93,7 @@ def test_the_imagenet_squeezenet_sees_bgr_minus_mean(shared: Path) -> None:
 
 
 def test_missing_files_say_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(lpips.WEIGHTS_FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(WEIGHTS_FOLDER_VARIABLE, str(tmp_path))
     with pytest.raises(
         UserError, match="vgg16-397923af.pth.*loss.perceptual_weights=FILE.*loss.lpips=0"
     ) as e:
@@ -109,14 +110,14 @@ def test_missing_files_say_how_to_get_them(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_cache_folder_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(lpips.WEIGHTS_FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(WEIGHTS_FOLDER_VARIABLE, str(tmp_path))
     np.savez(tmp_path / "squeezenet1_1_imagenet.npz", **_small_flat())
     net = load_perceptual("squeezenet")
     assert (net.name, net.metric, net.module) == ("squeezenet", "perceptual", SMALL)
 
 
 def test_files_are_found_under_their_authors_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(lpips.WEIGHTS_FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(WEIGHTS_FOLDER_VARIABLE, str(tmp_path))
     assert lpips.find_weights("vgg16").name == "vgg16_imagenet.npz"
     (tmp_path / "vgg16-397923af.pth").touch()
     assert lpips.find_weights("vgg16").name == "vgg16-397923af.pth"

@@ -1,4 +1,4 @@
-"""Max-pooling against its definition, and the absence of the gradient that is not deterministic."""
+"""Pooling against its definition, and the absence of the gradient that is not deterministic."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from fundusgan_jax.ops.pool import max_pool
+from fundusgan_jax.ops.pool import average_pool, max_pool
 
 
 @pytest.mark.parametrize("size", [9, 12, 13])
@@ -32,3 +32,10 @@ def test_gradient_goes_to_the_maximum_without_select_and_scatter() -> None:
     values = np.asarray(x).reshape(3, 3, 3, 3).transpose(0, 2, 1, 3).reshape(9, 9)
     assert (blocks.sum(1) == 1).all()
     assert (blocks.argmax(1) == values.argmax(1)).all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_average_leaves_the_padding_out(size: int) -> None:
+    x = np.random.default_rng(2).normal(size=(2, size, size + 1, 3)).astype(np.float32)
+    expected = nn.avg_pool(x, (3, 3), padding="SAME", count_include_pad=False)
+    np.testing.assert_allclose(average_pool(x, window=3), expected, rtol=1e-5, atol=1e-6)
