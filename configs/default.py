@@ -108,8 +108,11 @@ def get_config() -> ConfigDict:
     evaluation.num_samples = 2000  # prior: images drawn to be scored
     evaluation.reference_split = "train"  # prior: photographs that its images are compared with
     evaluation.features = (
-        "none"  # of Frechet and kernel distance: 'none', 'pixels', 'squeezenet', 'vgg16', 'alexnet'
+        "none"  # of distances between sets: inception (FID, KID), squeezenet, vgg16, alexnet, resnet50, pixels, none
     )
+    evaluation.resize = "clean"  # for those features: 'clean' antialiased bicubic, 'legacy' bilinear
+    evaluation.seed = 0  # of samples, subsets and intervals
+    evaluation.memorisation = 64  # --mode=eval: generated images looked up among the photographs; 0 skips it
     evaluation.features_weights = ""  # file of that network's weights; '' looks in the cache folder
     evaluation.use_ema = True  # score and generate with the moving average of the parameters
     return config.lock()

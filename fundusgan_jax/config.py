@@ -27,9 +27,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "loss.perceptual_net": ("vgg16", "squeezenet"),
     "optim.decay": ("constant", "cosine"),
     "train.parallel": ("shard_map", "pmap"),
-    "train.best_metric": ("lpips", "ssim", "psnr", "ssim_fov", "psnr_fov", "frechet", "kernel"),
+    "train.best_metric": ("lpips", "ssim", "psnr", "ssim_fov", "psnr_fov", "frechet", "kernel"),  # frechet, kernel: FID, KID with inception
     "train.on_nan": ("stop", "skip"),
-    "eval.features": ("none", "pixels", "squeezenet", "vgg16", "alexnet"),
+    "eval.features": ("none", "pixels", "inception", "squeezenet", "vgg16", "alexnet", "resnet50"),
+    "eval.resize": ("clean", "legacy"),
 }
 # At least 1 / above 0 / at least 0.
 COUNTS = (
@@ -44,13 +45,13 @@ NOT_NEGATIVE = (
     "optim.warmup_steps", "train.keep_best", "train.ema_halflife_kimg", "train.ema_rampup", "eval.num",
     "model.num_labels", "loss.adv", "loss.pl_weight", "optim.discriminator_lr", "optim.discriminator_b1",
     "optim.discriminator_b2", "train.style_mixing", "train.freeze_generator_blocks", "train.freeze_discriminator",
-    "augment.p", "growth.fade_kimg", "growth.stable_kimg",
+    "augment.p", "growth.fade_kimg", "growth.stable_kimg", "eval.seed", "eval.memorisation",
 )  # fmt: skip
 # What may differ between two runs of one workdir, because it does not change the numbers of a step.
 FREE = ("data.dir", "data.cache", "train.num_steps", "train.log_every", "train.grid_every", "train.eval_every",
         "train.checkpoint_every", "train.keep_last", "train.keep_best", "train.best_metric", "train.parallel",
         "loss.perceptual_weights", "encoder.weights", "eval.batch_size", "eval.num", "eval.use_ema",
-        "eval.features_weights", "train.on_nan")  # fmt: skip
+        "eval.features_weights", "eval.memorisation", "train.on_nan")  # fmt: skip
 
 
 def load_config(path: str, overrides: list[str]) -> ConfigDict:

@@ -1,298 +1,133 @@
-"""Scores reconstructions of held-out photographs, beside trivial reconstructions of the same photographs."""
+"""The command that scores any two sets of images, or compares two results: python -m fundusgan_jax.evaluate."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Iterator
+import argparse
+import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NoReturn
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from ml_collections import ConfigDict
+from fundusgan_jax.errors import UserError, run_door
 
-from fundusgan_jax.atomic import atomic_write
-from fundusgan_jax.batch import to_float, to_uint8
-from fundusgan_jax.data.packed import PackedDataset, PackedSplit
-from fundusgan_jax.errors import UserError
-from fundusgan_jax.grid import can_draw, comparison_grid, save_png
-from fundusgan_jax.metrics import baselines
-from fundusgan_jax.metrics.field_of_view import fov_mask
-from fundusgan_jax.metrics.image import psnr, ssim
-from fundusgan_jax.metrics.sets import frechet_distance, kernel_distance
-from fundusgan_jax.models.features import FeatureNet, describe_features, features, load_features
-from fundusgan_jax.models.fundusgan import Variables
-from fundusgan_jax.models.lpips import PerceptualNet, perceptual_distance
-from fundusgan_jax.progress import Progress
-from fundusgan_jax.report import write_report
-from fundusgan_jax.step import reconstruct_step
-from fundusgan_jax.workdir import open_dataset, open_perceptual, restore_variables
+DESCRIPTION = """Scores generated images against real ones, or compares two results.
 
-Painter = Callable[[np.ndarray, np.ndarray], np.ndarray]
-# The trivial reconstructions, and the side that the photograph is reduced to (0: the training set's mean).
-BASELINES = {"mean": 0, "16x16": 16, "64x64": 64}
+  two folders      python -m fundusgan_jax.evaluate --real=PHOTOS --fake=IMAGES --output=OUT
+  a dataset        python -m fundusgan_jax.evaluate --real=PREPARED --split=test --fake=IMAGES --output=OUT
+  a trained model  python -m fundusgan_jax.evaluate --real=PREPARED --fake=WORKDIR --num=5000 --output=OUT
+                   (a prior's samples; FundusGAN's reconstructions of the real images)
+  real and real    python -m fundusgan_jax.evaluate --real=PREPARED --split=train --fake=PREPARED --fake_split=test ...
+  compare          python -m fundusgan_jax.evaluate --compare A/eval.json B/eval.json
+
+OUT gets eval.json (figures, 95 % intervals, protocol), pictures and report.html. Images of the real side pass
+through the preparation that training data gets (--preprocess=none takes them as they are); those of the other side are
+taken as they are. FID and KID need FID's Inception: python -m fundusgan_jax.weights fetch inception; without it
+--features=squeezenet or pixels give distances that are called Fréchet and kernel distance, not FID and KID."""
+
+SET_METRICS = ("fid", "kid", "precision", "recall", "density", "coverage")
+# As in evaluate_pairs.py, which takes seconds to import.
+PAIRED_METRICS = ("ssim", "psnr", "ms_ssim", "lpips", "signatures")
 
 
-class Evaluation(NamedTuple):
-    """Figures over a split.
-
-    model: {'ssim', 'psnr', 'ssim_fov', 'psnr_fov' and 'lpips' or 'perceptual': mean over images};
-    'fov' is inside the field of view, the others over the whole image; PSNR in dB. 'frechet', 'kernel':
-    distances between the set of reconstructions and that of the photographs, where eval.features is set.
-    baselines: the same figures of the trivial reconstructions ('mean', '16x16', '64x64').
-    per_image: the model's figures, one value per image. num_images: how many.
-    """
-
-    model: dict[str, float]
-    baselines: dict[str, dict[str, float]]
-    per_image: dict[str, list[float]]
-    num_images: int
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; --help shows the arguments")
 
 
-def held_out(dataset: PackedDataset, config: ConfigDict) -> PackedSplit:
-    """The evaluation split, at most eval.num photographs evenly spread over it."""
-    split = split_named(dataset, config.data.eval_split)
-    count = len(split.images)
-    if config.eval.num and config.eval.num < count:
-        rows = np.linspace(0, count - 1, config.eval.num).round().astype(int)
-        return PackedSplit(
-            split.images[rows],
-            split.label[rows],
-            split.eye[rows],
-            tuple(split.patient[row] for row in rows),
-            tuple(split.file[row] for row in rows),
-        )
-    return split
-
-
-def split_named(dataset: PackedDataset, name: str) -> PackedSplit:
-    """The split of that name; UserError with the names there are."""
-    if name not in dataset.splits or not len(dataset.splits[name].images):
-        raise UserError(
-            f"the dataset in {dataset.directory} has no photographs in split '{name}' "
-            f"(it has {', '.join(sorted(dataset.splits))}); set data.train_split or data.eval_split to one of these"
-        )
-    return dataset.splits[name]
-
-
-def padded_batches(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Row numbers in batches of one size (the last repeats its last row) and how many of them count."""
-    for start in range(0, count, size):
-        rows = np.minimum(np.arange(start, start + size), count - 1)
-        yield rows, min(size, count - start)
-
-
-def model_painter(config: ConfigDict, variables: Variables) -> Painter:
-    """A function (uint8 images [N, S, S, 3], their numbers [N]) -> uint8 reconstructions, compiled once."""
-    compiled = _compiled_reconstruction(config)
-
-    def paint(images: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        return to_uint8(compiled(variables, to_float(images), numbers.astype(np.int32)))
-
-    return paint
-
-
-_RECONSTRUCTIONS: dict[str, Any] = {}
-
-
-def _compiled_reconstruction(config: ConfigDict) -> Any:
-    # One compilation per configuration and process, however often training evaluates.
-    key = config.to_json_best_effort()
-    if key not in _RECONSTRUCTIONS:
-        frozen = ConfigDict(config)
-
-        def run(variables: Variables, image: jax.Array, numbers: jax.Array) -> jax.Array:
-            return reconstruct_step(variables, image, numbers, config=frozen).image
-
-        _RECONSTRUCTIONS[key] = jax.jit(run)
-    return _RECONSTRUCTIONS[key]
-
-
-class Scorer:
-    """Compares reconstructions with a split's photographs; compiled functions and masks are made once.
-
-    Args:
-        split: the photographs.
-        perceptual: the perceptual network, or None.
-        batch_size: images scored at a time.
-        feature_net: of the distances between sets, or None for none.
-    """
-
-    def __init__(
-        self,
-        split: PackedSplit,
-        perceptual: PerceptualNet | None,
-        batch_size: int,
-        feature_net: FeatureNet | None = None,
-    ) -> None:
-        self._feature_net = feature_net
-        self._real: np.ndarray | None = None
-        self.split, self.batch_size = split, min(batch_size, len(split.images))
-        self.metric = perceptual.metric if perceptual else None
-        self._perceptual = perceptual
-        self._distance = jax.jit(perceptual_distance)
-
-    def score(self, paint: Painter, label: str) -> tuple[dict[str, float], dict[str, list[float]]]:
-        """Means and per-image figures of the reconstructions that `paint` makes."""
-        count = len(self.split.images)
-        values: dict[str, list[float]] = {}
-        seen: list[np.ndarray] = []
-        progress = Progress(count, "img", label)
-        for rows, real in padded_batches(count, self.batch_size):
-            images = np.asarray(self.split.images[rows])
-            painted = paint(images, rows)
-            for name, figures in self._figures(images, painted).items():
-                values.setdefault(name, []).extend(np.asarray(figures, np.float64)[:real].tolist())
-            if self._feature_net is not None:
-                seen.append(np.asarray(_features(self._feature_net, to_float(painted)))[:real])
-            progress.update(real)
-        means = {name: float(np.mean(figures)) for name, figures in values.items()}
-        if seen and count > 1:
-            means |= set_distances(np.concatenate(seen), self._real_features())
-        return means, values
-
-    def _real_features(self) -> np.ndarray:
-        if self._real is None:
-            assert self._feature_net is not None  # asked for only where there is one
-            images = self.split.images
-            self._real = image_features(self._feature_net, images, self.batch_size)
-        return self._real
-
-    def _figures(self, images: np.ndarray, painted: np.ndarray) -> dict[str, Any]:
-        mask = fov_mask(images)
-        figures = {
-            "ssim": ssim(images, painted),
-            "psnr": psnr(images, painted),
-            "ssim_fov": ssim(images, painted, mask=mask),
-            "psnr_fov": psnr(images, painted, mask=mask),
-        }
-        if self._perceptual is not None:
-            distance = self._distance(
-                self._perceptual, jnp.asarray(to_float(painted)), jnp.asarray(to_float(images))
-            )
-            figures[self._perceptual.metric] = distance
-        return figures
-
-    def score_baselines(self, train: PackedSplit) -> dict[str, dict[str, float]]:
-        """The figures of the three trivial reconstructions; the mean image is the training split's."""
-        mean = baselines.mean_image(train.images)
-
-        def painter(side: int) -> Painter:
-            if not side:
-                return lambda images, rows: np.broadcast_to(mean, images.shape).copy()
-            return lambda images, rows: baselines.reduced(images, side)
-
-        # At 64 px, 64x64 is the photograph itself.
-        return {
-            name: self.score(painter(side), f"trivial reconstruction '{name}'")[0]
-            for name, side in BASELINES.items()
-            if side < train.images.shape[1]
-        }
-
-
-def open_features(config: ConfigDict) -> FeatureNet | None:
-    """The feature network of config.eval, or None."""
-    return load_features(config.eval.features, config.eval.features_weights)
-
-
-_features = jax.jit(features)  # compiled once per shape and process, however often a run is scored
-
-
-def image_features(source: FeatureNet, images: Any, batch_size: int) -> np.ndarray:
-    """[N, D] features of uint8 images [N, S, S, 3], a batch at a time."""
-    parts = [
-        np.asarray(_features(source, to_float(np.asarray(images[rows]))))[:real]
-        for rows, real in padded_batches(len(images), batch_size)
-    ]
-    return np.concatenate(parts)
-
-
-def enlarged(images: np.ndarray, side: int) -> np.ndarray:
-    """uint8 [N, S, S, 3] -> [N, side, side, 3], pixels repeated: a growing network's images beside photographs."""
-    factor = side // images.shape[1]
-    return images if factor == 1 else images.repeat(factor, 1).repeat(factor, 2)
-
-
-def set_distances(generated: np.ndarray, real: np.ndarray) -> dict[str, float]:
-    """{'frechet', 'kernel'} between two sets of features [N, D], [M, D]."""
-    return {"frechet": frechet_distance(generated, real), "kernel": kernel_distance(generated, real)}
-
-
-def evaluation_record(
-    evaluation: Evaluation,
-    config: ConfigDict,
-    step: int,
-    dataset: PackedDataset,
-    perceptual: PerceptualNet | None,
-) -> dict[str, Any]:
-    """What eval.json holds: the figures and all that is needed to know what they mean."""
-    return {
-        "step": step,
-        "kimg": step * config.train.batch_size / 1000,
-        "split": config.data.eval_split,
-        "num_images": evaluation.num_images,
-        "resolution": config.data.resolution,
-        "dataset_fingerprint": dataset.fingerprint,
-        "perceptual_metric": perceptual.metric if perceptual else None,
-        "perceptual_name": perceptual.description if perceptual else None,
-        "features": describe_features(config.eval.features),
-        "ema": bool(config.eval.use_ema),
-        "model": evaluation.model,
-        "baselines": evaluation.baselines,
-        "per_image": evaluation.per_image,
-    }
-
-
-def write_evaluation(path: Path, record: dict[str, Any]) -> None:
-    """Writes eval.json atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(_finite(record), indent=1, allow_nan=False) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    """The value with null for what JSON has no number for (the PSNR of two equal images is infinite)."""
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def figures_table(evaluation: Evaluation) -> str:
-    """The model's figures beside the trivial reconstructions', as lines of text."""
-    names = list(evaluation.model)
-    rows = {"model": evaluation.model, **evaluation.baselines}
-    lines = ["".join([f"{'':>10}", *(f"{name:>12}" for name in names)])]
-    lines += [
-        "".join([f"{row:>10}", *(f"{figures[name]:12.4f}" for name in names)])
-        for row, figures in rows.items()
-    ]
-    return "\n".join(lines)
-
-
-def evaluate_workdir(config: ConfigDict, workdir: Path, step: str) -> None:
-    """Scores a checkpoint of `workdir`: writes eval.json and samples/eval-STEP.png, prints the table."""
-    number, variables = restore_variables(config, workdir, step)
-    dataset = open_dataset(config, workdir)
-    perceptual = open_perceptual(config)
-    split = held_out(dataset, config)
-    scorer = Scorer(split, perceptual, config.eval.batch_size, open_features(config))
-    paint = model_painter(config, variables)
-    figures, per_image = scorer.score(paint, f"evaluating step {number}")
-    trivial = scorer.score_baselines(split_named(dataset, config.data.train_split))
-    evaluation = Evaluation(figures, trivial, per_image, len(split.images))
-    write_evaluation(
-        workdir / "eval.json", evaluation_record(evaluation, config, number, dataset, perceptual)
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    flags = _Parser(
+        prog="python -m fundusgan_jax.evaluate",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    rows = np.arange(min(8, len(split.images)))
-    grid = workdir / "samples" / f"eval-{number:06d}.png"
-    if can_draw():
-        images = np.asarray(split.images[rows])
-        save_png(grid, comparison_grid(images, paint(images, rows)))
-    print(f"step {number}, {evaluation.num_images} photographs of split '{config.data.eval_split}':")
-    print(figures_table(evaluation))
-    print(f"figures: {workdir / 'eval.json'}")
-    print(f"grid:    {grid if can_draw() else 'not drawn: Pillow is not installed'}")
-    print(f"report:  {write_report(workdir)}", flush=True)
+    flags.add_argument(
+        "--compare", nargs=2, type=Path, metavar=("A", "B"), help="two eval.json (or their folders)"
+    )
+    flags.add_argument(
+        "--real", type=Path, metavar="DIR", help="folder of images, or a dataset of data.prepare"
+    )
+    flags.add_argument(
+        "--fake", type=Path, metavar="DIR", help="folder of images, dataset, or workdir of a run"
+    )
+    flags.add_argument("--output", type=Path, metavar="DIR", help="folder for eval.json, report.html, pictures")
+    flags.add_argument(
+        "--metrics",
+        default=",".join(SET_METRICS),
+        help=f"comma-separated: {', '.join(SET_METRICS)} compare sets (the default, computed together); "
+        f"{', '.join(PAIRED_METRICS)} compare images of the same name",
+    )
+    flags.add_argument("--split", default="test", help="of a prepared --real: its name, or 'all' (test)")
+    flags.add_argument("--fake_split", default="test", help="of a prepared --fake (test)")
+    flags.add_argument(
+        "--features",
+        default="inception",
+        choices=("inception", "squeezenet", "vgg16", "alexnet", "resnet50", "pixels"),
+        help="network that the sets are compared by (inception: FID and KID)",
+    )
+    flags.add_argument("--features_weights", default="", metavar="FILE", help="its weights ('': cache folder)")
+    flags.add_argument(
+        "--resize",
+        default="clean",
+        choices=("clean", "legacy"),
+        help="for the network: antialiased bicubic as clean-fid (clean), or bilinear as pytorch-fid (legacy)",
+    )
+    flags.add_argument(
+        "--perceptual", default="vgg16", choices=("vgg16", "alexnet", "squeezenet"), help="LPIPS's network"
+    )
+    flags.add_argument("--perceptual_weights", default="", metavar="FILE", help="its weights")
+    flags.add_argument("--weights_dir", default="", metavar="DIR", help="where weights are looked for")
+    flags.add_argument(
+        "--preprocess", default="fundus", choices=("fundus", "none"), help="of a folder given as --real"
+    )
+    flags.add_argument("--resolution", type=int, default=512, help="that 'fundus' prepares at (512)")
+    flags.add_argument("--num", type=int, default=5000, help="samples drawn from a prior's workdir (5000)")
+    flags.add_argument("--step", default="latest", help="of a workdir: 'latest', 'best' or a step number")
+    flags.add_argument("--batch_size", type=int, default=16, help="images at a time (16)")
+    flags.add_argument("--seed", type=int, default=0, help="of samples, subsets and intervals (0)")
+    return flags
+
+
+def checked(argv: Sequence[str]) -> argparse.Namespace:
+    """The flags; UserError where they do not make sense."""
+    flags = parser().parse_args(argv)
+    if flags.compare:
+        return flags
+    missing = [f"--{name}" for name in ("real", "fake", "output") if getattr(flags, name) is None]
+    if missing:
+        raise UserError(f"{' and '.join(missing)} missing: give --real=DIR --fake=DIR --output=DIR, or --compare A B")
+    flags.metrics = [name.strip() for name in flags.metrics.split(",") if name.strip()]
+    unknown = [name for name in flags.metrics if name not in SET_METRICS + PAIRED_METRICS]
+    if unknown or not flags.metrics:
+        raise UserError(
+            f"--metrics: unknown {', '.join(unknown) or 'nothing'}; there are {', '.join(SET_METRICS + PAIRED_METRICS)}"
+        )
+    for name, least in (("resolution", 16), ("num", 2), ("batch_size", 1), ("seed", 0)):
+        if getattr(flags, name) < least:
+            raise UserError(f"--{name}={getattr(flags, name)} must be at least {least}")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses, then makes one call down; returns the exit code."""
+    flags = checked(sys.argv[1:] if argv is None else argv)
+    if flags.compare:
+        from fundusgan_jax.protocol import compare
+
+        print(compare(*flags.compare))
+        return 0
+    if flags.weights_dir:
+        from fundusgan_jax.models.lpips import WEIGHTS_FOLDER_VARIABLE
+
+        os.environ[WEIGHTS_FOLDER_VARIABLE] = flags.weights_dir
+    # After --help and the flags' mistakes have been answered: what follows takes seconds to import.
+    from fundusgan_jax.evaluate_folders import evaluate_folders
+
+    evaluate_folders(flags)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_door(main))

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from fundusgan_jax import evaluate
-from fundusgan_jax.data.packed import PackedDataset, PackedSplit
+from fundusgan_jax.data.packed import PackedDataset, PackedSplit, rows_of, split_named
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.evaluation_pictures import PICTURES, can_embed, draw_tsne, label_names
+from fundusgan_jax.evaluation_table import figures_table
 from fundusgan_jax.grid import can_draw, image_grid, save_png
-from fundusgan_jax.models.features import describe_features
 from fundusgan_jax.prior_step import PriorState, resolution_at
-from fundusgan_jax.progress import Progress
+from fundusgan_jax.protocol import FILE, protocol, stamped, write_evaluation
 from fundusgan_jax.report import write_report
 from fundusgan_jax.sample import Sampler, drawn_labels
+from fundusgan_jax.score_sets import (
+    image_features,
+    open_features,
+    real_set,
+    score_sets,
+    set_distances,
+    split_features,
+)
 from fundusgan_jax.workdir import open_dataset, restore_state
 
 GRID_SIDE = 6
@@ -29,52 +38,87 @@ class PriorScorer:
 
     def __init__(self, config: ConfigDict, dataset: PackedDataset) -> None:
         self.config, self.dataset = config, dataset
-        self.features = evaluate.open_features(config)
-        self._real: np.ndarray | None = None
-        self._floor: dict[str, float] = {}
+        self.source = open_features(config)
+        self._known: dict[str, np.ndarray] = {}
 
-    def score(self, number: int, state: PriorState) -> dict[str, Any]:
-        """eval.json's record of the state after `number` steps; its figures are under 'model'."""
+    def reference(self) -> PackedSplit:
+        """The photographs that images are compared with."""
+        return self._part(self.config.eval.reference_split)
+
+    def _part(self, name: str) -> PackedSplit:
+        split = split_named(self.dataset, name)
+        count = len(split.images)
+        if count <= MOST_REFERENCES:
+            return split
+        return rows_of(split, np.linspace(0, count - 1, MOST_REFERENCES).round().astype(int))
+
+    def photographs(self, name: str) -> np.ndarray:
+        """[N, D] features of a split."""
+        assert self.source is not None  # the callers ask only where there are features
+        if name not in self._known:
+            part, size = self._part(name), self.config.eval.batch_size
+            self._known[name] = split_features(self.source, self.dataset, name, part, size)
+        return self._known[name]
+
+    def samples(self, number: int, state: PriorState) -> tuple[Iterator[np.ndarray], np.ndarray]:
+        """config.eval.num_samples images one by one, at the photographs' size, and their labels."""
         config = self.config
-        assert self.features is not None  # the callers ask only where there are features
-        split = evaluate.split_named(self.dataset, config.eval.reference_split)
-        if self._real is None:
-            self._real = self._photographs(split)
-            self._floor = self._floor_figures(split)
-        count = config.eval.num_samples
+        labels = drawn_labels(config, self.reference().label, config.eval.num_samples, config.eval.seed)
         sampler = Sampler(config, state, resolution_at(config, number))
-        labels = drawn_labels(config, split.label, count, 0)
-        progress, made = Progress(count, "img", "sampling to be scored"), []
-        for batch in sampler.images(np.arange(count), labels, seed=0, truncation_psi=1.0):
-            batch = evaluate.enlarged(batch, self.dataset.resolution)
-            made.append(evaluate.image_features(self.features, batch, config.eval.batch_size))
-            progress.update(len(batch))
-        return {
+        numbers = np.arange(config.eval.num_samples)
+        batches = sampler.images(numbers, labels, seed=config.eval.seed, truncation_psi=1.0)
+        side = self.dataset.resolution
+        return (image for batch in batches for image in enlarged(batch, side)), labels
+
+    def sample_features(self, number: int, state: PriorState) -> np.ndarray:
+        """[num_samples, D]."""
+        assert self.source is not None  # the callers ask only where there are features
+        images, _ = self.samples(number, state)
+        count, size = self.config.eval.num_samples, self.config.eval.batch_size
+        return image_features(self.source, images, count, size, "sampling to be scored")
+
+    def record(self, number: int, figures: dict[str, float]) -> dict[str, Any]:
+        """eval.json's record of the state after `number` steps; `figures` stand under 'model'."""
+        config, name = self.config, self.config.eval.reference_split
+        assert self.source is not None  # the callers ask only where there are features
+        real = real_set(self.dataset, name, self._part(name))
+        used = protocol("samples", real, config.eval.num_samples, self.source, None, config.eval.seed)
+        record = {
             "step": number,
             "kimg": number * config.train.batch_size / 1000,
-            "split": config.eval.reference_split,
-            "num_images": len(self._real),
-            "num_samples": count,
+            "split": name,
+            "num_images": real.num_images,
+            "num_samples": config.eval.num_samples,
             "resolution": self.dataset.resolution,
             "dataset_fingerprint": self.dataset.fingerprint,
-            "features": describe_features(config.eval.features),
+            "features": self.source.describe(),
             "ema": bool(config.eval.use_ema),
-            "model": evaluate.set_distances(np.concatenate(made), self._real),
-            "baselines": {"held-out photographs": self._floor} if self._floor else {},
+            "model": figures,
+            "baselines": self._floor(),
         }
+        return stamped(record, used)
 
-    def _photographs(self, split: PackedSplit) -> np.ndarray:
-        assert self.features is not None
-        count = min(len(split.images), MOST_REFERENCES)
-        rows = np.linspace(0, len(split.images) - 1, count).round().astype(int)
-        return evaluate.image_features(self.features, split.images[rows], self.config.eval.batch_size)
+    def score(self, number: int, state: PriorState) -> dict[str, Any]:
+        """The record with the two distances alone, as training looks at it."""
+        assert self.source is not None  # the callers ask only where there are features
+        made = self.sample_features(number, state)
+        real = self.photographs(self.config.eval.reference_split)
+        return self.record(number, set_distances(self.source, made, real))
 
-    def _floor_figures(self, reference: PackedSplit) -> dict[str, float]:
+    def _floor(self) -> dict[str, dict[str, float]]:
         """What photographs of other patients score: a model that has learned everything would come near it."""
-        other = evaluate.split_named(self.dataset, self.config.data.eval_split)
-        if self._real is None or len(other.images) < 2 or other is reference:
+        other, name = self.config.data.eval_split, self.config.eval.reference_split
+        assert self.source is not None  # the callers ask only where there are features
+        if other == name or len(split_named(self.dataset, other).images) < 2:
             return {}
-        return evaluate.set_distances(self._photographs(other), self._real)
+        found = set_distances(self.source, self.photographs(other), self.photographs(name))
+        return {"held-out photographs": found}
+
+
+def enlarged(images: np.ndarray, side: int) -> np.ndarray:
+    """uint8 [N, S, S, 3] -> [N, side, side, 3], pixels repeated: a growing network's images beside photographs."""
+    factor = side // images.shape[1]
+    return images if factor == 1 else images.repeat(factor, 1).repeat(factor, 2)
 
 
 def draw_samples(
@@ -83,27 +127,43 @@ def draw_samples(
     """A grid of the same styles at every step, so that one sees them develop."""
     sampler = Sampler(config, state, resolution_at(config, number))
     count = GRID_SIDE**2
-    split = evaluate.split_named(dataset, config.data.train_split)
+    split = split_named(dataset, config.data.train_split)
     labels = drawn_labels(config, split.label, count, 0)
     images = np.concatenate(list(sampler.images(np.arange(count), labels, seed=0, truncation_psi=1.0)))
     save_png(path, image_grid(images.reshape(GRID_SIDE, GRID_SIDE, *images.shape[1:])))
 
 
 def evaluate_prior(config: ConfigDict, workdir: Path, step: str) -> None:
-    """Scores a checkpoint of a prior's `workdir`: writes eval.json and samples/eval-STEP.png, prints the figures."""
+    """Scores a checkpoint of a prior's `workdir`: writes eval.json, pictures and report.html, prints the figures."""
     if config.eval.features == "none":
         raise UserError(
-            "eval.features=none leaves nothing to score a prior by; give --config.eval.features=pixels or squeezenet"
+            "eval.features=none leaves nothing to score a prior by; give --config.eval.features=inception, squeezenet "
+            "or pixels"
         )
     _, number, state = restore_state(workdir, step, config)
     assert isinstance(state, PriorState)  # config.task says so
     dataset = open_dataset(config, workdir)
-    record = PriorScorer(config, dataset).score(number, state)
-    evaluate.write_evaluation(workdir / "eval.json", record)
+    scorer = PriorScorer(config, dataset)
+    assert scorer.source is not None  # eval.features is not 'none'
+    made = scorer.sample_features(number, state)
+    reference = scorer.reference()
+    groups = reference.patient if dataset.has_patients else None
+    real = scorer.photographs(config.eval.reference_split)
+    sets = score_sets(scorer.source, made, real, (None, groups), config.eval.seed)
+    record = scorer.record(number, sets.values)
+    record |= {"intervals": sets.intervals, "warnings": sets.warnings, "pictures": {}}
     if can_draw():
         draw_samples(config, dataset, number, state, workdir / "samples" / f"eval-{number:06d}.png")
+    if can_embed(min(len(made), len(real))):
+        shown = label_names(dataset, scorer.samples(number, state)[1]) if config.model.num_labels else None
+        labels = [label_names(dataset, reference.label), shown or ["generated"] * len(made)]
+        path = workdir / PICTURES / "tsne.png"
+        draw_tsne(path, {"photographs": real, "generated": made}, labels, config.eval.seed)
+        record["pictures"] = {path.name: f"t-SNE of {scorer.source.describe()}"}
+    write_evaluation(workdir / FILE, record)
     print(f"step {number}: {record['num_samples']} images against {record['num_images']} photographs of split "
           f"'{record['split']}' by {record['features']}")  # fmt: skip
-    for name, figures in {"model": record["model"], **record["baselines"]}.items():
-        print(f"{name:>22}  " + "  ".join(f"{key} {value:.4f}" for key, value in figures.items()))
-    print(f"figures: {workdir / 'eval.json'}\nreport:  {write_report(workdir)}", flush=True)
+    print(figures_table(record))
+    for warning in sets.warnings:
+        print(f"note: {warning}")
+    print(f"figures: {workdir / FILE}\nreport:  {write_report(workdir)}", flush=True)

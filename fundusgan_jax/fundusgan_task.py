@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from fundusgan_jax import evaluate
 from fundusgan_jax.adversary import r1_gamma
+from fundusgan_jax.evaluate_fundusgan import FundusGANScorer
 from fundusgan_jax.grid import comparison_grid, save_png
 from fundusgan_jax.models.import_torchvision import load_backbone
+from fundusgan_jax.protocol import FILE, write_evaluation
+from fundusgan_jax.score_reconstructions import model_painter
 from fundusgan_jax.step import (
     AXIS,
     TrainState,
@@ -34,11 +36,7 @@ class FundusGANTask:
     def __init__(self, run: Run) -> None:
         self.run, self.config = run, run.config
         self.constants = run.perceptual
-        split = evaluate.held_out(run.dataset, run.config)
-        self.scorer = evaluate.Scorer(
-            split, run.perceptual, run.config.eval.batch_size, evaluate.open_features(run.config)
-        )
-        self._baselines: dict[str, dict[str, float]] | None = None
+        self.scorer = FundusGANScorer(run.config, run.dataset, run.perceptual)
         frozen = FrozenConfigDict(run.config)
         paint = functools.partial(generator_phase, config=frozen, axis_name=AXIS)
 
@@ -85,23 +83,18 @@ class FundusGANTask:
 
     def evaluate(self, number: int, state: TrainState) -> dict[str, float]:
         """Scores the held-out photographs."""
-        config, run = self.config, self.run
-        paint = evaluate.model_painter(config, ema_variables(state, config.eval.use_ema))
-        if self._baselines is None:
-            train_split = evaluate.split_named(run.dataset, config.data.train_split)
-            self._baselines = self.scorer.score_baselines(train_split)
-        figures, per_image = self.scorer.score(paint, "evaluating held-out photographs")
-        evaluation = evaluate.Evaluation(figures, self._baselines, per_image, len(self.scorer.split.images))
-        record = evaluate.evaluation_record(evaluation, config, number, run.dataset, run.perceptual)
-        evaluate.write_evaluation(run.workdir / "eval.json", record)
-        return figures
+        paint = model_painter(self.config, ema_variables(state, self.config.eval.use_ema))
+        made = self.scorer.scorer.score(paint, "evaluating held-out photographs")
+        record = self.scorer.quick(number, made)
+        write_evaluation(self.run.workdir / FILE, record)
+        return dict(record["model"])
 
     def draw(self, number: int, state: TrainState) -> None:
         """Held-out photographs beside their reconstructions."""
         rows = np.arange(min(GRID_ROWS, len(self.scorer.split.images)))
         images = np.asarray(self.scorer.split.images[rows])
         variables = ema_variables(state, self.config.eval.use_ema)
-        painted = evaluate.model_painter(self.config, variables)(images, rows)
+        painted = model_painter(self.config, variables)(images, rows)
         save_png(self.run.workdir / "samples" / f"step-{number:06d}.png", comparison_grid(images, painted))
 
 

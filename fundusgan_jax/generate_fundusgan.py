@@ -12,10 +12,9 @@ import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
-from fundusgan_jax.batch import to_float, to_uint8
-from fundusgan_jax.data.packed import PackedDataset, PackedSplit
+from fundusgan_jax.batch import padded_batches, to_float, to_uint8
+from fundusgan_jax.data.packed import PackedDataset, PackedSplit, split_named
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.evaluate import padded_batches, split_named
 from fundusgan_jax.generate_request import Request, write_index
 from fundusgan_jax.grid import save_png
 from fundusgan_jax.latents import draw_z, to_w

@@ -125,9 +125,10 @@ def main(arguments: list[str]) -> int:
 
         train.train(config, workdir, train.resume_command(flags.config, workdir, overrides))
     elif flags.mode == "eval":
-        from fundusgan_jax import evaluate, evaluate_prior
+        from fundusgan_jax.evaluate_fundusgan import evaluate_fundusgan
+        from fundusgan_jax.evaluate_prior import evaluate_prior
 
-        score = evaluate_prior.evaluate_prior if config.task == "prior" else evaluate.evaluate_workdir
+        score = evaluate_prior if config.task == "prior" else evaluate_fundusgan
         score(config, workdir, flags.step)
     else:
         from fundusgan_jax import generate

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from fundusgan_jax import evaluate
 from fundusgan_jax.adversary import r1_gamma
 from fundusgan_jax.evaluate_prior import PriorScorer, draw_samples
 from fundusgan_jax.models.progressive import stage_at
@@ -24,6 +23,7 @@ from fundusgan_jax.prior_step import (
     prior_shapes,
     resolution_at,
 )
+from fundusgan_jax.protocol import FILE, write_evaluation
 from fundusgan_jax.task import Phase, Run
 from fundusgan_jax.transfer import fitted, initialised_from
 
@@ -84,10 +84,10 @@ class PriorTask:
 
     def evaluate(self, number: int, state: PriorState) -> dict[str, float]:
         """Distances between config.eval.num_samples images and the reference photographs."""
-        if self._scorer.features is None:
+        if self._scorer.source is None:
             return {}
         record = self._scorer.score(number, state)
-        evaluate.write_evaluation(self.run.workdir / "eval.json", record)
+        write_evaluation(self.run.workdir / FILE, record)
         return dict(record["model"])
 
     def draw(self, number: int, state: PriorState) -> None:

@@ -13,8 +13,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from fundusgan_jax.batch import to_uint8
-from fundusgan_jax.evaluate import padded_batches
+from fundusgan_jax.batch import padded_batches, to_uint8
 from fundusgan_jax.latents import draw_z, to_w
 from fundusgan_jax.models.generator import NoiseMode, truncate
 from fundusgan_jax.prior_step import AXIS, Z_PURPOSE, PriorState, generator_config, paint

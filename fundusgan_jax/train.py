@@ -16,10 +16,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fundusgan_jax import evaluate
 from fundusgan_jax.config import validate
 from fundusgan_jax.data import pipeline
-from fundusgan_jax.data.packed import PackedDataset
+from fundusgan_jax.data.packed import PackedDataset, split_named
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.fundusgan_task import FundusGANTask
 from fundusgan_jax.grid import can_draw
@@ -47,7 +46,7 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
         [config.eval.reference_split] if config.task == "prior" and config.eval.features != "none" else []
     )
     for split in (config.data.train_split, config.data.eval_split, *scored):
-        evaluate.split_named(dataset, split)
+        split_named(dataset, split)
     _check_labels(config, dataset)
     perceptual = open_perceptual(config)
     perceptual_fingerprint = perceptual.fingerprint() if perceptual else None
@@ -117,7 +116,7 @@ def batches(run: Run, start: int) -> tuple[Iterator[Any], Any, Callable[[Any, An
     if config.data.cache != "device":
         source = pipeline.train_batches(run.dataset, split, config.data.cache, stream)
         return source, None, lambda batch, data: batch
-    part = evaluate.split_named(run.dataset, split)
+    part = split_named(run.dataset, split)
     data = pipeline.DeviceData(np.asarray(part.images), part.label, part.eye)
     return (
         pipeline.device_orders(run.dataset, split, stream),
@@ -322,7 +321,7 @@ def _train(config: ConfigDict, workdir: Path, command: str) -> None:
         trainer.checkpoints.close()
         print(f"{workdir} has all {config.train.num_steps} steps; raise --config.train.num_steps to go on")
     else:
-        split = evaluate.split_named(run.dataset, config.data.train_split)
+        split = split_named(run.dataset, config.data.train_split)
         print(
             f"training on {len(split.images)} photographs of {run.dataset.resolution} px, "
             f"{len(run.parallel.devices)} device(s), from step {trainer.start} to {config.train.num_steps}",

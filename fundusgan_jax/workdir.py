@@ -104,10 +104,12 @@ def best_metric(config: ConfigDict) -> str:
     """The metric that ranks checkpoints: 'lpips' means the perceptual distance that the run has, and
     SSIM inside the field of view where it has none."""
     name = config.train.best_metric
+    if name == "lpips" and config.task == "prior":
+        name = "frechet"
+    if name in ("frechet", "kernel") and config.eval.features == "inception":
+        return {"frechet": "fid", "kernel": "kid"}[name]
     if name != "lpips":
         return str(name)
-    if config.task == "prior":
-        return "frechet"
     if config.loss.lpips == 0:
         return "ssim_fov"
     return "lpips" if config.loss.perceptual_net == "vgg16" else "perceptual"

@@ -10,7 +10,7 @@ import numpy as np
 Statistic = Callable[[np.ndarray, np.ndarray], float]
 LEVEL = 0.95
 NORMAL_QUANTILE = 1.959964
-RESAMPLES, HALVES = 2000, 40
+RESAMPLES, HALVES = 2000, 24
 # Shares of the samples at which a distance is measured to be extrapolated.
 SHARES = (0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 1.0)
 

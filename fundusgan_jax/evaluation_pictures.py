@@ -1,0 +1,112 @@
+"""Pictures of an evaluation: reconstructions from best to worst, and a map of real and generated features."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.data.packed import PackedDataset
+from fundusgan_jax.grid import comparison_grid, save_png, with_caption
+
+PICTURES = "evaluation"  # folder beside eval.json
+RANKED = 3
+SMALLEST_MAP, MOST_POINTS = 12, 2000
+MARKERS = ("o", "^", "s")
+
+
+def ranked_rows(order: np.ndarray) -> dict[str, np.ndarray]:
+    """The best, the median and the worst rows of an order [N] from best to worst."""
+    count = min(RANKED, len(order))
+    middle = max((len(order) - count) // 2, 0)
+    return {"best": order[:count], "median": order[middle : middle + count], "worst": order[-count:]}
+
+
+def draw_ranked(
+    path: Path, pair_of: Callable[[int], tuple[np.ndarray, np.ndarray]], values: np.ndarray, order: np.ndarray
+) -> None:
+    """The best, the median and the worst reconstructions beside their photographs.
+
+    Args:
+        path: PNG to write.
+        pair_of: row -> photograph and reconstruction, uint8 [S, S, 3].
+        values: [N] figure that ranks them. order: rows, best first.
+    """
+    grids = []
+    for title, rows in ranked_rows(order).items():
+        pairs = [pair_of(int(row)) for row in rows]
+        figures = ", ".join(f"{values[row]:.3f}" for row in rows)
+        grid = comparison_grid(np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs]))
+        grids.append(with_caption(grid, f"{title}: {figures}"))
+    save_png(path, np.concatenate(grids))
+
+
+def label_names(dataset: PackedDataset, labels: np.ndarray) -> list[str]:
+    """The classes' names, 'unknown' for -1."""
+    names = dataset.label_names
+    return [names[label] if 0 <= label < len(names) else "unknown" for label in labels]
+
+
+def can_embed(count: int) -> bool:
+    """Whether t-SNE and its picture can be made."""
+    there = all(importlib.util.find_spec(name) for name in ("sklearn", "matplotlib"))
+    return there and count >= SMALLEST_MAP
+
+
+def embedded(features: np.ndarray, seed: int) -> np.ndarray:
+    """[N, 2]: t-SNE (van der Maaten and Hinton 2008) of features [N, D], N >= 12; the same seed gives the same map."""
+    from sklearn.manifold import TSNE
+
+    scaled = (features - features.mean(0)) / np.maximum(features.std(0), 1e-6)
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    return np.asarray(TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(scaled))
+
+
+def draw_tsne(path: Path, sets: dict[str, np.ndarray], labels: Sequence[Sequence[str]], seed: int) -> None:
+    """One map of several sets: the mark says which set, the colour which class.
+
+    Args:
+        path: PNG to write.
+        sets: name -> features [N, D]; of each at most MOST_POINTS are drawn.
+        labels: class names of each set's images.
+        seed: of the choice and of t-SNE.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rng = np.random.default_rng(seed)
+    rows = [np.sort(rng.permutation(len(features))[:MOST_POINTS]) for features in sets.values()]
+    points = embedded(np.concatenate([x[row] for x, row in zip(sets.values(), rows)]), seed)
+    classes = sorted({name for part in labels for name in part})
+    colours = dict(zip(classes, pyplot.get_cmap("tab10").colors * (1 + len(classes) // 10)))
+    figure, axis = pyplot.subplots(figsize=(9, 7), layout="constrained")
+    start = 0
+    for (name, _), row, part, marker in zip(sets.items(), rows, labels, MARKERS):
+        here = points[start : start + len(row)]
+        start += len(row)
+        own = np.asarray(part)[row]
+        for label in classes:
+            chosen = own == label
+            if chosen.any():
+                filled = marker == MARKERS[0]
+                axis.scatter(
+                    *here[chosen].T,
+                    marker=marker,
+                    s=26,
+                    linewidths=1,
+                    facecolors=colours[label] if filled else "none",
+                    edgecolors=colours[label],
+                    alpha=0.8,
+                    label=f"{name}, {label} ({chosen.sum()})",
+                )
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.legend(fontsize=9)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+    pyplot.close(figure)

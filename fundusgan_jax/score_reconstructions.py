@@ -1,0 +1,150 @@
+"""Compares reconstructions with their photographs, one by one, beside trivial reconstructions of the same photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from fundusgan_jax.batch import padded_batches, to_float, to_uint8
+from fundusgan_jax.data.packed import PackedDataset, PackedSplit, rows_of, split_named
+from fundusgan_jax.metrics import baselines
+from fundusgan_jax.metrics.field_of_view import fov_mask
+from fundusgan_jax.metrics.image import psnr, ssim
+from fundusgan_jax.metrics.ms_ssim import SMALLEST, ms_ssim
+from fundusgan_jax.models.fundusgan import Variables
+from fundusgan_jax.models.lpips import PerceptualNet, perceptual_distance
+from fundusgan_jax.progress import Progress
+from fundusgan_jax.step import reconstruct_step
+
+Painter = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# The trivial reconstructions, and the side that the photograph is reduced to (0: the training set's mean).
+BASELINES = {"mean": 0, "16x16": 16, "64x64": 64}
+
+
+class Reconstructions(NamedTuple):
+    """What a painter made of a split. images: uint8 [N, S, S, 3]. per_image: a figure's [N] values by name:
+    'ssim', 'psnr', 'ms_ssim' (from 176 px) and 'lpips' or 'perceptual', each also with '_fov', inside the
+    field of view; PSNR in dB."""
+
+    images: np.ndarray
+    per_image: dict[str, np.ndarray]
+
+    def means(self) -> dict[str, float]:
+        """The figures of the split."""
+        return {name: float(np.mean(values)) for name, values in self.per_image.items()}
+
+
+def held_out(dataset: PackedDataset, config: ConfigDict) -> PackedSplit:
+    """The evaluation split, at most eval.num photographs evenly spread over it."""
+    split = split_named(dataset, config.data.eval_split)
+    count = len(split.images)
+    if not config.eval.num or config.eval.num >= count:
+        return split
+    return rows_of(split, np.linspace(0, count - 1, config.eval.num).round().astype(int))
+
+
+def model_painter(config: ConfigDict, variables: Variables) -> Painter:
+    """A function (uint8 images [N, S, S, 3], their numbers [N]) -> uint8 reconstructions, compiled once."""
+    compiled = _compiled_reconstruction(config)
+
+    def paint(images: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        return to_uint8(compiled(variables, to_float(images), numbers.astype(np.int32)))
+
+    return paint
+
+
+_RECONSTRUCTIONS: dict[str, Any] = {}
+
+
+def _compiled_reconstruction(config: ConfigDict) -> Any:
+    # One compilation per configuration and process, however often training evaluates.
+    key = config.to_json_best_effort()
+    if key not in _RECONSTRUCTIONS:
+        frozen = ConfigDict(config)
+
+        def run(variables: Variables, image: jax.Array, numbers: jax.Array) -> jax.Array:
+            return reconstruct_step(variables, image, numbers, config=frozen).image
+
+        _RECONSTRUCTIONS[key] = jax.jit(run)
+    return _RECONSTRUCTIONS[key]
+
+
+_distance = jax.jit(perceptual_distance)
+
+
+def image_figures(
+    images: np.ndarray, painted: np.ndarray, perceptual: PerceptualNet | None
+) -> dict[str, np.ndarray]:
+    """Every figure that compares two images, over the whole image and inside the photograph's field of view.
+
+    Args:
+        images, painted: uint8 [N, S, S, 3]; the field of view is that of `images`.
+        perceptual: its network, or None.
+
+    Returns:
+        {name: [N]}, names as in `Reconstructions`.
+    """
+    mask = fov_mask(images)
+    large = min(images.shape[1:3]) >= SMALLEST
+    figures: dict[str, Any] = {}
+    for ending, where in (("", None), ("_fov", mask)):
+        figures[f"ssim{ending}"] = ssim(images, painted, mask=where)
+        figures[f"psnr{ending}"] = psnr(images, painted, mask=where)
+        if large:
+            figures[f"ms_ssim{ending}"] = ms_ssim(images, painted, mask=where)
+        if perceptual is not None:
+            pair = (jnp.asarray(to_float(painted)), jnp.asarray(to_float(images)))
+            figures[f"{perceptual.metric}{ending}"] = _distance(perceptual, *pair, where)
+    return {name: np.asarray(values, np.float64) for name, values in figures.items()}
+
+
+class Scorer:
+    """Compares reconstructions with a split's photographs, a batch at a time.
+
+    Args:
+        split: the photographs.
+        perceptual: the perceptual network, or None.
+        batch_size: images scored at a time.
+    """
+
+    def __init__(self, split: PackedSplit, perceptual: PerceptualNet | None, batch_size: int) -> None:
+        self.split, self.batch_size = split, min(batch_size, len(split.images))
+        self._perceptual = perceptual
+
+    def score(self, paint: Painter, label: str) -> Reconstructions:
+        """The reconstructions that `paint` makes, with their figures."""
+        count = len(self.split.images)
+        parts: dict[str, list[np.ndarray]] = {}
+        made: list[np.ndarray] = []
+        progress = Progress(count, "img", label)
+        for rows, real in padded_batches(count, self.batch_size):
+            images = np.asarray(self.split.images[rows])
+            painted = paint(images, rows)
+            made.append(painted[:real])
+            for name, figures in image_figures(images, painted, self._perceptual).items():
+                parts.setdefault(name, []).append(figures[:real])
+            progress.update(real)
+        return Reconstructions(
+            np.concatenate(made), {name: np.concatenate(values) for name, values in parts.items()}
+        )
+
+    def score_baselines(self, train: PackedSplit) -> dict[str, Reconstructions]:
+        """The three trivial reconstructions; the mean image is the training split's."""
+        mean = baselines.mean_image(train.images)
+
+        def painter(side: int) -> Painter:
+            if not side:
+                return lambda images, rows: np.broadcast_to(mean, images.shape).copy()
+            return lambda images, rows: baselines.reduced(images, side)
+
+        # At 64 px, 64x64 is the photograph itself.
+        return {
+            name: self.score(painter(side), f"trivial reconstruction '{name}'")
+            for name, side in BASELINES.items()
+            if side < train.images.shape[1]
+        }

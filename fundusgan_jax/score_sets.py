@@ -1,0 +1,180 @@
+"""Compares two sets of images by their features: distances, neighbours, how sure they are, and whether they mean anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from fundusgan_jax.data.image_sets import of_split
+from fundusgan_jax.data.packed import PackedDataset, PackedSplit
+from fundusgan_jax.feature_cache import cached_features
+from fundusgan_jax.metrics.confidence import (
+    HALVES,
+    SHARES,
+    Interval,
+    Statistic,
+    at_infinite_samples,
+    mean_interval,
+    set_interval,
+)
+from fundusgan_jax.metrics.neighbours import neighbour_figures
+from fundusgan_jax.metrics.sets import frechet_distance, kernel_distance, kernel_distance_subsets
+from fundusgan_jax.models.features import FeatureNet, features, load_features
+from fundusgan_jax.progress import Progress
+from fundusgan_jax.protocol import RealSet
+
+# Neighbours that count: of precision and recall (Kynkäänniemi et al. 2019), of density and coverage (Naeem et al. 2020).
+PRECISION_K, DENSITY_K = 3, 5
+# Fewer photographs than this, and a distance says more about the draw than about the model.
+FEW = 50
+
+
+class SetScores(NamedTuple):
+    """Figures of a generated set against a real one.
+
+    values: 'fid', 'fid_infinity', 'kid', 'kid_subsets' with 'kid_subsets_std' (for features other than
+    Inception's 'frechet...' and 'kernel...'), 'precision', 'recall', 'density', 'coverage'.
+    intervals: of 95 %, by the values' names. warnings: what the numbers of images do not allow to say.
+    """
+
+    values: dict[str, float]
+    intervals: dict[str, Interval]
+    warnings: list[str]
+
+
+def open_features(config: ConfigDict) -> FeatureNet | None:
+    """The feature network of config.eval, or None."""
+    return load_features(config.eval.features, config.eval.features_weights, config.eval.resize)
+
+
+_features = jax.jit(features)  # compiled once per shape and process, however often a run is scored
+
+
+def image_features(
+    source: FeatureNet, images: Iterable[np.ndarray], count: int, batch_size: int, label: str = ""
+) -> np.ndarray:
+    """[N, D] float32 features of a stream of uint8 images [H, W, 3], of any sizes; the last batch counts like the others.
+
+    Args:
+        source: where from.
+        images: the stream; no more than a batch of it is held.
+        count: how many, for the progress.
+        batch_size: images at a time.
+        label: of the progress; '' shows none.
+    """
+    progress = Progress(count, "img", label) if label else None
+    found = np.empty((count, source.dimensions), np.float32)
+    done = 0
+    for batch in _batches(images, batch_size):
+        # A short batch is filled up: one program for all of a size.
+        full = np.concatenate([batch, np.repeat(batch[-1:], batch_size - len(batch), 0)])
+        found[done : done + len(batch)] = np.asarray(_features(source, full))[: len(batch)]
+        done += len(batch)
+        if progress:
+            progress.update(len(batch))
+    if done != count:
+        raise ValueError(f"{count} images were announced, {done} came")
+    return found
+
+
+def _batches(images: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """Stacks of at most `size` consecutive images of one shape."""
+    held: list[np.ndarray] = []
+    for image in images:
+        if held and (len(held) == size or held[0].shape != image.shape):
+            yield np.stack(held)
+            held = []
+        held.append(np.asarray(image))
+    if held:
+        yield np.stack(held)
+
+
+def real_set(dataset: PackedDataset, name: str, split: PackedSplit) -> RealSet:
+    """The photographs of a split as a protocol names them."""
+    images = of_split(dataset, name, split)
+    return RealSet(images.fingerprint, name, len(images), dataset.resolution, images.preprocessing)
+
+
+def split_features(
+    source: FeatureNet, dataset: PackedDataset, name: str, split: PackedSplit, batch_size: int
+) -> np.ndarray:
+    """[N, D] features of a split's photographs, from the cache where they were computed before."""
+    return cached_features(
+        real_set(dataset, name, split),
+        source,
+        lambda: image_features(
+            source, split.images, len(split.images), batch_size, f"features of split '{name}'"
+        ),
+    )
+
+
+def set_distances(source: FeatureNet, generated: np.ndarray, real: np.ndarray) -> dict[str, float]:
+    """The two distances alone, by the names that the features allow: what training looks at."""
+    frechet, kernel = source.distance_names
+    return {frechet: frechet_distance(generated, real), kernel: kernel_distance(generated, real)}
+
+
+def score_sets(
+    source: FeatureNet,
+    generated: np.ndarray,
+    real: np.ndarray,
+    groups: tuple[Sequence[str] | None, Sequence[str] | None],
+    seed: int,
+) -> SetScores:
+    """All figures of two sets of features.
+
+    Args:
+        source: where the features come from.
+        generated: [N, D]. real: [M, D].
+        groups: patients of either side, or None where every image stands for itself.
+        seed: of every draw.
+    """
+    frechet, kernel = source.distance_names
+    values, intervals = set_distances(source, generated, real), {}
+    progress = Progress(2 * (HALVES + 1) + len(SHARES), "distances", "how sure the distances are")
+
+    def counted(statistic: Statistic) -> Statistic:
+        def compute(a: np.ndarray, b: np.ndarray) -> float:
+            progress.update()
+            return statistic(a, b)
+
+        return compute
+
+    for name, statistic in ((frechet, frechet_distance), (kernel, kernel_distance)):
+        intervals[name] = set_interval(counted(statistic), generated, real, groups, seed)
+    values[f"{frechet}_infinity"] = at_infinite_samples(counted(frechet_distance), generated, real, seed)
+    mean, spread = kernel_distance_subsets(generated, real, seed)
+    values |= {f"{kernel}_subsets": mean, f"{kernel}_subsets_std": spread}
+    if min(len(generated), len(real)) > DENSITY_K:
+        by_k = {k: neighbour_figures(generated, real, k) for k in (PRECISION_K, DENSITY_K)}
+        for name, side in (("precision", 0), ("recall", 1), ("density", 0), ("coverage", 1)):
+            found = getattr(by_k[PRECISION_K if name in ("precision", "recall") else DENSITY_K], name)
+            values[name] = float(found.mean())
+            intervals[name] = mean_interval(found, groups[side], seed)
+    return SetScores(values, intervals, _warnings(source, len(generated), len(real)))
+
+
+def _warnings(source: FeatureNet, num_generated: int, num_real: int) -> list[str]:
+    fewest, names = min(num_generated, num_real), source.distance_names
+    shown = {"fid": "FID", "kid": "KID", "frechet": "the Fréchet distance", "kernel": "the kernel distance"}
+    found = []
+    if fewest < source.dimensions:
+        found.append(
+            f"{num_generated} and {num_real} images are too few for {shown[names[0]]} of {source.dimensions} dimensions: "
+            f"its bias is larger than most differences between models; compare only values of the same numbers of "
+            f"images, or {shown[names[1]]}, which has no such bias"
+        )
+    if fewest < FEW:
+        found.append(f"{fewest} images say little about a distribution, whatever the figure: see the intervals")
+    return found
+
+
+def intervals_of(
+    per_image: dict[str, np.ndarray], groups: Sequence[str] | None, seed: int
+) -> dict[str, Interval]:
+    """Intervals of figures that have one value per image."""
+    return {name: mean_interval(values, groups, seed) for name, values in per_image.items()}
