@@ -49,7 +49,7 @@ def verify(file: Path, heads: str = "") -> Verification:
     """Compares every output in `file` that this version can compute.
 
     Args:
-        file: .npz of one of the three forms.
+        file: .npz of one of the four forms.
         heads: LPIPS's heads; '' for lpips_heads.npz in ../weights beside the file's folder, then in
             `models.lpips.weights_folder()`.
 
@@ -107,7 +107,8 @@ def _verify_networks(npz: Flat, file: Path, heads: str) -> Verification:
         found |= set_differences(npz)
     inputs = {"salt", "images", "distorted", *SET_INPUTS, *found}
     why = {name: _unsupported(name) for name in npz if name not in inputs}
-    return Verification("seeded networks", found, why, SET_TOLERANCES)
+    form = "seeded networks" if "salt" in npz else "sets of features"
+    return Verification(form, found, why, SET_TOLERANCES)
 
 
 def _unsupported(name: str) -> str:
