@@ -6,6 +6,8 @@ import hashlib
 import http.client
 import os
 import shutil
+import socket
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -15,7 +17,7 @@ from typing import Any, BinaryIO
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.public_weights import PublicWeights
-from fundusgan_jax.progress import Progress
+from fundusgan_jax.progress import Progress, format_seconds
 
 # Tries in a row that bring nothing; seconds before the second, doubled each time; the longest that a server may ask.
 TRIES, FIRST_WAIT, LONGEST_WAIT = 4, 1.0, 60.0
@@ -115,7 +117,13 @@ def _bring(public: PublicWeights, part: Path) -> None:
                     f"{public.file} could not be fetched from {public.url}: {error}{kept}; try again, or without "
                     "internet bring the file and give it with --file=PATH"
                 ) from error
-            time.sleep(max(wait, error.wait))
+            pause = max(wait, error.wait)
+            print(
+                f"{public.file}: {error}; trying again in {format_seconds(pause)}",
+                file=sys.stderr,
+                flush=True,
+            )
+            time.sleep(pause)
             wait *= 2
 
 
@@ -148,7 +156,9 @@ def _continue(public: PublicWeights, part: Path) -> None:
         answer = f"the server answers {error.code} {error.reason}"
         raise _Interrupted(answer, error.code not in _TEMPORARY, wait) from error
     except (OSError, http.client.HTTPException) as error:
-        raise _Interrupted(getattr(error, "reason", error)) from error
+        reason = getattr(error, "reason", error)
+        # Where no name is found and nothing has come, there is no internet: waiting would not help.
+        raise _Interrupted(reason, isinstance(reason, socket.gaierror) and not start) from error
     with response:
         if response.status != 206 or not response.headers.get("Content-Range", "").startswith(
             f"bytes {start}-"

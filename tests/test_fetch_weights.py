@@ -1,6 +1,7 @@
 """Downloads from a server on this machine: cuts, wrong files, refusals; what stands at the file's name is whole."""
 
 import hashlib
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -153,14 +154,25 @@ def test_a_missing_page_is_not_asked_for_again(
     assert len(server.asked) == 1 + fetching.TRIES
 
 
-def test_no_connection_is_one_line_with_the_address(
-    server: _Server, public: PublicWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+def test_no_internet_is_one_line_with_the_address(
+    public: PublicWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    closed = public._replace(url="http://127.0.0.1:9/file.pth")
-    monkeypatch.setitem(PUBLIC_WEIGHTS, "vgg16", closed)
+    def offline(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", offline)
     assert weights.main(["fetch", "vgg16", f"--weights_dir={tmp_path}"]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "http://127.0.0.1:9/file.pth" in error and "--file=PATH" in error
+    assert error.count("\n") == 1 and PUBLIC_WEIGHTS["vgg16"].url in error and "--file=PATH" in error
+    assert "Name or service not known" in error
+
+
+def test_a_refused_connection_is_tried_again(
+    public: PublicWeights, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="refused"):
+        fetch_weights(public._replace(url="http://127.0.0.1:9/file.pth"), tmp_path)
+    assert capsys.readouterr().err.count("trying again") == fetching.TRIES - 1
 
 
 def test_a_folder_that_cannot_be_written_is_named(public: PublicWeights, tmp_path: Path) -> None:
