@@ -1,19 +1,17 @@
-"""Weights from elsewhere: the public importers, and the command that imports, exports, verifies and lists weights."""
+"""Weights from elsewhere: the public importers, and the command that imports, exports, verifies, lists and fetches."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
-
-import numpy as np
+from typing import NoReturn
 
 from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.fetch_weights import fetch_weights
 from fundusgan_jax.models.flat_file import read_flat
+from fundusgan_jax.models.import_inception import inception_from_pytorch_fid, load_inception
 from fundusgan_jax.models.import_stylegan import (
     NAMINGS,
     ImportedDiscriminator,
@@ -24,26 +22,22 @@ from fundusgan_jax.models.import_stylegan import (
     from_stylegan2_ada,
 )
 from fundusgan_jax.models.import_torchvision import load_backbone
-from fundusgan_jax.models.lpips import HEADS_FILE, NETWORKS, load_perceptual, weights_folder
-from fundusgan_jax.models.verify_networks import (
-    LPIPS_OUTPUTS,
-    lpips_differences,
-    resnet_differences,
-    resnet_outputs,
-)
-from fundusgan_jax.models.verify_stylegan import dilated_differences, stylegan2_differences
+from fundusgan_jax.models.lpips import HEADS_FILE, load_perceptual
+from fundusgan_jax.models.public_weights import PUBLIC_WEIGHTS, WEIGHTS_FOLDER_VARIABLE, weights_folder
+from fundusgan_jax.verify_weights import Verification, print_json, print_table, verify, within
 
 __all__ = [
     "ImportedDiscriminator",
     "ImportedGenerator",
+    "PUBLIC_WEIGHTS",
     "Verification",
-    "WeightsFile",
     "discriminator_from_rosinality",
     "discriminator_from_stylegan2_ada",
     "from_rosinality",
     "from_stylegan2_ada",
-    "known_weights",
+    "inception_from_pytorch_fid",
     "load_backbone",
+    "load_inception",
     "load_perceptual",
     "main",
     "read_flat",
@@ -51,7 +45,7 @@ __all__ = [
     "within",
 ]
 
-DESCRIPTION = """Imports and exports weights, checks our networks against a reference's numbers, lists usable weights.
+DESCRIPTION = """Imports and exports weights, checks our networks against a reference's numbers, lists and fetches weights.
 
   import --from=NAMES FILE DIR
                 makes DIR the workdir of a StyleGAN2 prior. NAMES: stylegan2-ada-pytorch (NVIDIA's network .pkl),
@@ -68,86 +62,16 @@ DESCRIPTION = """Imports and exports weights, checks our networks against a refe
   verify FILE   runs the networks on the inputs in FILE (.npz) and prints the largest relative difference,
                 max |ours - reference| / max |reference|, of every output that FILE holds. FILE is one of:
                 a StyleGAN2 (weights/G/... in stylegan2-ada-pytorch's names), a StyleGANEX decoder
-                (weights/... in rosinality's names, f_mid), or networks with seeded weights (salt, images,
-                resnetNN/..., lpips_...). Exit code 0: all within --tolerance; 1: not; 2: bad usage or file.
-  list          prints the files of weights, where they come from and whether they are here.
+                (weights/... in rosinality's names, f_mid), networks with seeded weights (salt, images,
+                resnetNN/..., lpips_..., inception_pool3_...) or sets of features (set_a generated, set_b real: fid,
+                kid_all at 1e-6; precision, recall exactly). Exit code 0: all within --tolerance or their own; 1: not;
+                2: bad usage or file.
+  list          prints the public files of weights, what they are for, where they come from, whether they are here.
+  fetch NAME    gets one of them (NAME as in list, or all) into the folder where the product looks for it: resumed
+                after a cut, its SHA-256 checked before it takes its place. --file=PATH takes a copy instead of the
+                internet, after the same check. Folder: --weights_dir, else $FUNDUSGAN_JAX_WEIGHTS, else
+                ~/.cache/fundusgan_jax.
 """
-
-Flat = dict[str, np.ndarray]
-
-
-class Verification(NamedTuple):
-    """What was found in a file.
-
-    form: which kind of file. differences: largest relative difference per output. not_checked: outputs
-    that were not compared, and why.
-    """
-
-    form: str
-    differences: dict[str, float]
-    not_checked: dict[str, str]
-
-
-class WeightsFile(NamedTuple):
-    """A file of public weights: the names it may have here, what it is for, its licence, its public source, and
-    where it is looked for (None: it is given as --config.encoder.weights=FILE)."""
-
-    names: tuple[str, ...]
-    purpose: str
-    licence: str
-    source: str
-    folder: Path | None
-
-
-def known_weights() -> list[WeightsFile]:
-    """Every file of weights that the product can use."""
-    imagenet = "BSD-3-Clause (torchvision), trained on ImageNet"
-    folder = weights_folder()
-    sources = {name: f"torchvision {source}" for name, (_, _, source) in NETWORKS.items()}
-    sources["squeezenet"] += " or keras-squeezenet"
-    purposes = {
-        "vgg16": "LPIPS (perceptual_net=vgg16)",
-        "squeezenet": "perceptual loss (perceptual_net=squeezenet)",
-        "alexnet": "LPIPS (AlexNet)",
-    }
-    files = [
-        WeightsFile((source, file), purposes[name], imagenet, sources[name], folder)
-        for name, (_, file, source) in NETWORKS.items()
-    ]
-    heads_source = "richzhang/PerceptualSimilarity, lpips/weights/v0.1/vgg.pth (alex.pth, squeeze.pth)"
-    files.append(
-        WeightsFile(
-            ("vgg.pth", HEADS_FILE), "LPIPS's learned channel weights", "BSD-2-Clause", heads_source, folder
-        )
-    )
-    for depth, code in (
-        (18, "f37072fd"),
-        (34, "b627a593"),
-        (50, "0676ba61"),
-        (101, "63fe2227"),
-        (152, "394f9c45"),
-    ):
-        source = f"torchvision resnet{depth}-{code}.pth"
-        files.append(
-            WeightsFile(
-                (f"resnet{depth}-{code}.pth",), f"encoder (backbone=resnet{depth})", imagenet, source, None
-            )
-        )
-    return files
-
-
-def _list_weights() -> int:
-    for file in known_weights():
-        print(
-            f"{file.names[0]}\n  for      {file.purpose}\n  licence  {file.licence}\n  source   {file.source}"
-        )
-        if file.folder is None:
-            print("  place    anywhere: --config.encoder.weights=FILE (.pth, .npz or .safetensors)")
-        else:
-            here = [name for name in file.names if (file.folder / name).exists()]
-            there = f"{here[0]} is there" if here else "not there"
-            print(f"  place    {file.folder}, as {' or '.join(file.names)} ({there})")
-    return 0
 
 
 def _import(flags: argparse.Namespace) -> int:
@@ -169,118 +93,28 @@ def _export(flags: argparse.Namespace) -> int:
     return 0
 
 
-def verify(file: Path, heads: str = "") -> Verification:
-    """Compares every output in `file` that this version can compute.
-
-    Args:
-        file: .npz of one of the three forms.
-        heads: LPIPS's heads; '' for lpips_heads.npz in ../weights beside the file's folder, then in
-            `models.lpips.weights_folder()`.
-
-    Raises:
-        UserError: the file is unreadable, of no known form, or incomplete; or the heads are missing.
-    """
-    npz = read_flat(file)
-    try:
-        if any(name.startswith("weights/G/") for name in npz):
-            return _verify_stylegan2(npz)
-        if "weights/convs.0.conv.weight" in npz:
-            return _verify_dilated(npz)
-        if "salt" in npz:
-            return _verify_networks(npz, file, heads)
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from error
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).split("\n")[0]
-        raise UserError(f"{file} is incomplete or damaged: {reason}") from error
-    raise UserError(
-        f"{file} is of no known form: expected weights/G/... (StyleGAN2), weights/convs.0... with f_mid "
-        "(StyleGANEX) or salt with images (ResNet, LPIPS)"
-    )
+def _list() -> int:
+    folder = weights_folder()
+    for name, public in PUBLIC_WEIGHTS.items():
+        names = [public.file, *([public.also] if public.also else [])]
+        here = [file for file in names if (folder / file).exists()]
+        there = f"{here[0]} is there" if here else "not there"
+        print(f"{name}\n  for      {public.purpose}\n  licence  {public.licence}\n  source   {public.url}")
+        print(f"  sha256   {public.sha256}\n  place    {folder}, as {' or '.join(names)} ({there})")
+        if name.startswith("resnet"):
+            print(f"           or anywhere; given with --config.encoder.weights={folder / public.file}")
+    return 0
 
 
-def _verify_stylegan2(npz: Flat) -> Verification:
-    found = stylegan2_differences(npz)
-    inputs = {"z", "c", "d_c", "d_image", "pl_noise"}
-    rest = [
-        name for name in npz if name not in inputs | set(found) and not name.startswith(("weights/", "grad/"))
-    ]
-    why = {name: _unsupported(name) for name in rest}
-    # Gradients are found under our names: only their number can be held against the file's.
-    held = sum(name.startswith("grad/") for name in npz)
-    checked = sum(name.startswith("grad/") for name in found)
-    if held > checked:
-        why["grad/*"] = f"{held - checked} of {held} are not of one of the generator's parameters"
-    return Verification("StyleGAN2", found, why)
-
-
-def _verify_dilated(npz: Flat) -> Verification:
-    found = dilated_differences(npz)
-    inputs = {"ws", "f_mid", *found}
-    rest = [name for name in npz if name not in inputs and not name.startswith(("weights/", "noise/"))]
-    return Verification("StyleGANEX decoder", found, {name: _unsupported(name) for name in rest})
-
-
-def _verify_networks(npz: Flat, file: Path, heads: str) -> Verification:
-    found = resnet_differences(npz) if resnet_outputs(npz) else {}
-    if any(name in npz for name in LPIPS_OUTPUTS):
-        found |= lpips_differences(npz, read_flat(_find_heads(file, heads)))
-    inputs = {"salt", "images", "distorted", "set_a", "set_b", *found}
-    return Verification(
-        "seeded networks", found, {name: _unsupported(name) for name in npz if name not in inputs}
-    )
-
-
-def _unsupported(name: str) -> str:
-    """Why an output is not compared."""
-    if name.startswith("inception"):
-        return "this version has no Inception network"
-    if name in ("fid", "precision", "recall") or name.startswith("kid"):
-        return "this version does not compare sets of images with reference files"
-    return "no output of this name is known"
-
-
-def _find_heads(file: Path, heads: str) -> Path:
-    if heads:
-        return Path(heads)
-    places = [file.resolve().parent.parent / "weights" / HEADS_FILE, weights_folder() / HEADS_FILE]
-    for place in places:
-        if place.exists():
-            return place
-    raise UserError(
-        f"LPIPS's heads {HEADS_FILE} are neither in {places[0].parent} nor in {places[1].parent}: "
-        "give --heads=FILE"
-    )
-
-
-def within(difference: float, tolerance: float) -> bool:
-    """False also where the difference is no number."""
-    return math.isfinite(difference) and difference <= tolerance
-
-
-def _print_table(result: Verification, file: Path, tolerance: float) -> None:
-    names = [*result.differences, *result.not_checked]
-    width = max(map(len, names), default=6)
-    print(f"{file}: {result.form}")
-    print(f"{'output':<{width}}  largest relative difference  tolerance")
-    for name, difference in result.differences.items():
-        verdict = "ok" if within(difference, tolerance) else "FAIL"
-        print(f"{name:<{width}}  {difference:>27.2e}  {tolerance:>9.0e}  {verdict}")
-    for name, why in result.not_checked.items():
-        print(f"{name:<{width}}  not checked: {why}")
-
-
-def _print_json(result: Verification, file: Path, tolerance: float) -> None:
-    outputs = [
-        {
-            "name": name,
-            "difference": difference if math.isfinite(difference) else None,
-            "ok": within(difference, tolerance),
-        }
-        for name, difference in result.differences.items()
-    ]
-    record = {"file": str(file), "form": result.form, "tolerance": tolerance, "outputs": outputs}
-    print(json.dumps(record | {"not_checked": result.not_checked}, indent=1))
+def _fetch(flags: argparse.Namespace) -> int:
+    if flags.file and flags.name == "all":
+        raise UserError("--file=PATH is one file: name it, as in fetch vgg16 --file=PATH")
+    folder = Path(flags.weights_dir).expanduser() if flags.weights_dir else weights_folder()
+    for name in PUBLIC_WEIGHTS if flags.name == "all" else [flags.name]:
+        print(fetch_weights(PUBLIC_WEIGHTS[name], folder, flags.file), flush=True)
+    if folder.resolve() != weights_folder().resolve():
+        print(f"note: the product looks there only where {WEIGHTS_FOLDER_VARIABLE}={folder} is set")
+    return 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -295,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="import|export|verify|list")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="import|export|verify|list|fetch")
     reading = commands.add_parser("import", help="make a prior's workdir of a file", allow_abbrev=False)
     reading.add_argument("--from", dest="naming", required=True, choices=NAMINGS, help="whose names FILE has")
     reading.add_argument("file", type=Path, metavar="FILE", help=".pkl, .pt, .pth, .npz or .safetensors")
@@ -323,15 +157,19 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--heads", default="", metavar="FILE", help=f"LPIPS's heads (default {HEADS_FILE})")
     check.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     commands.add_parser("list", help="list the weights that can be used", allow_abbrev=False)
+    getting = commands.add_parser("fetch", help="get public weights, checked", allow_abbrev=False)
+    getting.add_argument("name", metavar="NAME", choices=(*PUBLIC_WEIGHTS, "all"), help="as in list, or all")
+    getting.add_argument("--file", default="", metavar="PATH", help="take this copy instead of the internet")
+    getting.add_argument("--weights_dir", default="", metavar="DIR", help="folder to put it in")
     return parser
 
 
 def _run(argv: Sequence[str]) -> int:
     flags = _parser().parse_args(argv)
     if flags.command == "list":
-        return _list_weights()
-    if flags.command in ("import", "export"):
-        return _import(flags) if flags.command == "import" else _export(flags)
+        return _list()
+    if flags.command != "verify":
+        return {"import": _import, "export": _export, "fetch": _fetch}[flags.command](flags)
     if not flags.tolerance >= 0:
         raise UserError(f"--tolerance={flags.tolerance} is not a number of 0 or more: give for example 1e-4")
     result = verify(flags.file, flags.heads)
@@ -340,8 +178,8 @@ def _run(argv: Sequence[str]) -> int:
             f"nothing in {flags.file} can be compared by this version: "
             + "; ".join(f"{name}: {why}" for name, why in result.not_checked.items())
         )
-    (_print_json if flags.json else _print_table)(result, flags.file, flags.tolerance)
-    return int(not all(within(difference, flags.tolerance) for difference in result.differences.values()))
+    (print_json if flags.json else print_table)(result, flags.file, flags.tolerance)
+    return int(not all(ok for _, ok in result.verdicts(flags.tolerance).values()))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,5 @@
-"""The verify command on the golden files (the parity test of ResNet and LPIPS), and its exit codes."""
+"""The verify command on the golden files (the parity test of ResNet, LPIPS, Inception and figures of sets), and its
+exit codes."""
 
 import json
 import subprocess
@@ -11,9 +12,10 @@ import pytest
 from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
 from fundusgan_jax.weights import main, verify
 
+SETS = {"fid", "kid_all", "precision", "recall"}
 NETWORKS = {
     *(f"resnet{depth}/{output}" for depth in (18, 50) for output in ("c3", "c4", "c5", "logits")),
-    *("lpips_vgg", "lpips_alex", "lpips_squeeze"),
+    *("lpips_vgg", "lpips_alex", "lpips_squeeze", "inception_pool3_legacy"),
 }
 
 
@@ -26,9 +28,57 @@ def small(shared: Path, tmp_path: Path) -> dict[str, np.ndarray]:
 
 def test_golden_networks_are_within_tolerance(shared: Path) -> None:
     result = verify(shared / "golden" / "networks.npz")
-    assert set(result.differences) == NETWORKS
+    assert set(result.differences) == NETWORKS | SETS
     assert max(result.differences.values()) < 1e-5
-    assert set(result.not_checked) == {"inception_pool3_legacy", "fid", "kid_all", "precision", "recall"}
+    assert not result.not_checked
+    assert all(ok for _, ok in result.verdicts(1e-4).values())
+
+
+@pytest.fixture
+def sets() -> dict[str, np.ndarray]:
+    """Two sets, their squared distance of means (covariances are equal) and how many lie where."""
+    line = np.arange(10.0)[:, None]
+    return {
+        "set_a": np.concatenate([line, line * 0], 1),
+        "set_b": np.concatenate([line + 4, line * 0], 1),
+        "fid": np.float64(16),
+        "precision": np.float64(0.9),
+        "recall": np.float64(np.float32(0.9)),
+    }
+
+
+def test_figures_of_sets_have_their_own_tolerances(
+    sets: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "sets.npz"
+    np.savez(file, **sets)
+    assert main(["verify", str(file)]) == 0
+    table = capsys.readouterr().out
+    assert "sets of features" in table and "1e-06" in table and "exact" in table
+    np.savez(file, **sets | {"fid": sets["fid"] * (1 + 1e-5), "kid_all": 0.1})
+    assert main(["verify", str(file), "--json", "--tolerance=0.5"]) == 1
+    record = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["outputs"]}
+    assert {name: (entry["tolerance"], entry["ok"]) for name, entry in record.items()} == {
+        "fid": (1e-6, False),
+        "kid_all": (1e-6, False),
+        "precision": (0.0, True),
+        "recall": (0.0, True),
+    }
+    np.savez(file, **sets | {"recall": np.float64(0.9 + 1e-6)})
+    assert main(["verify", str(file)]) == 1
+    np.savez(file, fid=1.0, set_a=sets["set_a"])
+    capsys.readouterr()
+    assert "no known form" in _refused(["verify", str(file)], capsys)
+
+
+def test_inception_alone_with_another_salt(shared: Path, tmp_path: Path) -> None:
+    with np.load(shared / "golden" / "networks.npz") as file:
+        part = {name: file[name] for name in ("salt", "images", "inception_pool3_legacy")}
+    part["images"], part["inception_pool3_legacy"] = part["images"][:1], part["inception_pool3_legacy"][:1]
+    np.savez(tmp_path / "same.npz", **part)
+    np.savez(tmp_path / "other.npz", **part | {"salt": part["salt"] + 1})
+    assert verify(tmp_path / "same.npz").differences["inception_pool3_legacy"] < 1e-5
+    assert verify(tmp_path / "other.npz").differences["inception_pool3_legacy"] > 1e-2
 
 
 def test_golden_generators_are_within_tolerance(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,6 +97,7 @@ def test_exit_codes_and_json(small: dict, tmp_path: Path, capsys: pytest.Capture
     np.savez(good, **small)
     assert main(["verify", str(good), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
+    assert record["outputs"][0]["tolerance"] == 1e-4
     assert [entry["name"] for entry in record["outputs"]] == ["resnet18/logits"]
     assert record["outputs"][0]["ok"] and "fid" in record["not_checked"]
     np.savez(bad, **small | {"resnet18/logits": small["resnet18/logits"] * np.float32(1.001)})
@@ -108,4 +159,6 @@ def test_list_names_every_file_and_its_place(tmp_path: Path) -> None:
     names = "vgg16-397923af.pth or vgg16_imagenet.npz"
     assert f"{tmp_path}, as {names} (vgg16_imagenet.npz is there)" in run.stdout
     assert f"{tmp_path}, as vgg.pth or lpips_heads.npz (not there)" in run.stdout
-    assert "torchvision resnet50-0676ba61.pth" in run.stdout
+    assert f"--config.encoder.weights={tmp_path / 'resnet50-0676ba61.pth'}" in run.stdout
+    assert "https://download.pytorch.org/models/resnet50-0676ba61.pth" in run.stdout
+    assert "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a" in run.stdout

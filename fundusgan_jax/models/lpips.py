@@ -248,9 +248,10 @@ def _read_heads_file(path: Path, prefix: str) -> Flat:
 
 
 def _how_to_get(name: str, file: Path) -> str:
-    source = NETWORKS[name][2]
+    prefix, _, source = NETWORKS[name]
+    heads = f" and fetch lpips_{prefix}" if name != "squeezenet" else ""
     return (
         f"the {name} weights of the perceptual loss are not at {file}: get torchvision's {source} with "
-        f"python -m fundusgan_jax.weights fetch {name}, or name a file (.pth, .npz, .safetensors) with "
+        f"python -m fundusgan_jax.weights fetch {name}{heads}, or name a file (.pth, .npz, .safetensors) with "
         "--config.loss.perceptual_weights=FILE, or train without by --config.loss.lpips=0"
     )

@@ -1,6 +1,6 @@
-"""Runs ResNet and LPIPS on files that hold a reference's inputs and outputs, and measures the difference.
+"""Runs ResNet, LPIPS and FID's Inception on files that hold a reference's inputs and outputs: how far apart they are.
 
-The weights are those of `models.seeded` with the file's salt, under torchvision's names.
+The weights are those of `models.seeded` with the file's salt, under torchvision's or pytorch-fid's names.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from fundusgan_jax.batch import to_float
 from fundusgan_jax.models.alexnet import AlexNet
+from fundusgan_jax.models.import_inception import inception_from_pytorch_fid, inception_shapes
 from fundusgan_jax.models.import_torchvision import (
     Table,
     alexnet_table,
@@ -24,12 +25,14 @@ from fundusgan_jax.models.import_torchvision import (
     state_dict_shapes,
     vgg16_table,
 )
+from fundusgan_jax.models.inception import INCEPTION_SIDE
 from fundusgan_jax.models.lpips import NETWORKS, perceptual_distance, perceptual_net
 from fundusgan_jax.models.resnet import DEPTHS, ResNet, imagenet_normalize
 from fundusgan_jax.models.seeded import seeded_state_dict
 from fundusgan_jax.models.squeezenet import SqueezeNet
 from fundusgan_jax.models.verify_stylegan import relative_difference
 from fundusgan_jax.models.vgg import VGG16
+from fundusgan_jax.ops.resize import RESIZE_MODES, resize
 
 Npz = Mapping[str, np.ndarray]
 
@@ -41,6 +44,9 @@ _FEATURES: dict[str, tuple[nn.Module, Callable[[], Table]]] = {
     "alexnet": (AlexNet(), alexnet_table),
     "squeezenet": (SqueezeNet(), squeezenet_table),
 }
+# Output -> how its images were resized.
+INCEPTION_OUTPUTS = {f"inception_pool3_{mode}": mode for mode in RESIZE_MODES}
+_INCEPTION_BATCH = 8
 LPIPS_OUTPUTS = {f"lpips_{prefix}": name for name, (prefix, _, _) in NETWORKS.items()}
 
 
@@ -92,4 +98,25 @@ def lpips_differences(npz: Npz, heads: Npz) -> dict[str, float]:
             with jax.default_matmul_precision("highest"):
                 ours = jax.jit(perceptual_distance)(net, x, y)
             found[output] = relative_difference(ours, np.ravel(npz[output]))
+    return found
+
+
+def inception_differences(npz: Npz) -> dict[str, float]:
+    """{'inception_pool3_legacy', 'inception_pool3_clean': largest relative difference}, those that the file has.
+
+    Keys: salt, images [N, H, W, 3] uint8, distorted (the same, optional). An output's rows [n, 2048] are the images,
+    then the distorted.
+    """
+    found: dict[str, float] = {}
+    images = np.concatenate([npz["images"], *([npz["distorted"]] if "distorted" in npz else [])])
+    flat = seeded_state_dict(inception_shapes(), int(npz["salt"]))
+    module, variables = inception_from_pytorch_fid(flat)
+    for output, mode in INCEPTION_OUTPUTS.items():
+        if output in npz:
+            run = jax.jit(lambda v, x, m=mode: module.apply(v, resize(x, INCEPTION_SIDE, m) / 127.5 - 1))
+            shown = images[: len(npz[output])]
+            batches = [shown[i : i + _INCEPTION_BATCH] for i in range(0, len(shown), _INCEPTION_BATCH)]
+            with jax.default_matmul_precision("highest"):
+                ours = np.concatenate([np.asarray(run(variables, batch)) for batch in batches])
+            found[output] = relative_difference(ours, npz[output])
     return found
