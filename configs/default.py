@@ -107,9 +107,7 @@ def get_config() -> ConfigDict:
     evaluation.num = 0  # held-out photographs scored, evenly spread; 0 takes all
     evaluation.num_samples = 2000  # prior: images drawn to be scored
     evaluation.reference_split = "train"  # prior: photographs that its images are compared with
-    evaluation.features = (
-        "none"  # of distances between sets: inception (FID, KID), squeezenet, vgg16, alexnet, resnet50, pixels, none
-    )
+    evaluation.features = "none"  # of distances between sets: inception (FID, KID), squeezenet, vgg16, alexnet, resnet50, pixels, none
     evaluation.resize = "clean"  # for those features: 'clean' antialiased bicubic, 'legacy' bilinear
     evaluation.seed = 0  # of samples, subsets and intervals
     evaluation.memorisation = 64  # --mode=eval: generated images looked up among the photographs; 0 skips it

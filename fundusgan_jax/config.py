@@ -27,7 +27,15 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "loss.perceptual_net": ("vgg16", "squeezenet"),
     "optim.decay": ("constant", "cosine"),
     "train.parallel": ("shard_map", "pmap"),
-    "train.best_metric": ("lpips", "ssim", "psnr", "ssim_fov", "psnr_fov", "frechet", "kernel"),  # frechet, kernel: FID, KID with inception
+    "train.best_metric": (
+        "lpips",
+        "ssim",
+        "psnr",
+        "ssim_fov",
+        "psnr_fov",
+        "frechet",
+        "kernel",
+    ),  # frechet, kernel: FID, KID with inception
     "train.on_nan": ("stop", "skip"),
     "eval.features": ("none", "pixels", "inception", "squeezenet", "vgg16", "alexnet", "resnet50"),
     "eval.resize": ("clean", "legacy"),

@@ -52,7 +52,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--fake", type=Path, metavar="DIR", help="folder of images, dataset, or workdir of a run"
     )
-    flags.add_argument("--output", type=Path, metavar="DIR", help="folder for eval.json, report.html, pictures")
+    flags.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder for eval.json, report.html, pictures"
+    )
     flags.add_argument(
         "--metrics",
         default=",".join(SET_METRICS),
@@ -67,7 +69,9 @@ def parser() -> argparse.ArgumentParser:
         choices=("inception", "squeezenet", "vgg16", "alexnet", "resnet50", "pixels"),
         help="network that the sets are compared by (inception: FID and KID)",
     )
-    flags.add_argument("--features_weights", default="", metavar="FILE", help="its weights ('': cache folder)")
+    flags.add_argument(
+        "--features_weights", default="", metavar="FILE", help="its weights ('': cache folder)"
+    )
     flags.add_argument(
         "--resize",
         default="clean",
@@ -97,7 +101,9 @@ def checked(argv: Sequence[str]) -> argparse.Namespace:
         return flags
     missing = [f"--{name}" for name in ("real", "fake", "output") if getattr(flags, name) is None]
     if missing:
-        raise UserError(f"{' and '.join(missing)} missing: give --real=DIR --fake=DIR --output=DIR, or --compare A B")
+        raise UserError(
+            f"{' and '.join(missing)} missing: give --real=DIR --fake=DIR --output=DIR, or --compare A B"
+        )
     flags.metrics = [name.strip() for name in flags.metrics.split(",") if name.strip()]
     unknown = [name for name in flags.metrics if name not in SET_METRICS + PAIRED_METRICS]
     if unknown or not flags.metrics:
@@ -119,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(compare(*flags.compare))
         return 0
     if flags.weights_dir:
-        from fundusgan_jax.models.lpips import WEIGHTS_FOLDER_VARIABLE
+        from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
 
         os.environ[WEIGHTS_FOLDER_VARIABLE] = flags.weights_dir
     # After --help and the flags' mistakes have been answered: what follows takes seconds to import.

@@ -25,6 +25,7 @@ from fundusgan_jax.score_reconstructions import model_painter
 from fundusgan_jax.score_sets import image_features, score_sets
 from fundusgan_jax.workdir import ema_variables, open_dataset, restore_state
 
+
 def evaluate_folders(flags: argparse.Namespace) -> None:
     """Scores flags.fake against flags.real (evaluate.parser): eval.json, pictures, report.html in flags.output."""
     for folder in (flags.real, flags.fake):
@@ -44,7 +45,7 @@ def evaluate_folders(flags: argparse.Namespace) -> None:
         "title": f"{fake.name} against {real.name}",
         "split": real.split or "all of the folder",
         "num_images": len(real),
-        "num_samples": fake.count,
+        "num_samples": fake.num_images,
         "resolution": resolution,
         "features": source.describe() if source else None,
         "perceptual_name": perceptual.description if perceptual else None,
@@ -58,9 +59,9 @@ def evaluate_folders(flags: argparse.Namespace) -> None:
         _score_sets(flags, record, source, known, real, fake)
     if paired:
         score_pairs(flags, record, perceptual, real, fake)
-    used = protocol("folders", known, fake.count, source, perceptual, flags.seed)
+    used = protocol("folders", known, fake.num_images, source, perceptual, flags.seed)
     write_evaluation(flags.output / FILE, stamped(record, used))
-    print(f"{record['title']}: {fake.count} and {len(real)} images")
+    print(f"{record['title']}: {fake.num_images} and {len(real)} images")
     print(figures_table(record))
     for warning in record["warnings"]:
         print(f"note: {warning}")
@@ -133,7 +134,7 @@ def _score_sets(
     seen = cached_features(
         known, source, lambda: image_features(source, real, len(real), size, "features of the real images")
     )
-    made = image_features(source, fake.images(), fake.count, size, f"features of {fake.name}")
+    made = image_features(source, fake.images(), fake.num_images, size, f"features of {fake.name}")
     sets = score_sets(source, made, seen, (fake.groups, real.groups), flags.seed)
     frechet, kernel = source.distance_names
     asked = {"fid": frechet, "kid": kernel}
@@ -143,7 +144,5 @@ def _score_sets(
     record["warnings"] += sets.warnings
     if can_embed(min(len(made), len(seen))):
         labels = [["real"] * len(seen), ["generated"] * len(made)]
-        draw_tsne(
-            flags.output / PICTURES / "tsne.png", {"real": seen, "generated": made}, labels, flags.seed
-        )
+        draw_tsne(flags.output / PICTURES / "tsne.png", {"real": seen, "generated": made}, labels, flags.seed)
         record["pictures"]["tsne.png"] = f"t-SNE of {source.describe()}"

@@ -24,11 +24,11 @@ PAIRED_METRICS = ("ssim", "psnr", "ms_ssim", "lpips", "signatures")
 
 
 class Fakes(NamedTuple):
-    """The generated side. name: for people. count: images. files: their names, or None where they have none.
+    """The generated side. name: for people. num_images: how many. files: their names, or None where they have none.
     groups: patients, or None. images: a function that streams uint8 [H, W, 3], the same at every call."""
 
     name: str
-    count: int
+    num_images: int
     files: tuple[str, ...] | None
     groups: tuple[str, ...] | None
     images: Callable[[], Iterator[np.ndarray]]
@@ -48,7 +48,7 @@ def score_pairs(
     """
     partners = _partners(real, fake)
     parts: dict[str, list[np.ndarray]] = {}
-    progress = Progress(fake.count, "img", "comparing pairs")
+    progress = Progress(fake.num_images, "img", "comparing pairs")
     for photographs, painted in _batches(flags, real, fake, partners):
         found = image_figures(photographs, painted, perceptual)
         if "signatures" in flags.metrics:
@@ -58,9 +58,7 @@ def score_pairs(
         progress.update(len(photographs))
     wanted = (*flags.metrics, perceptual.metric if perceptual else "lpips", *SIGNATURES)
     per_image = {
-        name: np.concatenate(values)
-        for name, values in parts.items()
-        if name.removesuffix("_fov") in wanted
+        name: np.concatenate(values) for name, values in parts.items() if name.removesuffix("_fov") in wanted
     }
     groups = tuple(real.groups[row] for row in partners) if real.groups else None
     _record(flags, record, per_image, groups)
@@ -71,7 +69,9 @@ def score_pairs(
 def _partners(real: ImageSet, fake: Fakes) -> np.ndarray:
     """[N] number of the real image of each generated one: of the same name, whatever the kind of file."""
     if fake.files is None:
-        raise UserError(f"{fake.name} draws samples, which have no partners: leave {', '.join(PAIRED_METRICS)} out")
+        raise UserError(
+            f"{fake.name} draws samples, which have no partners: leave {', '.join(PAIRED_METRICS)} out"
+        )
     if fake.files == real.files:
         return np.arange(len(real))
     numbers: dict[str, int] = {}
@@ -84,7 +84,7 @@ def _partners(real: ImageSet, fake: Fakes) -> np.ndarray:
     alone = [file for file, stem in zip(fake.files, stems) if stem not in numbers]
     if alone:
         raise UserError(
-            f"{len(alone)} of {fake.count} images of {fake.name} have no partner of the same name in {real.name}, for "
+            f"{len(alone)} of {fake.num_images} images of {fake.name} have no partner of the same name in {real.name}, for "
             f"example {alone[0]}: give pairs the same names, or leave {', '.join(PAIRED_METRICS)} out of --metrics"
         )
     return np.asarray([numbers[stem] for stem in stems])
@@ -133,7 +133,9 @@ def _record(
             "model": {name: means[name] for name in per_image if name in marks},
             "intervals": {name: intervals[name] for name in per_image if name in marks},
             "baselines": {},
-            "num_known": {name: int(np.isfinite(per_image[name]).sum()) for name in per_image if name in marks},
+            "num_known": {
+                name: int(np.isfinite(per_image[name]).sum()) for name in per_image if name in marks
+            },
         }
 
 
@@ -146,7 +148,9 @@ def _draw(
     partners: np.ndarray,
 ) -> None:
     """Best, median and worst pairs; the images are gone through again, so that none need be held."""
-    ranked = [name for name in ("lpips", "perceptual", "ssim_fov", "psnr_fov", "ms_ssim_fov") if name in per_image]
+    ranked = [
+        name for name in ("lpips", "perceptual", "ssim_fov", "psnr_fov", "ms_ssim_fov") if name in per_image
+    ]
     if not ranked:
         return
     name = ranked[0]

@@ -83,7 +83,8 @@ def draw_tsne(path: Path, sets: dict[str, np.ndarray], labels: Sequence[Sequence
     rows = [np.sort(rng.permutation(len(features))[:MOST_POINTS]) for features in sets.values()]
     points = embedded(np.concatenate([x[row] for x, row in zip(sets.values(), rows)]), seed)
     classes = sorted({name for part in labels for name in part})
-    colours = dict(zip(classes, pyplot.get_cmap("tab10").colors * (1 + len(classes) // 10)))
+    tab10 = matplotlib.colormaps["tab10"]
+    colours = {name: tab10(number % 10) for number, name in enumerate(classes)}
     figure, axis = pyplot.subplots(figsize=(9, 7), layout="constrained")
     start = 0
     for (name, _), row, part, marker in zip(sets.items(), rows, labels, MARKERS):
@@ -95,7 +96,8 @@ def draw_tsne(path: Path, sets: dict[str, np.ndarray], labels: Sequence[Sequence
             if chosen.any():
                 filled = marker == MARKERS[0]
                 axis.scatter(
-                    *here[chosen].T,
+                    here[chosen, 0],
+                    here[chosen, 1],
                     marker=marker,
                     s=26,
                     linewidths=1,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.features import FeatureNet
 from fundusgan_jax.protocol import EVALUATION, RealSet
 
@@ -48,7 +49,7 @@ def cached_features(real: RealSet, source: FeatureNet, make: Callable[[], np.nda
     try:
         with atomic_write(path) as temporary:
             np.savez(temporary, features=made, facts=json.dumps(facts))
-    except Exception as error:  # noqa: BLE001  # the result does not depend on it
+    except UserError as error:
         print(f"note: features are not cached: {error}", flush=True)
     return made
 

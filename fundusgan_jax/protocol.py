@@ -113,7 +113,9 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     except ValueError:
         known = False
     if not known:
-        raise UserError(f"{path} is no eval.json with a protocol; make one with python -m fundusgan_jax.evaluate")
+        raise UserError(
+            f"{path} is no eval.json with a protocol; make one with python -m fundusgan_jax.evaluate"
+        )
     return dict(record)
 
 

@@ -169,7 +169,9 @@ def _warnings(source: FeatureNet, num_generated: int, num_real: int) -> list[str
             f"images, or {shown[names[1]]}, which has no such bias"
         )
     if fewest < FEW:
-        found.append(f"{fewest} images say little about a distribution, whatever the figure: see the intervals")
+        found.append(
+            f"{fewest} images say little about a distribution, whatever the figure: see the intervals"
+        )
     return found
 
 

@@ -130,10 +130,12 @@ def kernel_distance_subsets(
         a, b: as `kernel_distance`.
         seed: of the draws.
         subsets: how many.
-        size: samples of each side in a subset, drawn without replacement; at most what the smaller side has.
+        size: samples of each side in a subset, drawn without replacement; where a side has fewer, half of the
+            smaller side.
     """
     rng = np.random.default_rng([seed, subsets, size])
-    size = min(size, len(a), len(b))
+    fewest = min(len(a), len(b))
+    size = size if fewest >= size else max(fewest // 2, 2)
     values = [
         kernel_distance(
             a[rng.choice(len(a), size, replace=False)], b[rng.choice(len(b), size, replace=False)]

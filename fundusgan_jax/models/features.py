@@ -15,7 +15,8 @@ from jax import Array
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.import_inception import load_inception
 from fundusgan_jax.models.import_torchvision import load_backbone
-from fundusgan_jax.models.lpips import PerceptualNet, load_perceptual, weights_folder
+from fundusgan_jax.models.lpips import PerceptualNet, load_perceptual
+from fundusgan_jax.models.public_weights import weights_folder
 from fundusgan_jax.models.resnet import ResNet, ResNetFeatures, imagenet_normalize
 from fundusgan_jax.ops.resize import resize
 
