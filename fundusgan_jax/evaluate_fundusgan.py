@@ -185,7 +185,7 @@ def full_record(scorer: FundusGANScorer, step: int, made: Reconstructions) -> di
         record["model"] |= sets.values
         record["intervals"] |= sets.intervals
         record["warnings"] = sets.warnings
-        record["baselines"] |= floors(config, dataset, source, real)
+        record["floors"] = floors(config, dataset, source, real)
     record["signatures"] = signature_record(scorer, made, groups)
     return record
 

@@ -94,7 +94,8 @@ class PriorScorer:
             "features": self.source.describe(),
             "ema": bool(config.eval.use_ema),
             "model": figures,
-            "baselines": self._floor(),
+            "baselines": {},
+            "floors": self._floor(),
         }
         return stamped(record, used)
 

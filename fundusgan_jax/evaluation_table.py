@@ -1,4 +1,4 @@
-"""What the figures of an evaluation are called, which way is better, and their table as text."""
+"""What figures are called for people, which way is better, and their table as text."""
 
 from __future__ import annotations
 
@@ -19,10 +19,16 @@ TITLES = {
     "frechet_infinity": "Fréchet∞",
     "kernel": "kernel distance",
     "kernel_subsets": "kernel distance, 100 subsets",
-    "precision": "precision",
-    "recall": "recall",
-    "density": "density",
-    "coverage": "coverage",
+    "l2": "L2 (images in [-1, 1])",
+    "reg": "‖w+ − w_avg‖",
+    "adv": "generator's adversarial loss",
+    "d_adv": "discriminator's loss",
+    "d_real": "D(photographs)",
+    "d_fake": "D(generated)",
+    "r1": "R1, ‖∂D/∂x‖²",
+    "pl_length": "path length",
+    "augment_p": "augmentation p",
+    "img_per_sec": "img/s",
 }
 HIGHER_IS_BETTER = (
     "ssim", "psnr", "ms_ssim", "ssim_fov", "psnr_fov", "ms_ssim_fov", "precision", "recall", "density", "coverage",
@@ -53,7 +59,7 @@ def between(interval: Sequence[float | None] | None) -> str:
 
 def figures_table(record: dict[str, Any]) -> str:
     """An evaluation's figures with intervals beside the other rows', as lines of text, one figure a line."""
-    rows = {"model": record["model"], **record["baselines"]}
+    rows = {"model": record["model"], **record["baselines"], **record.get("floors", {})}
     intervals = record.get("intervals", {})
     titles = [*rows][:1] + (["95 % interval"] if intervals else []) + [*rows][1:]
     width = {title: max(12, len(title) + 2) for title in titles}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from fundusgan_jax import report
+from fundusgan_jax import report_pictures
 from fundusgan_jax.grid import save_png
 from fundusgan_jax.manifest import write_manifest
 from fundusgan_jax.report import write_report
@@ -76,7 +76,7 @@ def test_a_full_workdir(tmp_path: Path) -> None:
     ):
         assert expected in text, expected
     # Four grids at most, the curves, the icon.
-    assert len(balance.sources) == report.MAX_GRIDS + 2
+    assert len(balance.sources) == report_pictures.MAX_GRIDS + 2
 
 
 def test_the_best_of_each_column_is_marked(tmp_path: Path) -> None:
@@ -93,11 +93,11 @@ def test_an_empty_workdir_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_without_pillow_and_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path)
-    monkeypatch.setattr(report, "can_draw", lambda: False)
-    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(report_pictures, "can_draw", lambda: False)
+    monkeypatch.setattr(report_pictures.importlib.util, "find_spec", lambda name: None)
     text, balance = parsed(write_report(tmp_path))
     assert "matplotlib is not installed" in text
-    assert sum(source.startswith("data:image/png") for source in balance.sources) == report.MAX_GRIDS
+    assert sum(source.startswith("data:image/png") for source in balance.sources) == report_pictures.MAX_GRIDS
 
 
 def test_a_priors_report_marks_its_best_checkpoint_and_calls_no_distance_fid(tmp_path, monkeypatch):
@@ -122,7 +122,7 @@ def test_a_priors_report_marks_its_best_checkpoint_and_calls_no_distance_fid(tmp
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     record = {
         "step": 30, "num_images": 7, "num_samples": 50, "split": "train", "resolution": 64, "features": "squeezenet maps",
-        "model": {"frechet": 40.0, "kernel": 1.0}, "baselines": {"held-out photographs": {"frechet": 3.0, "kernel": 0.1}},
+        "model": {"frechet": 40.0, "kernel": 1.0}, "baselines": {}, "floors": {"held-out photographs": {"frechet": 3.0, "kernel": 0.1}},
     }  # fmt: skip
     (tmp_path / "eval.json").write_text(json.dumps(record))
     marked = []

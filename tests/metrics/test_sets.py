@@ -86,4 +86,6 @@ def test_kernel_distance_in_strips_and_over_subsets(monkeypatch):
     mean, spread = kernel_distance_subsets(a, b, seed=1, subsets=200, size=40)
     assert abs(mean - whole) < 4 * spread / np.sqrt(200) and spread > 0
     assert kernel_distance_subsets(a, b, 1, 200, 40) == (mean, spread)
-    assert kernel_distance_subsets(a, b, 1, 200, 1000) == pytest.approx((mean, spread), rel=0.5)  # halves of 40
+    assert kernel_distance_subsets(a, b, 1, 200, 1000) == pytest.approx(
+        (mean, spread), rel=0.5
+    )  # halves of 40
