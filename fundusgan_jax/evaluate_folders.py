@@ -119,7 +119,7 @@ def _painted(flags: argparse.Namespace, real: ImageSet) -> Fakes:
                 yield from paint(np.stack(held)[rows], numbers)[: len(held)]
                 held = []
 
-    return Fakes(name, len(real), real.files, real.groups, reconstructions)
+    return Fakes(name, len(real), real.files, real.groups, reconstructions, paired=True)
 
 
 def _score_sets(
@@ -135,7 +135,7 @@ def _score_sets(
         known, source, lambda: image_features(source, real, len(real), size, "features of the real images")
     )
     made = image_features(source, fake.images(), fake.num_images, size, f"features of {fake.name}")
-    sets = score_sets(source, made, seen, (fake.groups, real.groups), flags.seed)
+    sets = score_sets(source, made, seen, (fake.groups, real.groups), flags.seed, fake.paired)
     frechet, kernel = source.distance_names
     asked = {"fid": frechet, "kid": kernel}
     wanted = tuple(asked.get(name, name) for name in flags.metrics)

@@ -13,15 +13,12 @@ from fundusgan_jax.data.packed import PackedDataset, PackedSplit, split_named
 from fundusgan_jax.evaluation_pictures import PICTURES, can_embed, draw_ranked, draw_tsne, label_names
 from fundusgan_jax.evaluation_table import figures_table, title_of
 from fundusgan_jax.grid import can_draw
-from fundusgan_jax.metrics.signatures import failure_signatures
 from fundusgan_jax.models.features import FeatureNet
 from fundusgan_jax.models.lpips import PerceptualNet
-from fundusgan_jax.progress import Progress
 from fundusgan_jax.protocol import FILE, protocol, stamped, write_evaluation
 from fundusgan_jax.report import write_report
-from fundusgan_jax.score_reconstructions import Reconstructions, Scorer, held_out, model_painter
+from fundusgan_jax.score_reconstructions import Painter, Reconstructions, Scorer, held_out, model_painter
 from fundusgan_jax.score_sets import (
-    image_features,
     intervals_of,
     open_features,
     real_set,
@@ -30,8 +27,6 @@ from fundusgan_jax.score_sets import (
     split_features,
 )
 from fundusgan_jax.workdir import open_dataset, open_perceptual, restore_variables
-
-SIGNATURE_BATCH = 16
 
 
 def base_record(
@@ -71,15 +66,14 @@ class FundusGANScorer:
         self.config, self.dataset, self.perceptual = config, dataset, perceptual
         self.split = held_out(dataset, config)
         self.source = open_features(config)
-        self.scorer = Scorer(self.split, perceptual, config.eval.batch_size)
-        self._trivial: dict[str, Reconstructions] | None = None
-        self._trivial_figures: dict[str, dict[str, float]] = {}
+        self.scorer = Scorer(self.split, perceptual, config.eval.batch_size, self.source)
+        self._trivial: dict[str, Reconstructions] = {}
 
-    def trivial(self) -> dict[str, Reconstructions]:
-        """The trivial reconstructions."""
-        if self._trivial is None:
+    def trivial(self, with_signatures: bool = False) -> dict[str, Reconstructions]:
+        """The trivial reconstructions, scored once."""
+        if not self._trivial:
             train = split_named(self.dataset, self.config.data.train_split)
-            self._trivial = self.scorer.score_baselines(train)
+            self._trivial = self.scorer.score_baselines(train, with_signatures)
         return self._trivial
 
     def real_features(self) -> np.ndarray:
@@ -91,26 +85,18 @@ class FundusGANScorer:
     def figures(self, made: Reconstructions) -> dict[str, float]:
         """Means over the photographs, and the distances between the sets."""
         means = made.means()
-        if self.source is not None and len(made.images) > 1:
-            means |= set_distances(self.source, self.features_of(made), self.real_features())
+        if self.source is not None and made.features is not None and len(made.features) > 1:
+            means |= set_distances(self.source, made.features, self.real_features())
         return means
 
-    def features_of(self, made: Reconstructions) -> np.ndarray:
-        """[N, D] of reconstructions."""
-        assert self.source is not None  # asked for only where there is a network
-        return image_features(self.source, made.images, len(made.images), self.config.eval.batch_size)
-
-    def quick(self, step: int, made: Reconstructions) -> dict[str, Any]:
+    def record(self, step: int, made: Reconstructions, with_signatures: bool = False) -> dict[str, Any]:
         """eval.json's record as training writes it: means alone, beside the trivial reconstructions'."""
-        if not self._trivial_figures:
-            self._trivial_figures = {name: self.figures(trivial) for name, trivial in self.trivial().items()}
-            self._trivial = None  # their pictures are large
         record = base_record(self.config, step, self.dataset, self.split, self.perceptual, self.source)
-        per_image = {name: values.tolist() for name, values in made.per_image.items()}
+        trivial = self.trivial(with_signatures)
         return record | {
             "model": self.figures(made),
-            "baselines": self._trivial_figures,
-            "per_image": per_image,
+            "baselines": {name: self.figures(other) for name, other in trivial.items()},
+            "per_image": made.per_image,
         }
 
 
@@ -138,31 +124,16 @@ def floors(
     return found
 
 
-def signatures(photographs: np.ndarray, made: Reconstructions, label: str) -> dict[str, np.ndarray]:
-    """`failure_signatures` of a split, [N] each."""
-    parts: dict[str, list[np.ndarray]] = {}
-    progress = Progress(len(made.images), "img", label)
-    for start in range(0, len(made.images), SIGNATURE_BATCH):
-        rows = slice(start, start + SIGNATURE_BATCH)
-        found = failure_signatures(np.asarray(photographs[rows]), made.images[rows])
-        for name, values in found.items():
-            parts.setdefault(name, []).append(values)
-        progress.update(len(made.images[rows]))
-    return {name: np.concatenate(values) for name, values in parts.items()}
-
-
 def signature_record(
     scorer: FundusGANScorer, made: Reconstructions, groups: Sequence[str] | None
 ) -> dict[str, Any]:
     """Failure signatures of the model and of the trivial reconstructions: means over the photographs that have them."""
-    photographs = scorer.split.images
-    found = signatures(photographs, made, "what a fundus needs")
-    rows = {name: signatures(photographs, trivial, f"the same of '{name}'") for name, trivial in scorer.trivial().items()}  # fmt: skip
+    trivial = scorer.trivial(True)
     return {
-        "model": _known_means(found),
-        "intervals": intervals_of(found, groups, scorer.config.eval.seed),
-        "baselines": {name: _known_means(values) for name, values in rows.items()},
-        "num_known": {name: int(np.isfinite(values).sum()) for name, values in found.items()},
+        "model": _known_means(made.signatures),
+        "intervals": intervals_of(made.signatures, groups, scorer.config.eval.seed),
+        "baselines": {name: _known_means(other.signatures) for name, other in trivial.items()},
+        "num_known": {name: int(np.isfinite(values).sum()) for name, values in made.signatures.items()},
     }
 
 
@@ -177,11 +148,11 @@ def full_record(scorer: FundusGANScorer, step: int, made: Reconstructions) -> di
     """eval.json's record with intervals, floors and failure signatures."""
     config, dataset, source = scorer.config, scorer.dataset, scorer.source
     groups = scorer.split.patient if dataset.has_patients else None
-    record = scorer.quick(step, made)
+    record = scorer.record(step, made, with_signatures=True)
     record["intervals"] = intervals_of(made.per_image, groups, config.eval.seed)
-    if source is not None and len(made.images) > 1:
+    if source is not None and made.features is not None and len(made.features) > 1:
         real = scorer.real_features()
-        sets = score_sets(source, scorer.features_of(made), real, (groups, groups), config.eval.seed)
+        sets = score_sets(source, made.features, real, (groups, groups), config.eval.seed, paired=True)
         record["model"] |= sets.values
         record["intervals"] |= sets.intervals
         record["warnings"] = sets.warnings
@@ -190,15 +161,19 @@ def full_record(scorer: FundusGANScorer, step: int, made: Reconstructions) -> di
     return record
 
 
-def pictures(scorer: FundusGANScorer, made: Reconstructions, folder: Path) -> dict[str, str]:
+def pictures(scorer: FundusGANScorer, made: Reconstructions, paint: Painter, folder: Path) -> dict[str, str]:
     """Draws what the report shows; {file: title}."""
-    photographs = scorer.split.images
     name, order = ranking(made, scorer.perceptual)
     found = {"ranked.png": f"Best, median and worst reconstructions by {title_of(name)}"}
-    pair_of = lambda row: (np.asarray(photographs[row]), made.images[row])  # noqa: E731
+
+    def pair_of(row: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.full(scorer.scorer.batch_size, row)  # a full batch: the program that is compiled already
+        images = np.asarray(scorer.split.images[rows])
+        return images[0], paint(images, rows)[0]
+
     draw_ranked(folder / "ranked.png", pair_of, made.per_image[name], order)
-    if scorer.source is not None and can_embed(len(made.images)):
-        sets = {"photographs": scorer.real_features(), "reconstructions": scorer.features_of(made)}
+    if scorer.source is not None and made.features is not None and can_embed(len(made.features)):
+        sets = {"photographs": scorer.real_features(), "reconstructions": made.features}
         labels = [label_names(scorer.dataset, scorer.split.label)] * 2
         draw_tsne(folder / "tsne.png", sets, labels, scorer.config.eval.seed)
         found["tsne.png"] = f"t-SNE of {scorer.source.describe()}"
@@ -217,9 +192,10 @@ def evaluate_fundusgan(config: ConfigDict, workdir: Path, step: str) -> None:
     number, variables = restore_variables(config, workdir, step)
     dataset = open_dataset(config, workdir)
     scorer = FundusGANScorer(config, dataset, open_perceptual(config))
-    made = scorer.scorer.score(model_painter(config, variables), f"evaluating step {number}")
+    paint = model_painter(config, variables)
+    made = scorer.scorer.score(paint, f"evaluating step {number}", with_signatures=True)
     record = full_record(scorer, number, made)
-    record["pictures"] = pictures(scorer, made, workdir / PICTURES) if can_draw() else {}
+    record["pictures"] = pictures(scorer, made, paint, workdir / PICTURES) if can_draw() else {}
     write_evaluation(workdir / FILE, record)
     print(f"step {number}, {record['num_images']} photographs of split '{config.data.eval_split}':")
     print(figures_table(record))

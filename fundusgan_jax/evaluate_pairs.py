@@ -25,13 +25,15 @@ PAIRED_METRICS = ("ssim", "psnr", "ms_ssim", "lpips", "signatures")
 
 class Fakes(NamedTuple):
     """The generated side. name: for people. num_images: how many. files: their names, or None where they have none.
-    groups: patients, or None. images: a function that streams uint8 [H, W, 3], the same at every call."""
+    groups: patients, or None. images: a function that streams uint8 [H, W, 3], the same at every call.
+    paired: whether they are reconstructions of the real images, in their order."""
 
     name: str
     num_images: int
     files: tuple[str, ...] | None
     groups: tuple[str, ...] | None
     images: Callable[[], Iterator[np.ndarray]]
+    paired: bool = False
 
 
 def score_pairs(

@@ -85,7 +85,7 @@ class FundusGANTask:
         """Scores the held-out photographs."""
         paint = model_painter(self.config, ema_variables(state, self.config.eval.use_ema))
         made = self.scorer.scorer.score(paint, "evaluating held-out photographs")
-        record = self.scorer.quick(number, made)
+        record = self.scorer.record(number, made)
         write_evaluation(self.run.workdir / FILE, record)
         return dict(record["model"])
 

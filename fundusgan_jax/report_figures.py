@@ -98,6 +98,11 @@ def _figures_note(evaluation: dict[str, Any]) -> str:
         parts.append(f"Perceptual distance: {evaluation['perceptual_name']}.")
     if evaluation.get("features"):
         parts.append(f"Sets are compared by {evaluation['features']}.")
+        if evaluation.get("protocol", {}).get("task") == "reconstruction":
+            parts.append(
+                "The sets are not independent: each reconstruction stands opposite its own photograph, so that distances "
+                "may lie below those of photographs of other patients, and the kernel distance below 0."
+            )
         if not {"fid", "kid"} & set(evaluation["model"]):
             parts.append("These distances are no FID and KID, which have Inception features.")
     if evaluation.get("floors"):

@@ -16,9 +16,12 @@ from fundusgan_jax.metrics import baselines
 from fundusgan_jax.metrics.field_of_view import fov_mask
 from fundusgan_jax.metrics.image import psnr, ssim
 from fundusgan_jax.metrics.ms_ssim import SMALLEST, ms_ssim
+from fundusgan_jax.metrics.signatures import failure_signatures
+from fundusgan_jax.models.features import FeatureNet
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.models.lpips import PerceptualNet, perceptual_distance
 from fundusgan_jax.progress import Progress
+from fundusgan_jax.score_sets import batch_features
 from fundusgan_jax.step import reconstruct_step
 
 Painter = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -27,12 +30,16 @@ BASELINES = {"mean": 0, "16x16": 16, "64x64": 64}
 
 
 class Reconstructions(NamedTuple):
-    """What a painter made of a split. images: uint8 [N, S, S, 3]. per_image: a figure's [N] values by name:
-    'ssim', 'psnr', 'ms_ssim' (from 176 px) and 'lpips' or 'perceptual', each also with '_fov', inside the
-    field of view; PSNR in dB."""
+    """What is known of a painter's images of a split; the images themselves are let go, a split may be large.
 
-    images: np.ndarray
+    per_image: a figure's [N] values by name: 'ssim', 'psnr', 'ms_ssim' (from 176 px) and 'lpips' or
+    'perceptual', each also with '_fov', inside the field of view; PSNR in dB. signatures: [N] each,
+    `failure_signatures`; empty where they were not asked for. features: [N, D], or None.
+    """
+
     per_image: dict[str, np.ndarray]
+    signatures: dict[str, np.ndarray]
+    features: np.ndarray | None
 
     def means(self) -> dict[str, float]:
         """The figures of the split."""
@@ -110,30 +117,46 @@ class Scorer:
         split: the photographs.
         perceptual: the perceptual network, or None.
         batch_size: images scored at a time.
+        source: the feature network, or None.
     """
 
-    def __init__(self, split: PackedSplit, perceptual: PerceptualNet | None, batch_size: int) -> None:
+    def __init__(
+        self,
+        split: PackedSplit,
+        perceptual: PerceptualNet | None,
+        batch_size: int,
+        source: FeatureNet | None = None,
+    ) -> None:
         self.split, self.batch_size = split, min(batch_size, len(split.images))
-        self._perceptual = perceptual
+        self._perceptual, self._source = perceptual, source
 
-    def score(self, paint: Painter, label: str) -> Reconstructions:
-        """The reconstructions that `paint` makes, with their figures."""
+    def score(self, paint: Painter, label: str, with_signatures: bool = False) -> Reconstructions:
+        """Figures of the reconstructions that `paint` makes."""
         count = len(self.split.images)
-        parts: dict[str, list[np.ndarray]] = {}
-        made: list[np.ndarray] = []
+        figures: dict[str, list[np.ndarray]] = {}
+        marks: dict[str, list[np.ndarray]] = {}
+        features: list[np.ndarray] = []
         progress = Progress(count, "img", label)
         for rows, real in padded_batches(count, self.batch_size):
             images = np.asarray(self.split.images[rows])
             painted = paint(images, rows)
-            made.append(painted[:real])
-            for name, figures in image_figures(images, painted, self._perceptual).items():
-                parts.setdefault(name, []).append(figures[:real])
+            for name, values in image_figures(images, painted, self._perceptual).items():
+                figures.setdefault(name, []).append(values[:real])
+            if with_signatures:
+                for name, values in failure_signatures(images[:real], painted[:real]).items():
+                    marks.setdefault(name, []).append(values)
+            if self._source is not None:
+                features.append(batch_features(self._source, painted)[:real])
             progress.update(real)
         return Reconstructions(
-            np.concatenate(made), {name: np.concatenate(values) for name, values in parts.items()}
+            {name: np.concatenate(values) for name, values in figures.items()},
+            {name: np.concatenate(values) for name, values in marks.items()},
+            np.concatenate(features) if features else None,
         )
 
-    def score_baselines(self, train: PackedSplit) -> dict[str, Reconstructions]:
+    def score_baselines(
+        self, train: PackedSplit, with_signatures: bool = False
+    ) -> dict[str, Reconstructions]:
         """The three trivial reconstructions; the mean image is the training split's."""
         mean = baselines.mean_image(train.images)
 
@@ -144,7 +167,7 @@ class Scorer:
 
         # At 64 px, 64x64 is the photograph itself.
         return {
-            name: self.score(painter(side), f"trivial reconstruction '{name}'")
+            name: self.score(painter(side), f"trivial reconstruction '{name}'", with_signatures)
             for name, side in BASELINES.items()
             if side < train.images.shape[1]
         }

@@ -54,6 +54,11 @@ def open_features(config: ConfigDict) -> FeatureNet | None:
 _features = jax.jit(features)  # compiled once per shape and process, however often a run is scored
 
 
+def batch_features(source: FeatureNet, images: np.ndarray) -> np.ndarray:
+    """[N, D] float32 features of one batch, uint8 [N, H, W, 3]."""
+    return np.asarray(_features(source, images))
+
+
 def image_features(
     source: FeatureNet, images: Iterable[np.ndarray], count: int, batch_size: int, label: str = ""
 ) -> np.ndarray:
@@ -72,7 +77,7 @@ def image_features(
     for batch in _batches(images, batch_size):
         # A short batch is filled up: one program for all of a size.
         full = np.concatenate([batch, np.repeat(batch[-1:], batch_size - len(batch), 0)])
-        found[done : done + len(batch)] = np.asarray(_features(source, full))[: len(batch)]
+        found[done : done + len(batch)] = batch_features(source, full)[: len(batch)]
         done += len(batch)
         if progress:
             progress.update(len(batch))
@@ -124,6 +129,7 @@ def score_sets(
     real: np.ndarray,
     groups: tuple[Sequence[str] | None, Sequence[str] | None],
     seed: int,
+    paired: bool = False,
 ) -> SetScores:
     """All figures of two sets of features.
 
@@ -132,6 +138,7 @@ def score_sets(
         generated: [N, D]. real: [M, D].
         groups: patients of either side, or None where every image stands for itself.
         seed: of every draw.
+        paired: the generated images are reconstructions of the real ones, in their order.
     """
     frechet, kernel = source.distance_names
     values, intervals = set_distances(source, generated, real), {}
@@ -145,8 +152,10 @@ def score_sets(
         return compute
 
     for name, statistic in ((frechet, frechet_distance), (kernel, kernel_distance)):
-        intervals[name] = set_interval(counted(statistic), generated, real, groups, seed)
-    values[f"{frechet}_infinity"] = at_infinite_samples(counted(frechet_distance), generated, real, seed)
+        intervals[name] = set_interval(counted(statistic), generated, real, groups, seed, paired)
+    values[f"{frechet}_infinity"] = at_infinite_samples(
+        counted(frechet_distance), generated, real, seed, paired
+    )
     mean, spread = kernel_distance_subsets(generated, real, seed)
     values |= {f"{kernel}_subsets": mean, f"{kernel}_subsets_std": spread}
     if min(len(generated), len(real)) > DENSITY_K:

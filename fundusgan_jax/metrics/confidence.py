@@ -78,6 +78,7 @@ def set_interval(
     b: np.ndarray,
     groups: tuple[Sequence[str] | None, Sequence[str] | None],
     seed: int,
+    paired: bool = False,
     halves: int = HALVES,
 ) -> Interval:
     """Interval of a statistic of two sets: value +- 1.96 standard deviations over random half-samples.
@@ -91,6 +92,7 @@ def set_interval(
         a, b: features.
         groups: patients of either side.
         seed: of the draws.
+        paired: row k of both sides belongs to one photograph (a reconstruction), and is drawn on both sides.
         halves: how many.
 
     Returns:
@@ -100,14 +102,19 @@ def set_interval(
     numbers = [group_numbers(names, len(x)) for names, x in zip(groups, (a, b))]
     if min(part.max(initial=-1) + 1 for part in numbers) < 4:
         return Interval(float("nan"), float("nan"))
-    rows = [half_samples(part, rng) for part in numbers]
-    values = [statistic(a[next(rows[0])], b[next(rows[1])]) for _ in range(halves)]
+    draws = [half_samples(part, rng) for part in numbers]
+    values = []
+    for _ in range(halves):
+        rows = next(draws[0])
+        values.append(statistic(a[rows], b[rows if paired else next(draws[1])]))
     spread = NORMAL_QUANTILE * float(np.std(values, ddof=1))
     value = statistic(a, b)
     return Interval(value - spread, value + spread)
 
 
-def at_infinite_samples(statistic: Statistic, a: np.ndarray, b: np.ndarray, seed: int) -> float:
+def at_infinite_samples(
+    statistic: Statistic, a: np.ndarray, b: np.ndarray, seed: int, paired: bool = False
+) -> float:
     """A statistic's value for infinitely many samples: linear in 1/N (Chong and Forsyth 2020, FID-infinity).
 
     Both sides are reduced to the same share of their samples, since both bias a Fréchet distance; the line
@@ -117,11 +124,12 @@ def at_infinite_samples(statistic: Statistic, a: np.ndarray, b: np.ndarray, seed
         statistic: of features [N, D] and [M, D].
         a, b: features.
         seed: of the draws.
+        paired: as in `set_interval`.
     """
     rng = np.random.default_rng([seed, len(SHARES)])
     values = []
     for share in SHARES:
         rows = [rng.permutation(len(x))[: max(round(share * len(x)), 2)] for x in (a, b)]
-        values.append(statistic(a[rows[0]], b[rows[1]]))
+        values.append(statistic(a[rows[0]], b[rows[0 if paired else 1]]))
     slope, value = np.polyfit(1 / np.asarray(SHARES), values, 1)
     return float(value)

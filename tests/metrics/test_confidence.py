@@ -60,6 +60,16 @@ def test_a_set_interval_is_as_wide_as_the_statistic_varies():
     assert np.isnan(set_interval(kernel_distance, *two_sets(0), (["a"] * 150, None), seed=0)).all()
 
 
+def test_pairs_are_drawn_together():
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((100, 64))
+    b = a + 0.01
+    apart = set_interval(frechet_distance, a, b, (None, None), seed=0)
+    together = set_interval(frechet_distance, a, b, (None, None), seed=0, paired=True)
+    assert together.high - together.low < 1e-6 < apart.high - apart.low
+    assert at_infinite_samples(frechet_distance, a, b, 0, paired=True) == pytest.approx(64e-4, rel=1e-3)
+
+
 def test_the_extrapolated_distance_is_nearer_to_that_of_infinite_sets():
     truth = 8 * 0.3**2
     plain, extrapolated = [], []
