@@ -19,6 +19,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="fundusgan_tests_")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1"
 
+# What tests compute is kept for no other run.
+os.environ["FUNDUSGAN_JAX_CACHE"] = str(Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) / "statistics")
+
 import pytest
 
 

@@ -1,0 +1,103 @@
+"""python -m fundusgan_jax.evaluate on folders: other people's images are scored, and mistakes get one line."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.evaluate import PAIRED_METRICS, main
+from fundusgan_jax.evaluate_pairs import PAIRED_METRICS as PAIRED
+from fundusgan_jax.metrics.image import psnr
+from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """12 smooth images, noisy copies of them under other suffixes, and 9 other images of another size."""
+    root, rng = tmp_path_factory.mktemp("folders"), np.random.default_rng(0)
+    images = gaussian_filter(rng.uniform(0, 255, (21, 64, 64, 3)), (0, 3, 3, 0)) * 3 - 255
+    images = np.clip(images, 0, 255).astype(np.uint8)
+    noisy = np.clip(images + rng.normal(0, 8, images.shape), 0, 255).astype(np.uint8)
+    for name, stack, suffix in (("real", images[:12], "png"), ("noisy", noisy[:12], "bmp")):
+        (root / name).mkdir()
+        for number, image in enumerate(stack):
+            Image.fromarray(image).save(root / name / f"{number:02d}.{suffix}")
+    (root / "other").mkdir()
+    for number, image in enumerate(images[12:]):
+        Image.fromarray(image[:48, :48]).save(root / "other" / f"x{number}.png")
+    return root, images, noisy
+
+
+def _run(root, fake, output, *more):
+    flags = [f"--real={root / 'real'}", f"--fake={root / fake}", f"--output={output}", "--preprocess=none"]
+    assert main([*flags, "--features=pixels", *more]) == 0
+    return json.loads((output / "eval.json").read_text())
+
+
+def test_two_folders_as_sets_and_in_pairs(folders, tmp_path, capsys):
+    root, images, noisy = folders
+    record = _run(root, "noisy", tmp_path / "noisy", "--metrics=fid,kid,precision,ssim,psnr")
+    assert record["num_samples"] == record["num_images"] == 12
+    assert record["model"]["psnr"] == pytest.approx(float(np.mean(psnr(images[:12], noisy[:12]))), rel=1e-5)
+    # Pixels are no Inception: no figure may be called FID.
+    assert set(record["model"]) == {
+        "frechet", "frechet_infinity", "kernel", "kernel_subsets", "kernel_subsets_std", "precision",
+        "ssim", "ssim_fov", "psnr", "psnr_fov",
+    }  # fmt: skip
+    low, high = record["intervals"]["psnr"]
+    assert low < record["model"]["psnr"] < high
+    page = (tmp_path / "noisy" / "report.html").read_text()
+    assert "Best, median and worst by" in page and "Protocol" in page and "too few" in page
+    assert "frechet" in capsys.readouterr().out
+    far = _run(root, "other", tmp_path / "other", "--metrics=fid,kid,precision")
+    assert far["model"]["frechet"] > 3 * record["model"]["frechet"] and far["num_samples"] == 9
+    with pytest.raises(UserError, match=r"num_generated \(12 and 9\)"):
+        main(["--compare", str(tmp_path / "noisy"), str(tmp_path / "other")])
+    assert main(["--compare", str(tmp_path / "noisy"), str(tmp_path / "noisy" / "eval.json")]) == 0
+    assert "may be equal" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "--real and --fake and --output missing"),
+        (["--real=x", "--fake=y", "--output=z", "--metrics=fud"], "unknown fud; there are fid, kid"),
+        (["--real=x", "--fake=y", "--output=z", "--num=1"], "--num=1 must be at least 2"),
+        (["--real=nowhere", "--fake=y", "--output=z"], "nowhere is no folder"),
+        (["--reel=x"], "--help shows the arguments"),
+    ],
+)
+def test_mistakes_get_one_line(flags, message):
+    with pytest.raises(UserError, match=message):
+        main(flags)
+
+
+def test_pairs_that_are_none(folders, tmp_path):
+    root, _, _ = folders
+    with pytest.raises(UserError, match="9 of 9 images .* have no partner of the same name .* x0.png"):
+        _run(root, "other", tmp_path / "out", "--metrics=ssim")
+    half = tmp_path / "half"
+    half.mkdir()
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(half / "00.png")
+    with pytest.raises(UserError, match="00.png is 64x64, its partner .* 32x32: .*--resolution=32"):
+        main(
+            [
+                f"--real={root / 'real'}",
+                f"--fake={half}",
+                f"--output={tmp_path / 'o'}",
+                "--preprocess=none",
+                "--metrics=ssim",
+            ]
+        )
+
+
+def test_fid_without_its_network_says_how_to_get_it(folders, tmp_path, monkeypatch):
+    root, _, _ = folders
+    monkeypatch.setenv(WEIGHTS_FOLDER_VARIABLE, "")  # main sets it: put back afterwards
+    flags = [f"--real={root / 'real'}", f"--fake={root / 'noisy'}", f"--output={tmp_path / 'o'}"]
+    with pytest.raises(UserError, match="weights fetch inception"):
+        main([*flags, "--preprocess=none", f"--weights_dir={tmp_path}"])
+    assert PAIRED_METRICS == PAIRED
