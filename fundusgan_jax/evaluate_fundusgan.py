@@ -24,6 +24,7 @@ from fundusgan_jax.score_sets import (
     real_set,
     score_sets,
     set_distances,
+    set_values,
     split_features,
 )
 from fundusgan_jax.workdir import open_dataset, open_perceptual, restore_variables
@@ -113,13 +114,13 @@ def floors(
     features = split_features(source, dataset, config.data.train_split, train, size)
     rng = np.random.default_rng([config.eval.seed, 7])
     rows = rng.permutation(len(features))[: len(real)]
-    found = {"photographs of other patients": set_distances(source, features[rows], real)}
+    found = {"photographs of other patients": set_values(source, features[rows], real)}
     everything = np.concatenate([features, real])
     patients = np.asarray([*train.patient, *held_out(dataset, config).patient])
     names = np.unique(patients)
     first = np.isin(patients, rng.permutation(names)[: len(names) // 2])
     if min(first.sum(), (~first).sum()) > 1:
-        halves = set_distances(source, everything[first], everything[~first])
+        halves = set_values(source, everything[first], everything[~first])
         found[f"two halves of the dataset ({first.sum()} and {(~first).sum()})"] = halves
     return found
 

@@ -24,6 +24,7 @@ from fundusgan_jax.score_sets import (
     real_set,
     score_sets,
     set_distances,
+    set_values,
     split_features,
 )
 from fundusgan_jax.workdir import open_dataset, restore_state
@@ -112,7 +113,7 @@ class PriorScorer:
         assert self.source is not None  # the callers ask only where there are features
         if other == name or len(split_named(self.dataset, other).images) < 2:
             return {}
-        found = set_distances(self.source, self.photographs(other), self.photographs(name))
+        found = set_values(self.source, self.photographs(other), self.photographs(name))
         return {"held-out photographs": found}
 
 

@@ -71,6 +71,11 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--seed", type=int, default=0, help="generate: seed of every random choice (default 0)"
     )
+    flags.add_argument(
+        "--weights_dir",
+        default="",
+        help="where public weights are looked for (default: $FUNDUSGAN_JAX_WEIGHTS)",
+    )
     return flags
 
 
@@ -104,7 +109,10 @@ def main(arguments: list[str]) -> int:
     # After --help and the flags' mistakes have been answered: what follows takes seconds to import.
     from fundusgan_jax.config import load_config, validate
     from fundusgan_jax.manifest import config_of_workdir
+    from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
 
+    if flags.weights_dir:
+        os.environ[WEIGHTS_FOLDER_VARIABLE] = flags.weights_dir
     if flags.init_from:
         if flags.mode != "train":
             raise UserError(

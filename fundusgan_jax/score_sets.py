@@ -141,7 +141,7 @@ def score_sets(
         paired: the generated images are reconstructions of the real ones, in their order.
     """
     frechet, kernel = source.distance_names
-    values, intervals = set_distances(source, generated, real), {}
+    intervals: dict[str, Interval] = {}
     progress = Progress(2 * (HALVES + 1) + len(SHARES), "distances", "how sure the distances are")
 
     def counted(statistic: Statistic) -> Statistic:
@@ -153,18 +153,36 @@ def score_sets(
 
     for name, statistic in ((frechet, frechet_distance), (kernel, kernel_distance)):
         intervals[name] = set_interval(counted(statistic), generated, real, groups, seed, paired)
+    known = set_distances(source, generated, real)
+    values = {frechet: known[frechet]}
     values[f"{frechet}_infinity"] = at_infinite_samples(
         counted(frechet_distance), generated, real, seed, paired
     )
     mean, spread = kernel_distance_subsets(generated, real, seed)
-    values |= {f"{kernel}_subsets": mean, f"{kernel}_subsets_std": spread}
-    if min(len(generated), len(real)) > DENSITY_K:
-        by_k = {k: neighbour_figures(generated, real, k) for k in (PRECISION_K, DENSITY_K)}
-        for name, side in (("precision", 0), ("recall", 1), ("density", 0), ("coverage", 1)):
-            found = getattr(by_k[PRECISION_K if name in ("precision", "recall") else DENSITY_K], name)
-            values[name] = float(found.mean())
-            intervals[name] = mean_interval(found, groups[side], seed)
+    values |= {kernel: known[kernel], f"{kernel}_subsets": mean, f"{kernel}_subsets_std": spread}
+    for name, (found, side) in _neighbours(generated, real).items():
+        values[name] = float(found.mean())
+        intervals[name] = mean_interval(found, groups[side], seed)
     return SetScores(values, intervals, _warnings(source, len(generated), len(real)))
+
+
+def set_values(source: FeatureNet, generated: np.ndarray, real: np.ndarray) -> dict[str, float]:
+    """The figures without intervals and extrapolation: what the model's row is compared with."""
+    neighbours = {name: float(found.mean()) for name, (found, _) in _neighbours(generated, real).items()}
+    return set_distances(source, generated, real) | neighbours
+
+
+def _neighbours(generated: np.ndarray, real: np.ndarray) -> dict[str, tuple[np.ndarray, int]]:
+    """precision, recall, density, coverage: one value per image, and the side (0 generated, 1 real) of these images."""
+    if min(len(generated), len(real)) <= DENSITY_K:
+        return {}
+    few, more = (neighbour_figures(generated, real, k) for k in (PRECISION_K, DENSITY_K))
+    return {
+        "precision": (few.precision, 0),
+        "recall": (few.recall, 1),
+        "density": (more.density, 0),
+        "coverage": (more.coverage, 1),
+    }
 
 
 def _warnings(source: FeatureNet, num_generated: int, num_real: int) -> list[str]:
