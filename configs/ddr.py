@@ -10,4 +10,5 @@ def get_config() -> ConfigDict:
     config = default.get_config()
     config.data.eval_split = "valid"
     config.train.num_steps = 200_000
+    config.eval.features = "inception"  # FID and KID: weights fetch inception
     return config

@@ -11,4 +11,5 @@ def get_config() -> ConfigDict:
     config.model.delta = 5
     config.train.num_steps = 10_000
     config.train.eval_every = 1000
+    config.eval.features = "inception"  # FID and KID: weights fetch inception
     return config

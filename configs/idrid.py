@@ -10,4 +10,5 @@ def get_config() -> ConfigDict:
     config = default.get_config()
     config.train.num_steps = 30_000
     config.train.eval_every = 1000
+    config.eval.features = "inception"  # FID and KID: weights fetch inception
     return config

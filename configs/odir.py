@@ -9,4 +9,5 @@ def get_config() -> ConfigDict:
     """default.py with steps for 6,300 training photographs."""
     config = default.get_config()
     config.train.num_steps = 150_000
+    config.eval.features = "inception"  # FID and KID: weights fetch inception
     return config

@@ -1,5 +1,8 @@
 """score_sets.py: no image is dropped, sizes may be mixed, and what cannot be said is said."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -49,3 +52,27 @@ def test_few_images_say_so():
     scores = score_sets(source, few, few[:3], (None, None), seed=0)
     assert "precision" not in scores.values and len(scores.warnings) == 2
     assert np.isnan(scores.intervals["frechet"]).all()
+
+
+MEMORY = """
+import resource, numpy as np
+from fundusgan_jax.models.features import load_features
+from fundusgan_jax.score_sets import image_features, score_sets
+
+class Wide:  # features of Inception's size
+    dimensions, distance_names = 2048, ("fid", "kid")
+
+rng = np.random.default_rng(0)
+stream = (rng.integers(0, 256, (299, 299, 3), dtype=np.uint8) for _ in range(10_000))
+found = image_features(load_features("pixels"), stream, 10_000, 32)
+assert found.shape == (10_000, 192)
+a, b = (rng.standard_normal((10_000, 2048), dtype=np.float32) for _ in range(2))
+score_sets(Wide(), a, b, (None, None), 0)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+@pytest.mark.slow
+def test_ten_thousand_images_of_299_px_fit_into_4_gib():
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 4.0
