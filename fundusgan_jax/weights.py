@@ -67,7 +67,7 @@ DESCRIPTION = """Imports and exports weights, checks our networks against a refe
                 kid_all at 1e-6; precision, recall exactly). Exit code 0: all within --tolerance or their own; 1: not;
                 2: bad usage or file.
   list          prints the public files of weights, what they are for, where they come from, whether they are here.
-  fetch NAME    gets one of them (NAME as in list, or all) into the folder where the product looks for it: resumed
+  fetch NAME..  gets some of them (NAME as in list, or all) into the folder where the product looks for it: resumed
                 after a cut, its SHA-256 checked before it takes its place. --file=PATH takes a copy instead of the
                 internet, after the same check. Folder: --weights_dir, else $FUNDUSGAN_JAX_WEIGHTS, else
                 ~/.cache/fundusgan_jax.
@@ -107,10 +107,10 @@ def _list() -> int:
 
 
 def _fetch(flags: argparse.Namespace) -> int:
-    if flags.file and flags.name == "all":
+    if flags.file and (len(flags.names) > 1 or flags.names == ["all"]):
         raise UserError("--file=PATH is one file: name it, as in fetch vgg16 --file=PATH")
     folder = Path(flags.weights_dir).expanduser() if flags.weights_dir else weights_folder()
-    for name in PUBLIC_WEIGHTS if flags.name == "all" else [flags.name]:
+    for name in PUBLIC_WEIGHTS if "all" in flags.names else flags.names:
         print(fetch_weights(PUBLIC_WEIGHTS[name], folder, flags.file), flush=True)
     if folder.resolve() != weights_folder().resolve():
         print(f"note: the product looks there only where {WEIGHTS_FOLDER_VARIABLE}={folder} is set")
@@ -158,7 +158,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     commands.add_parser("list", help="list the weights that can be used", allow_abbrev=False)
     getting = commands.add_parser("fetch", help="get public weights, checked", allow_abbrev=False)
-    getting.add_argument("name", metavar="NAME", choices=(*PUBLIC_WEIGHTS, "all"), help="as in list, or all")
+    getting.add_argument(
+        "names", metavar="NAME", nargs="+", choices=(*PUBLIC_WEIGHTS, "all"), help="as in list, or all"
+    )
     getting.add_argument("--file", default="", metavar="PATH", help="take this copy instead of the internet")
     getting.add_argument("--weights_dir", default="", metavar="DIR", help="folder to put it in")
     return parser
