@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax import Array
 from jax.nn import initializers
 
-from fundusgan_jax.ops.conv import conv2d
+from fundusgan_jax.ops.conv import conv2d, conv2d_aligned
 from fundusgan_jax.ops.pool import average_pool, max_pool
 
 # The side of the images that the network was trained on, and that FID resizes to.
@@ -24,6 +24,8 @@ INCEPTION_SIDE = 299
 # Of the batch normalisation that is folded.
 INCEPTION_EPSILON = 1e-3
 SMALLEST_SIDE = 75
+# Maps from this side on are brought to multiples of 8 for their convolution.
+LARGE = 64
 
 Unit = Callable[..., "ConvBNReLU"]
 
@@ -44,13 +46,12 @@ class ConvBNReLU(nn.Module):
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", initializers.he_normal(), (*self.size, x.shape[-1], self.features))
         bias = self.param("bias", initializers.zeros, (self.features,))
-        height, width = (side // 2 if self.padded else 0 for side in self.size)
-        y = conv2d(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            stride=self.stride,
-            padding=((height, height), (width, width)),
-        )
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if self.stride == 1 and min(x.shape[1:3]) >= LARGE:
+            y = conv2d_aligned(x, kernel, padded=self.padded)
+        else:
+            height, width = (side // 2 if self.padded else 0 for side in self.size)
+            y = conv2d(x, kernel, stride=self.stride, padding=((height, height), (width, width)))
         return jax.nn.relu(y + bias.astype(self.dtype))
 
 

@@ -53,6 +53,26 @@ def _conv_as_product(
     return jnp.concatenate(shifted, -1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
+def conv2d_aligned(x: Array, kernel: Array, *, padded: bool) -> Array:
+    """`conv2d` of stride 1 on a large map of odd sides, for inference: computed on sides of multiples of 8, then cropped.
+
+    XLA's CPU backend takes up to ten times as long on a map of 149 px without padding (benchmarks/NOTES.md).
+
+    Args:
+        x: [N, H, W, I].
+        kernel: [k, k, I, O], k odd.
+        padded: zeros all around, so that the map keeps its size; else it loses k - 1 rows and columns.
+
+    Returns:
+        [N, H', W', O].
+    """
+    height, width = x.shape[1:3]
+    reach = 0 if padded else kernel.shape[0] // 2
+    aligned = jnp.pad(x, ((0, 0), (0, -height % 8), (0, -width % 8), (0, 0)))
+    y = conv2d(aligned, kernel, padding=kernel.shape[0] // 2)
+    return y[:, reach : height - reach, reach : width - reach]
+
+
 class Phases:
     """The taps of a stride-2 transposed 3x3 convolution, by the parity of the output row or column.
 

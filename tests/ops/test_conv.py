@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from fundusgan_jax.ops.conv import conv2d, up_conv_phases
+from fundusgan_jax.ops.conv import conv2d, conv2d_aligned, up_conv_phases
 
 
 def transposed(x, kernel):
@@ -96,3 +96,14 @@ def test_maps_smaller_than_the_kernel(size, kernel_size, settings):
     cotangent = jnp.asarray(rng.standard_normal(theirs.shape), jnp.float32)
     for a, b in zip(vjp(cotangent), their_vjp(cotangent)):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_aligned_convolution_is_the_plain_one(padded: bool, size: int) -> None:
+    x = jax.random.normal(jax.random.key(0), (2, 19, 24, 3))
+    kernel = jax.random.normal(jax.random.key(1), (size, size, 3, 4))
+    expected = conv2d(x, kernel, padding=size // 2 if padded else 0)
+    found = conv2d_aligned(x, kernel, padded=padded)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
