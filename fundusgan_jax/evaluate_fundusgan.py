@@ -13,6 +13,8 @@ from fundusgan_jax.data.packed import PackedDataset, PackedSplit, split_named
 from fundusgan_jax.evaluation_pictures import PICTURES, can_embed, draw_ranked, draw_tsne, label_names
 from fundusgan_jax.evaluation_table import figures_table, title_of
 from fundusgan_jax.grid import can_draw
+from fundusgan_jax.memorisation import GALLERY_TITLE, PICTURE
+from fundusgan_jax.memorisation_sources import memorisation_record, mixed_images
 from fundusgan_jax.models.features import FeatureNet
 from fundusgan_jax.models.lpips import PerceptualNet
 from fundusgan_jax.protocol import FILE, protocol, stamped, write_evaluation
@@ -27,7 +29,8 @@ from fundusgan_jax.score_sets import (
     set_values,
     split_features,
 )
-from fundusgan_jax.workdir import open_dataset, open_perceptual, restore_variables
+from fundusgan_jax.step import TrainState
+from fundusgan_jax.workdir import ema_variables, open_dataset, open_perceptual, restore_state
 
 
 def base_record(
@@ -190,13 +193,21 @@ def ranking(made: Reconstructions, perceptual: PerceptualNet | None) -> tuple[st
 
 def evaluate_fundusgan(config: ConfigDict, workdir: Path, step: str) -> None:
     """Scores a checkpoint of `workdir`: writes eval.json, evaluation/*.png and report.html, prints the table."""
-    number, variables = restore_variables(config, workdir, step)
+    _, number, state = restore_state(workdir, step, config)
+    assert isinstance(state, TrainState)  # config.task says so
+    variables = ema_variables(state, config.eval.use_ema)
     dataset = open_dataset(config, workdir)
     scorer = FundusGANScorer(config, dataset, open_perceptual(config))
     paint = model_painter(config, variables)
     made = scorer.scorer.score(paint, f"evaluating step {number}", with_signatures=True)
     record = full_record(scorer, number, made)
     record["pictures"] = pictures(scorer, made, paint, workdir / PICTURES) if can_draw() else {}
+    if config.eval.memorisation:
+        mixed = mixed_images(config, variables, dataset, config.eval.memorisation)
+        path = workdir / PICTURES / PICTURE if can_draw() else None
+        given = (mixed, "mix of two training photographs of one class", scorer.source, state.adversary)
+        record["memorisation"] = memorisation_record(config, dataset, *given, path)
+        record["pictures"][PICTURE] = GALLERY_TITLE
     write_evaluation(workdir / FILE, record)
     print(f"step {number}, {record['num_images']} photographs of split '{config.data.eval_split}':")
     print(figures_table(record))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluation_pictures import PICTURES, can_embed, draw_tsne, label_names
 from fundusgan_jax.evaluation_table import figures_table
 from fundusgan_jax.grid import can_draw, image_grid, save_png
+from fundusgan_jax.memorisation import GALLERY_TITLE, PICTURE
+from fundusgan_jax.memorisation_sources import memorisation_record
 from fundusgan_jax.prior_step import PriorState, resolution_at
 from fundusgan_jax.protocol import FILE, protocol, stamped, write_evaluation
 from fundusgan_jax.report import write_report
@@ -145,7 +148,7 @@ def evaluate_prior(config: ConfigDict, workdir: Path, step: str) -> None:
     _, number, state = restore_state(workdir, step, config)
     assert isinstance(state, PriorState)  # config.task says so
     dataset = open_dataset(config, workdir)
-    scorer = PriorScorer(config, dataset)
+    scorer, side = PriorScorer(config, dataset), resolution_at(config, number)
     assert scorer.source is not None  # eval.features is not 'none'
     made = scorer.sample_features(number, state)
     reference = scorer.reference()
@@ -162,6 +165,13 @@ def evaluate_prior(config: ConfigDict, workdir: Path, step: str) -> None:
         path = workdir / PICTURES / "tsne.png"
         draw_tsne(path, {"photographs": real, "generated": made}, labels, config.eval.seed)
         record["pictures"] = {path.name: f"t-SNE of {scorer.source.describe()}"}
+    if config.eval.memorisation and side == dataset.resolution:
+        count = min(config.eval.memorisation, config.eval.num_samples)
+        images = np.stack(list(itertools.islice(scorer.samples(number, state)[0], count)))
+        gallery = workdir / PICTURES / PICTURE if can_draw() else None
+        given = (images, "samples", scorer.source, state.adversary)
+        record["memorisation"] = memorisation_record(config, dataset, *given, gallery)
+        record["pictures"][PICTURE] = GALLERY_TITLE
     write_evaluation(workdir / FILE, record)
     print(f"step {number}: {record['num_samples']} images against {record['num_images']} photographs of split "
           f"'{record['split']}' by {record['features']}")  # fmt: skip

@@ -1,0 +1,314 @@
+"""Looks generated images up among the training photographs: nearest neighbours, the same eye in another pose, and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from fundusgan_jax.data.packed import PackedSplit, rows_of
+from fundusgan_jax.grid import image_grid, save_png, with_caption
+from fundusgan_jax.metrics.alignment import Pose, best_poses, moved, spectrum, structure, vessel_overlap
+from fundusgan_jax.metrics.field_of_view import fov_mask
+from fundusgan_jax.metrics.memorisation import (
+    NULL_SHARE,
+    beyond_chance,
+    distances_to,
+    membership_auc,
+    memorised,
+    nearest_ratio,
+    null_quantile,
+    relative_distance,
+)
+from fundusgan_jax.metrics.signatures import SMALLEST
+from fundusgan_jax.metrics.vessels import vessel_map, vessel_response
+from fundusgan_jax.models.features import FeatureNet, load_features
+from fundusgan_jax.progress import Progress
+from fundusgan_jax.score_sets import image_features
+
+PICTURE = "memorisation.png"
+GALLERY_TITLE = "Closest pairs: image, training photograph, image laid onto it, nearest held-out photograph"
+NUM_CONTROLS = 16
+CANDIDATES = 10  # nearest photographs by their pixels, whose structure is compared
+MOST_TRAIN, MOST_HELD_OUT = 10_000, 200
+SHOWN = 6
+# Fewer controls found again than this share, and the check cannot say that nothing was copied.
+LEAST_CAUGHT = 0.75
+BATCH = 16
+
+Judge = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class Matches(NamedTuple):
+    """What was found for a set of images. distances: [G, N] to the training photographs by their pixels, the nearer of
+    the image and its mirror image. relative: [G], `relative_distance`. nearest: [G] row of the photograph whose
+    structure fits best. poses: [G] of the image on it; the correlation is in them."""
+
+    distances: np.ndarray
+    relative: np.ndarray
+    nearest: np.ndarray
+    poses: list[Pose]
+
+    @property
+    def correlation(self) -> np.ndarray:
+        """[G]."""
+        return np.asarray([pose.correlation for pose in self.poses])
+
+
+class Library:
+    """Photographs that images are looked up among; their structures are computed when they are first candidates."""
+
+    def __init__(self, photographs: Any) -> None:
+        self.photographs = photographs
+        self._pixels = load_features("pixels")
+        self.features = self._views(photographs)[0]
+        self._spectra: dict[int, np.ndarray] = {}
+
+    def _views(self, images: Any) -> list[np.ndarray]:
+        assert self._pixels is not None  # 'pixels' is no 'none'
+        flipped = (np.asarray(image)[:, ::-1] for image in images)
+        return [
+            image_features(self._pixels, stream, len(images), BATCH).astype(np.float64)
+            for stream in (images, flipped)
+        ]
+
+    def _spectrum(self, row: int) -> np.ndarray:
+        if row not in self._spectra:
+            self._spectra[row] = spectrum(structure(np.asarray(self.photographs[row])[None])[0])
+        return self._spectra[row]
+
+    def look_up(self, images: np.ndarray, label: str) -> Matches:
+        """The nearest photograph of each of uint8 images [G, S, S, 3]."""
+        distances = distances_to(self._views(images), self.features)
+        nearest, poses = [], []
+        progress = Progress(len(images), "img", label)
+        for image, row in zip(images, distances):
+            candidates = np.argsort(row)[:CANDIDATES].tolist()
+            found = best_poses(structure(image[None])[0], map(self._spectrum, candidates))
+            best = int(np.argmax([pose.correlation for pose in found]))
+            nearest.append(candidates[best])
+            poses.append(found[best])
+            progress.update()
+        return Matches(distances, relative_distance(distances), np.asarray(nearest), poses)
+
+
+class Found(NamedTuple):
+    """Everything that the record and the gallery are made of."""
+
+    generated: np.ndarray
+    train: PackedSplit
+    held_out: PackedSplit
+    controls: np.ndarray
+    control_rows: np.ndarray
+    of_generated: Matches
+    of_held_out: Matches
+    of_controls: Matches
+
+
+def altered(image: np.ndarray, rng: np.random.Generator, mirrored: bool) -> np.ndarray:
+    """A copy as a careless memory would have it: turned by up to 2 degrees, moved by up to 2 %, a little brighter or darker,
+    with noise, and mirrored. uint8 [S, S, 3]."""
+    x = image[:, ::-1] if mirrored else image
+    x = ndimage.rotate(x.astype(np.float32), rng.uniform(-2, 2), axes=(0, 1), reshape=False, order=1)
+    shift = rng.uniform(-0.02, 0.02, 2) * len(image)
+    x = ndimage.shift(x, (*shift, 0), order=1) * rng.uniform(0.9, 1.1) + rng.normal(0, 3, x.shape)
+    return np.clip(np.rint(x), 0, 255).astype(np.uint8)
+
+
+def _spread(split: PackedSplit, most: int) -> np.ndarray:
+    count = len(split.images)
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
+
+
+def search(generated: np.ndarray, train: PackedSplit, held_out: PackedSplit, seed: int) -> Found:
+    """Looks up the generated images, the held-out photographs (what chance brings) and altered training photographs.
+
+    Args:
+        generated: uint8 [G, S, S, 3]. train, held_out: photographs of the same side.
+        seed: of the controls.
+    """
+    rng = np.random.default_rng([seed, 13])
+    rows = np.sort(rng.permutation(len(train.images))[:NUM_CONTROLS])
+    controls = np.stack(
+        [altered(np.asarray(train.images[row]), rng, bool(number % 2)) for number, row in enumerate(rows)]
+    )
+    library = Library(train.images)
+    return Found(
+        generated,
+        train,
+        held_out,
+        controls,
+        rows,
+        library.look_up(generated, "looking generated images up"),
+        library.look_up(np.asarray(held_out.images), "looking held-out photographs up"),
+        library.look_up(controls, "looking altered photographs up"),
+    )
+
+
+def flags(found: Matches, null: Matches) -> dict[str, np.ndarray]:
+    """bool [G] each: nearer than 99 % of the held-out photographs are, by their pixels, and by their structure."""
+    return {
+        "pixels": memorised(found.relative, null.relative),
+        "structure": memorised(found.correlation, null.correlation, closer_is_less=False),
+    }
+
+
+def check_memorisation(
+    generated: np.ndarray,
+    train: PackedSplit,
+    held_out: PackedSplit,
+    source: FeatureNet | None,
+    judge: Judge | None,
+    seed: int,
+    path: Path | None,
+) -> dict[str, Any]:
+    """The record of a search, with the gallery drawn to `path`.
+
+    Args:
+        generated: uint8 [G, S, S, 3].
+        train, held_out: photographs of the same side; at most 10,000 and 200, evenly spread, are looked at.
+        source: the network whose features say what is nearer; None takes pixels.
+        judge: (uint8 images, labels) -> a discriminator's logits, or None where there is none.
+        seed: of the draws.
+        path: PNG to write, or None.
+    """
+    if len(train.images) > MOST_TRAIN:
+        train = rows_of(train, _spread(train, MOST_TRAIN))
+    if len(held_out.images) > MOST_HELD_OUT:
+        held_out = rows_of(held_out, _spread(held_out, MOST_HELD_OUT))
+    found = search(generated, train, held_out, seed)
+    caught = flags(found.of_controls, found.of_held_out)
+    flagged = flags(found.of_generated, found.of_held_out)
+    both = flagged["pixels"] | flagged["structure"]
+    again = found.of_controls.nearest == found.control_rows
+    controls = int(((caught["pixels"] | caught["structure"]) & again).sum())
+    record: dict[str, Any] = {
+        "num_generated": len(generated),
+        "num_train": len(train.images),
+        "num_held_out": len(held_out.images),
+        "nearer": _nearer(found, source, seed),
+        "flagged": {name: int(values.sum()) for name, values in flagged.items()}
+        | {"either": int(both.sum())},
+        "expected_by_chance": 2 * NULL_SHARE * len(generated),
+        "controls": {"found": controls, "of": NUM_CONTROLS if len(again) == NUM_CONTROLS else len(again)},
+        "membership_auc": _membership(judge, train, held_out, seed) if judge else None,
+        "closest": _closest(found),
+    }
+    record["verdict"] = _verdict(record)
+    if path is not None:
+        draw_gallery(path, found)
+    return record
+
+
+def _nearer(found: Found, source: FeatureNet | None, seed: int) -> dict[str, Any]:
+    """Whether generated images lie nearer to training photographs than to as many held-out ones, by features."""
+    source = source or load_features("pixels")
+    assert source is not None  # 'pixels' is no 'none'
+
+    def of(images: Any) -> np.ndarray:
+        return image_features(source, images, len(images), BATCH).astype(np.float64)
+
+    views = [of(found.generated), of(found.generated[:, :, ::-1])]
+    sides = [distances_to(views, of(split.images)) for split in (found.train, found.held_out)]
+    patients = (found.train.patient, found.held_out.patient)
+    ratio = nearest_ratio(sides[0], sides[1], patients, seed)
+    return ratio._asdict() | {
+        "features": source.describe(),
+        "median_distance_train": float(np.median(sides[0].min(1))),
+        "median_distance_held_out": float(np.median(sides[1].min(1))),
+    }
+
+
+def _membership(judge: Judge, train: PackedSplit, held_out: PackedSplit, seed: int) -> dict[str, Any]:
+    rows = _spread(train, 5 * MOST_HELD_OUT)
+    members = judge(np.asarray(train.images[rows]), train.label[rows])
+    others = judge(np.asarray(held_out.images), held_out.label)
+    patients = [train.patient[row] for row in rows], held_out.patient
+    value, interval = membership_auc(members, others, patients, seed)
+    return {"value": value, "interval": interval}
+
+
+def _closest(found: Found) -> list[dict[str, Any]]:
+    """The table of the closest pairs: generated images, then the held-out photographs that come closest by chance."""
+    rows = []
+    for kind, matches in (("generated", found.of_generated), ("held-out photograph", found.of_held_out)):
+        for number in np.argsort(-matches.correlation)[:SHOWN]:
+            images = found.generated if kind == "generated" else found.held_out.images
+            row = int(matches.nearest[number])
+            rows.append(
+                {
+                    "kind": kind,
+                    "number": int(number),
+                    "file": found.train.file[row],
+                    "correlation": float(matches.correlation[number]),
+                    "vessel_overlap": _overlap(
+                        images[number], found.train.images[row], matches.poses[number]
+                    ),
+                    "distance": float(matches.distances[number].min()),
+                    "closer_by_chance": float(
+                        null_quantile(
+                            matches.correlation[number : number + 1], found.of_held_out.correlation, False
+                        )[0]
+                    ),
+                }
+            )
+    return rows
+
+
+def _vessels(image: Any) -> np.ndarray:
+    images = np.asarray(image)[None]
+    mask = fov_mask(images)
+    return vessel_map(vessel_response(images, mask), mask)[0]
+
+
+def _overlap(image: Any, photograph: Any, pose: Pose) -> float:
+    """NaN below 128 px, where vessels are thinner than a pixel."""
+    if len(image) < SMALLEST:
+        return float("nan")
+    return vessel_overlap(_vessels(image), _vessels(photograph), pose)
+
+
+def _verdict(record: dict[str, Any]) -> str:
+    caught, of = record["controls"]["found"], record["controls"]["of"]
+    number, count = record["flagged"]["either"], record["num_generated"]
+    means = f"{caught} of {of} slightly altered training photographs were found again"
+    if caught < LEAST_CAUGHT * of:
+        return f"The check means little here: only {means}. {number} of {count} generated images stood out; look at the gallery."
+    if beyond_chance(number, count, 2 * NULL_SHARE) < 0.01:
+        return f"Training photographs are repeated: {number} of {count} generated images show one, {means}."
+    return (
+        f"No sign of repeated training photographs: {number} of {count} generated images are as close to one as 1 % of "
+        f"photographs of other patients are, about as many as chance brings; {means}."
+    )
+
+
+def draw_gallery(path: Path, found: Found) -> None:
+    """Rows of: image, the training photograph whose structure fits best, the image laid onto it, the nearest held-out photograph."""
+    parts = [
+        ("generated", found.generated, found.of_generated, SHOWN),
+        ("held-out, closest by chance", found.held_out.images, found.of_held_out, 2),
+        ("altered training photograph", found.controls, found.of_controls, 2),
+    ]
+    held_out = Library(found.held_out.images)
+    sheets = []
+    for title, images, matches, count in parts:
+        for number in np.argsort(-matches.correlation)[:count]:
+            image, pose = np.asarray(images[number]), matches.poses[number]
+            photograph = np.asarray(found.train.images[matches.nearest[number]])
+            tiles = [image, photograph, _laid(image, pose)]
+            if title == "generated":
+                other = held_out.look_up(image[None], "").nearest[0]
+                tiles.append(np.asarray(found.held_out.images[other]))
+            else:
+                tiles.append(np.zeros_like(image))
+            caption = f"{title} {number} | training photograph | laid onto it, {pose.correlation:.2f} | nearest held-out"
+            sheets.append(with_caption(image_grid(np.stack(tiles)[None]), caption))
+    save_png(path, np.concatenate(sheets))
+
+
+def _laid(image: np.ndarray, pose: Pose) -> np.ndarray:
+    planes = [moved(image[..., channel], pose) for channel in range(3)]
+    return np.clip(np.rint(np.stack(planes, -1)), 0, 255).astype(np.uint8)
