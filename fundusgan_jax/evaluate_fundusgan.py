@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, split_named
 from fundusgan_jax.evaluation_pictures import PICTURES, can_embed, draw_ranked, draw_tsne, label_names
-from fundusgan_jax.evaluation_table import figures_table, title_of
+from fundusgan_jax.evaluation_table import figures_table, print_memorisation, title_of
 from fundusgan_jax.grid import can_draw
 from fundusgan_jax.memorisation import GALLERY_TITLE, PICTURE
 from fundusgan_jax.memorisation_sources import memorisation_record, mixed_images
@@ -213,4 +213,5 @@ def evaluate_fundusgan(config: ConfigDict, workdir: Path, step: str) -> None:
     print(figures_table(record))
     for warning in record.get("warnings", []):
         print(f"note: {warning}")
+    print_memorisation(record)
     print(f"figures: {workdir / FILE}\nreport:  {write_report(workdir)}", flush=True)

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, rows_of, split_named
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluation_pictures import PICTURES, can_embed, draw_tsne, label_names
-from fundusgan_jax.evaluation_table import figures_table
+from fundusgan_jax.evaluation_table import figures_table, print_memorisation
 from fundusgan_jax.grid import can_draw, image_grid, save_png
 from fundusgan_jax.memorisation import GALLERY_TITLE, PICTURE
 from fundusgan_jax.memorisation_sources import memorisation_record
@@ -178,4 +178,5 @@ def evaluate_prior(config: ConfigDict, workdir: Path, step: str) -> None:
     print(figures_table(record))
     for warning in sets.warnings:
         print(f"note: {warning}")
+    print_memorisation(record)
     print(f"figures: {workdir / FILE}\nreport:  {write_report(workdir)}", flush=True)

@@ -73,3 +73,10 @@ def figures_table(record: dict[str, Any]) -> str:
             cells.append(f"{text:>{width[title]}}")
         lines.append("".join(cells))
     return "\n".join(lines)
+
+
+def print_memorisation(record: dict[str, Any]) -> None:
+    """The verdict's line, where the check was made."""
+    found = record.get("memorisation")
+    if found:
+        print(f"memorisation ({found['method']}): {found['verdict']}")

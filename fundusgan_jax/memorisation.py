@@ -35,6 +35,7 @@ NUM_CONTROLS = 16
 CANDIDATES = 10  # nearest photographs by their pixels, whose structure is compared
 MOST_TRAIN, MOST_HELD_OUT = 10_000, 200
 SHOWN = 6
+SMALLEST_TILE = 128  # pixels of a picture in the gallery
 # Fewer controls found again than this share, and the check cannot say that nothing was copied.
 LEAST_CAUGHT = 0.75
 BATCH = 16
@@ -156,6 +157,12 @@ def flags(found: Matches, null: Matches) -> dict[str, np.ndarray]:
     }
 
 
+def closest_rows(matches: Matches, null: Matches) -> np.ndarray:
+    """[G] rows, those that stand out by either figure first, then by the correlation of the structures."""
+    found = flags(matches, null)
+    return np.lexsort((-matches.correlation, ~(found["pixels"] | found["structure"])))
+
+
 def check_memorisation(
     generated: np.ndarray,
     train: PackedSplit,
@@ -235,7 +242,7 @@ def _closest(found: Found) -> list[dict[str, Any]]:
     """The table of the closest pairs: generated images, then the held-out photographs that come closest by chance."""
     rows = []
     for kind, matches in (("generated", found.of_generated), ("held-out photograph", found.of_held_out)):
-        for number in np.argsort(-matches.correlation)[:SHOWN]:
+        for number in closest_rows(matches, found.of_held_out)[:SHOWN]:
             images = found.generated if kind == "generated" else found.held_out.images
             row = int(matches.nearest[number])
             rows.append(
@@ -289,13 +296,13 @@ def draw_gallery(path: Path, found: Found) -> None:
     """Rows of: image, the training photograph whose structure fits best, the image laid onto it, the nearest held-out photograph."""
     parts = [
         ("generated", found.generated, found.of_generated, SHOWN),
-        ("held-out, closest by chance", found.held_out.images, found.of_held_out, 2),
-        ("altered training photograph", found.controls, found.of_controls, 2),
+        ("held-out", found.held_out.images, found.of_held_out, 2),
+        ("altered", found.controls, found.of_controls, 2),
     ]
     held_out = Library(found.held_out.images)
     sheets = []
     for title, images, matches, count in parts:
-        for number in np.argsort(-matches.correlation)[:count]:
+        for number in closest_rows(matches, found.of_held_out)[:count]:
             image, pose = np.asarray(images[number]), matches.poses[number]
             photograph = np.asarray(found.train.images[matches.nearest[number]])
             tiles = [image, photograph, _laid(image, pose)]
@@ -304,8 +311,9 @@ def draw_gallery(path: Path, found: Found) -> None:
                 tiles.append(np.asarray(found.held_out.images[other]))
             else:
                 tiles.append(np.zeros_like(image))
-            caption = f"{title} {number} | training photograph | laid onto it, {pose.correlation:.2f} | nearest held-out"
-            sheets.append(with_caption(image_grid(np.stack(tiles)[None]), caption))
+            times = -(-SMALLEST_TILE // len(image))
+            grid = image_grid(np.stack(tiles).repeat(times, 1).repeat(times, 2)[None])
+            sheets.append(with_caption(grid, f"{title} {number}: correlation {pose.correlation:.2f}"))
     save_png(path, np.concatenate(sheets))
 
 

@@ -153,7 +153,51 @@ def memorisation_section(evaluation: dict[str, Any]) -> str:
     found = evaluation.get("memorisation")
     if not found:
         return ""
-    return f"<h2>Memorisation</h2><p>{html.escape(found.get('verdict', ''))}</p>"
+    nearer, flagged, controls = found["nearer"], found["flagged"], found["controls"]
+    facts = {
+        "images looked up": f"{found['num_generated']} ({found['method']})",
+        "among": f"{found['num_train']} training photographs; by chance: {found['num_held_out']} held-out ones",
+        "stand out by their pixels, by their structure": f"{flagged['pixels']}, {flagged['structure']} "
+        f"(either: {flagged['either']}; by chance about {found['expected_by_chance']:.1f})",
+        "altered training photographs found again": f"{controls['found']} of {controls['of']}",
+        "nearer to training than to as many held-out photographs": f"{shown(nearer['nearer_to_train'])} "
+        f"({between(nearer['interval'])}; 0.5 without memory; {nearer['features']})",
+        "nearest of all is a training photograph": f"{shown(nearer['of_all'])} (without memory {shown(nearer['expected'])})",
+    }
+    auc = found.get("membership_auc")
+    if auc:
+        told = f"{shown(auc['value'])} ({between(auc['interval'])}; 0.5 says nothing)"
+        facts["AUC of the discriminator's score, training against held-out"] = told
+    closest = [
+        [
+            cell(f"{row['kind']} {row['number']}"),
+            cell(row["file"], "text"),
+            *(
+                cell(shown(row[name]))
+                for name in ("correlation", "vessel_overlap", "distance", "closer_by_chance")
+            ),
+        ]
+        for row in found["closest"]
+    ]
+    head = [
+        "image",
+        "training photograph",
+        "correlation",
+        "vessel overlap",
+        "distance of pixels",
+        "closer by chance",
+    ]
+    return (
+        f"<h2>Memorisation</h2><p>{html.escape(found['verdict'])}</p>"
+        + table(["", ""], [[cell(name), cell(value, "text")] for name, value in facts.items()])
+        + table(head, closest)
+        + note(
+            "Each image is compared with its nearest training photographs after mirroring, turning and moving. An image stands "
+            "out that is nearer than 99 % of held-out photographs are, by its pixels or by its structure (local contrast: "
+            "vessels, disc, lesions). 'Closer by chance': share of held-out photographs at least as close. A held-out "
+            "photograph that matches a training one may be the same eye under another patient's name: look at the gallery."
+        )
+    )
 
 
 def protocol_section(evaluation: dict[str, Any]) -> str:

@@ -1,0 +1,74 @@
+"""memorisation.py: copies of training photographs are named as such, new eyes are not, and the controls say what that is worth."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fundusgan_jax.data.packed import PackedSplit
+from fundusgan_jax.data.phantom import render
+from fundusgan_jax.memorisation import SHOWN, altered, check_memorisation
+from fundusgan_jax.memorisation_sources import judge_of
+from fundusgan_jax.prior_step import first_prior
+from tests.tiny import tiny_prior_config
+
+
+def _split(seeds: range) -> PackedSplit:
+    images = np.stack([render(seed, 64).image for seed in seeds])
+    names = tuple(f"eye{seed}" for seed in seeds)
+    return PackedSplit(images, np.zeros(len(seeds), np.int32), np.zeros(len(seeds), np.int32), names, names)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return _split(range(80)), _split(range(80, 120))
+
+
+def test_copies_are_called_copies(splits, tmp_path):
+    train, held_out = splits
+    rng = np.random.default_rng(1)
+    copies = np.stack(
+        [altered(image, rng, bool(number % 2)) for number, image in enumerate(train.images[:12])]
+    )
+
+    def judge(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return images.mean((1, 2, 3)) + (5 if len(images) == 80 else 0)
+
+    path = tmp_path / "gallery.png"
+    record = check_memorisation(copies, train, held_out, None, judge, 0, path)
+    assert record["verdict"].startswith("Training photographs are repeated")
+    assert record["flagged"]["either"] >= 10 and record["controls"]["found"] >= 14
+    assert record["nearer"]["of_all"] == 1 and record["membership_auc"]["value"] > 0.5
+    closest = [row for row in record["closest"] if row["kind"] == "generated"]
+    assert len(closest) == SHOWN
+    assert all(row["file"] == f"eye{row['number']}" for row in closest)
+    with Image.open(path) as gallery:
+        assert gallery.width > 4 * 128 and gallery.height > 10 * 128
+
+
+def test_new_eyes_are_not(splits):
+    train, held_out = splits
+    fresh = _split(range(200, 224)).images
+    record = check_memorisation(fresh, train, held_out, None, None, 0, None)
+    assert record["verdict"].startswith("No sign of repeated")
+    assert record["membership_auc"] is None and record["flagged"]["either"] <= 3
+    assert record["nearer"]["interval"].low < 0.5 < record["nearer"]["interval"].high
+
+
+def test_a_check_that_finds_no_control_says_so(splits, monkeypatch):
+    train, held_out = splits
+    # Held-out photographs that are training photographs leave no room for anything closer.
+    record = check_memorisation(held_out.images[:4], train, train, None, None, 0, None)
+    assert record["controls"]["found"] < 12 and record["verdict"].startswith("The check means little here")
+
+
+def test_the_discriminator_judges_each_image_by_itself():
+    config = tiny_prior_config()
+    state = first_prior(config, config.data.resolution)
+    judge = judge_of(config, state.adversary)
+    side = config.data.resolution
+    images = np.random.default_rng(0).integers(0, 256, (19, side, side, 3), dtype=np.uint8)
+    labels = np.full(19, -1, np.int32)
+    scores = judge(images, labels)
+    assert scores.shape == (19,) and len(np.unique(scores)) == 19
+    np.testing.assert_allclose(judge(images[5:8], labels[5:8]), scores[5:8], rtol=1e-5, atol=1e-6)
+    assert judge_of(config, None) is None
