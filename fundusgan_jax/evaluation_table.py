@@ -45,9 +45,9 @@ def title_of(name: str) -> str:
 
 def shown(value: float | None) -> str:
     """Four digits after the point, fewer of a large number; '' for none."""
-    if value is None:
+    if value is None or value != value:
         return ""
-    return f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"
+    return f"{value:.{4 if abs(value) < 1 else 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1}f}"
 
 
 def between(interval: Sequence[float | None] | None) -> str:

@@ -26,9 +26,10 @@ h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top:
 p.note { color: #555; font-size: .9rem; } img { max-width: 100%; height: auto; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } td.best { font-weight: bold; } td.changed { font-weight: bold; }
+th { white-space: normal; vertical-align: bottom; max-width: 9rem; } th:first-child, td:first-child { text-align: left; } td.best { font-weight: bold; } td.changed { font-weight: bold; }
 p.warning { border-left: 4px solid #c0392b; padding-left: .7rem; font-size: .9rem; } h3 { font-size: 1rem; }
-td.text { text-align: left; white-space: normal; word-break: break-word; } details { margin: .5rem 0; }
+td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 10rem; } details { margin: .5rem 0; }
+@media (max-width: 700px) { td:first-child, th:first-child { white-space: normal; min-width: 7rem; } th, td { padding: .3rem .4rem; } }
 """
 
 

@@ -52,7 +52,7 @@ def figures_section(evaluation: dict[str, Any]) -> str:
         if name in SPREADS:
             continue
         compared = [row.get(name) for row in (model, *others.values())]
-        best = _best(name, [value for value in compared if value is not None]) if len(others) else None
+        best = _best(name, [value for value in compared if value is not None])
         cells = [cell(f"{title_of(name)} {'↑' if name in HIGHER_IS_BETTER else '↓'}")]
         cells.append(_value(model, name, best))
         if intervals:
@@ -68,7 +68,7 @@ def figures_section(evaluation: dict[str, Any]) -> str:
 
 
 def _best(name: str, values: list[float]) -> float | None:
-    return None if not values else max(values) if name in HIGHER_IS_BETTER else min(values)
+    return None if len(values) < 2 else max(values) if name in HIGHER_IS_BETTER else min(values)
 
 
 def _value(row: Mapping[str, Any], name: str, best: float | None) -> str:

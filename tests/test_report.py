@@ -82,7 +82,7 @@ def test_a_full_workdir(tmp_path: Path) -> None:
 def test_the_best_of_each_column_is_marked(tmp_path: Path) -> None:
     fill(tmp_path)
     text, _ = parsed(write_report(tmp_path))
-    assert sorted(re.findall(r"<td class=.?best.?>([\d.]+)", text)) == ["0.2500", "0.8800", "21.5000"]
+    assert sorted(re.findall(r"<td class=.?best.?>([\d.]+)", text)) == ["0.2500", "0.8800", "21.50"]
 
 
 def test_an_empty_workdir_says_what_is_missing(tmp_path: Path) -> None:
