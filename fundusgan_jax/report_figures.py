@@ -158,7 +158,7 @@ def memorisation_section(evaluation: dict[str, Any]) -> str:
         "images looked up": f"{found['num_generated']} ({found['method']})",
         "among": f"{found['num_train']} training photographs; by chance: {found['num_held_out']} held-out ones",
         "stand out by their pixels, by their structure": f"{flagged['pixels']}, {flagged['structure']} "
-        f"(either: {flagged['either']}; by chance about {found['expected_by_chance']:.1f})",
+        f"(either: {flagged['either']}; by chance about {found['expected_by_chance']:.1f} of each)",
         "altered training photographs found again": f"{controls['found']} of {controls['of']}",
         "nearer to training than to as many held-out photographs": f"{shown(nearer['nearer_to_train'])} "
         f"({between(nearer['interval'])}; 0.5 without memory; {nearer['features']})",
@@ -193,7 +193,7 @@ def memorisation_section(evaluation: dict[str, Any]) -> str:
         + table(head, closest)
         + note(
             "Each image is compared with its nearest training photographs after mirroring, turning and moving. An image stands "
-            "out that is nearer than 99 % of held-out photographs are, by its pixels or by its structure (local contrast: "
+            "out that is nearer than (nearly) all held-out photographs are, by its pixels or by its structure (local contrast: "
             "vessels, disc, lesions). 'Closer by chance': share of held-out photographs at least as close. A held-out "
             "photograph that matches a training one may be the same eye under another patient's name: look at the gallery."
         )

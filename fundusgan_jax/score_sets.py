@@ -20,6 +20,7 @@ from fundusgan_jax.metrics.confidence import (
     at_infinite_samples,
     mean_interval,
     set_interval,
+    set_intervals,
 )
 from fundusgan_jax.metrics.neighbours import neighbour_figures
 from fundusgan_jax.metrics.sets import frechet_distance, kernel_distance, kernel_distance_subsets
@@ -160,28 +161,33 @@ def score_sets(
     )
     mean, spread = kernel_distance_subsets(generated, real, seed)
     values |= {kernel: known[kernel], f"{kernel}_subsets": mean, f"{kernel}_subsets_std": spread}
-    for name, (found, side) in _neighbours(generated, real).items():
-        values[name] = float(found.mean())
-        intervals[name] = mean_interval(found, groups[side], seed)
+    neighbours = _neighbours(generated, real)
+    if neighbours and min(len(generated), len(real)) // 2 > 2 * DENSITY_K:
+        found = set_intervals(_neighbours, generated, real, groups, seed, paired)
+        # Shares: an interval ends where they do.
+        intervals |= {
+            name: Interval(max(ends.low, 0.0), ends.high if name == "density" else min(ends.high, 1.0))
+            for name, ends in found.items()
+        }
+    values |= neighbours
     return SetScores(values, intervals, _warnings(source, len(generated), len(real)))
 
 
 def set_values(source: FeatureNet, generated: np.ndarray, real: np.ndarray) -> dict[str, float]:
     """The figures without intervals and extrapolation: what the model's row is compared with."""
-    neighbours = {name: float(found.mean()) for name, (found, _) in _neighbours(generated, real).items()}
-    return set_distances(source, generated, real) | neighbours
+    return set_distances(source, generated, real) | _neighbours(generated, real)
 
 
-def _neighbours(generated: np.ndarray, real: np.ndarray) -> dict[str, tuple[np.ndarray, int]]:
-    """precision, recall, density, coverage: one value per image, and the side (0 generated, 1 real) of these images."""
+def _neighbours(generated: np.ndarray, real: np.ndarray) -> dict[str, float]:
+    """precision, recall, density, coverage; none where a set has no fifth neighbour."""
     if min(len(generated), len(real)) <= DENSITY_K:
         return {}
-    few, more = (neighbour_figures(generated, real, k) for k in (PRECISION_K, DENSITY_K))
+    few, more = (neighbour_figures(generated, real, k).means() for k in (PRECISION_K, DENSITY_K))
     return {
-        "precision": (few.precision, 0),
-        "recall": (few.recall, 1),
-        "density": (more.density, 0),
-        "coverage": (more.coverage, 1),
+        "precision": few["precision"],
+        "recall": few["recall"],
+        "density": more["density"],
+        "coverage": more["coverage"],
     }
 
 

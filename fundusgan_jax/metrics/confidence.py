@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 Statistic = Callable[[np.ndarray, np.ndarray], float]
+Statistics = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 LEVEL = 0.95
 NORMAL_QUANTILE = 1.959964
 RESAMPLES, HALVES = 2000, 24
@@ -72,23 +73,23 @@ def half_samples(numbers: np.ndarray, rng: np.random.Generator) -> Iterator[np.n
         yield np.flatnonzero(chosen[numbers])
 
 
-def set_interval(
-    statistic: Statistic,
+def set_intervals(
+    statistics: Statistics,
     a: np.ndarray,
     b: np.ndarray,
     groups: tuple[Sequence[str] | None, Sequence[str] | None],
     seed: int,
     paired: bool = False,
     halves: int = HALVES,
-) -> Interval:
-    """Interval of a statistic of two sets: value +- 1.96 standard deviations over random half-samples.
+) -> dict[str, Interval]:
+    """Intervals of statistics of two sets: value +- 1.96 standard deviations over random half-samples.
 
-    The delete-half jackknife (Shao and Wu 1989): with half of the groups left out, the spread of the
+    The delete-half jackknife (Shao and Wu 1989): with half of the groups left out, the spread of a
     statistic over the halves is the standard error over all, without a correction. The halves' own mean is
     taken as the centre of the spread, so that the bias of small sets does not count.
 
     Args:
-        statistic: of features [N, D] and [M, D].
+        statistics: of features [N, D] and [M, D], by name.
         a, b: features.
         groups: patients of either side.
         seed: of the draws.
@@ -100,16 +101,31 @@ def set_interval(
     """
     rng = np.random.default_rng([seed, halves])
     numbers = [group_numbers(names, len(x)) for names, x in zip(groups, (a, b))]
+    value = statistics(a, b)
     if min(part.max(initial=-1) + 1 for part in numbers) < 4:
-        return Interval(float("nan"), float("nan"))
+        return {name: Interval(float("nan"), float("nan")) for name in value}
     draws = [half_samples(part, rng) for part in numbers]
     values = []
     for _ in range(halves):
         rows = next(draws[0])
-        values.append(statistic(a[rows], b[rows if paired else next(draws[1])]))
-    spread = NORMAL_QUANTILE * float(np.std(values, ddof=1))
-    value = statistic(a, b)
-    return Interval(value - spread, value + spread)
+        values.append(statistics(a[rows], b[rows if paired else next(draws[1])]))
+    found = {}
+    for name, centre in value.items():
+        spread = NORMAL_QUANTILE * float(np.std([half[name] for half in values], ddof=1))
+        found[name] = Interval(centre - spread, centre + spread)
+    return found
+
+
+def set_interval(
+    statistic: Statistic,
+    a: np.ndarray,
+    b: np.ndarray,
+    groups: tuple[Sequence[str] | None, Sequence[str] | None],
+    seed: int,
+    paired: bool = False,
+) -> Interval:
+    """`set_intervals` of a single statistic."""
+    return set_intervals(lambda x, y: {"": statistic(x, y)}, a, b, groups, seed, paired)[""]
 
 
 def at_infinite_samples(

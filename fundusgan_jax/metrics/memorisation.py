@@ -11,7 +11,7 @@ from scipy import stats
 from fundusgan_jax.metrics.confidence import LEVEL, Interval, group_numbers
 from fundusgan_jax.metrics.neighbours import squared_distances
 
-# Of the real photographs that are looked up: closer than all but this share of them counts as memorised.
+# Of the real photographs that are looked up: an image closer than all but this share of them stands out.
 NULL_SHARE = 0.01
 # Neighbours after the nearest that say how dense the photographs lie there (Carlini et al. 2023 take 50).
 AROUND = 50
@@ -64,8 +64,8 @@ def nearest_ratio(
 
     The minimum of many distances is smaller than that of few, so training photographs are drawn, as many as
     there are held-out ones (DRAWS times). The price: of 10 times as many training photographs, a draw holds one
-    original in ten, and a model that copied them all shows 0.55. `of_all` has no such loss, and `unlike_null`
-    judges images one by one.
+    original in ten, and a model that copied them all shows 0.55. `of_all` has no such loss, and `flagged` judges
+    images one by one.
 
     Args:
         to_train: [G, N] distances. to_held_out: [G, M]. Ties count half.
@@ -121,21 +121,35 @@ def null_quantile(values: np.ndarray, null: np.ndarray, closer_is_less: bool = T
     return np.asarray((np.searchsorted(null, values, side="right") + 1) / (len(null) + 1))
 
 
-def memorised(values: np.ndarray, null: np.ndarray, closer_is_less: bool = True) -> np.ndarray:
-    """bool [G]: closer to a training photograph than NULL_SHARE of real photographs of other patients are.
+def flagged(values: np.ndarray, null: np.ndarray, closer_is_less: bool = True) -> np.ndarray:
+    """bool [G]: closer to a training photograph than all but `flag_rank` - 1 of the null's.
 
-    The threshold is the null's quantile, so NULL_SHARE of images without any memory are flagged by mistake.
     Arguments as of `null_quantile`.
     """
     values, null = np.asarray(values, np.float64), np.asarray(null, np.float64)
     if not closer_is_less:
         values, null = -values, -null
-    return np.asarray(values < np.quantile(null, NULL_SHARE))
+    return np.asarray(values < np.sort(null)[flag_rank(len(null)) - 1])
 
 
-def beyond_chance(flagged: int, count: int, share: float) -> float:
-    """Probability of so many flagged images or more where each is flagged by chance with probability `share`."""
-    return float(stats.binom.sf(flagged - 1, count, share))
+def flag_rank(num_null: int) -> int:
+    """Which of the null's closest is the threshold: the one that NULL_SHARE of images pass by chance, at least the first."""
+    return max(int(NULL_SHARE * (num_null + 1)), 1)
+
+
+def chance_share(num_null: int) -> float:
+    """Share of images without memory that are flagged: flag_rank / (K + 1), since images and null are then exchangeable."""
+    return flag_rank(num_null) / (num_null + 1)
+
+
+def beyond_chance(number: int, count: int, num_null: int) -> float:
+    """Probability that so many or more of `count` images without memory are flagged.
+
+    The threshold is itself an order statistic of a small null, so the number is beta-binomial, not binomial: where
+    the threshold falls high by chance, it does so for all images.
+    """
+    rank = flag_rank(num_null)
+    return float(stats.betabinom.sf(number - 1, count, rank, num_null + 1 - rank))
 
 
 def rank_auc(members: np.ndarray, others: np.ndarray) -> float:

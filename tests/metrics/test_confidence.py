@@ -8,7 +8,9 @@ from fundusgan_jax.metrics.confidence import (
     half_samples,
     mean_interval,
     set_interval,
+    set_intervals,
 )
+from fundusgan_jax.metrics.neighbours import neighbour_figures
 from fundusgan_jax.metrics.sets import frechet_distance, kernel_distance
 
 
@@ -58,6 +60,22 @@ def test_a_set_interval_is_as_wide_as_the_statistic_varies():
         widths.append(high - low)
     assert np.mean(widths) / (2 * 1.96 * np.std(drawn)) == pytest.approx(1, abs=0.25)
     assert np.isnan(set_interval(kernel_distance, *two_sets(0), (["a"] * 150, None), seed=0)).all()
+
+
+def test_shares_of_neighbours_have_intervals_that_hold():
+    def means(a, b):
+        return neighbour_figures(a, b, 3).means()
+
+    def two_sets(seed):
+        rng = np.random.default_rng(seed)
+        return 0.9 * rng.standard_normal((60, 16)), rng.standard_normal((60, 16))
+
+    figures = [means(*two_sets(seed)) for seed in range(100)]
+    intervals = [set_intervals(means, *two_sets(seed), (None, None), seed) for seed in range(40)]
+    for name in figures[0]:
+        expected = np.mean([figure[name] for figure in figures])
+        held = np.mean([ends[name].low <= expected <= ends[name].high for ends in intervals])
+        assert held > 0.85, (name, held)
 
 
 def test_pairs_are_drawn_together():

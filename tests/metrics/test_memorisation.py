@@ -17,9 +17,11 @@ from fundusgan_jax.metrics.alignment import (
 )
 from fundusgan_jax.metrics.memorisation import (
     beyond_chance,
+    chance_share,
     distances_to,
+    flag_rank,
+    flagged,
     membership_auc,
-    memorised,
     nearest_ratio,
     null_quantile,
     rank_auc,
@@ -40,8 +42,8 @@ def test_a_copy_stands_out_from_its_neighbourhood():
     others = RNG.standard_normal((50, 8))
     copies = train[:10] + 0.05 * RNG.standard_normal((10, 8))
     null = relative_distance(distances_to([others], train))
-    assert memorised(relative_distance(distances_to([copies], train)), null).all()
-    assert memorised(null, null).mean() <= 0.04
+    assert flagged(relative_distance(distances_to([copies], train)), null).all()
+    assert not flagged(null, null).any()
     np.testing.assert_allclose(null_quantile(np.array([-1.0, 99.0]), null), [1 / 51, 1])
     np.testing.assert_allclose(null_quantile(np.array([99.0]), null, closer_is_less=False), [1 / 51])
 
@@ -75,9 +77,15 @@ def test_auc_is_scikit_learns_and_patients_are_drawn_whole():
     assert np.isnan(membership_auc(members, others, (["one"] * 40, None), 0)[1]).all()
 
 
-def test_chance():
-    assert beyond_chance(0, 64, 0.02) == pytest.approx(1)
-    assert beyond_chance(5, 64, 0.02) < 0.01 < beyond_chance(3, 64, 0.02)
+@pytest.mark.parametrize("num_null", [8, 122, 200, 250])
+def test_images_without_memory_are_flagged_as_often_as_is_said(num_null):
+    rng = np.random.default_rng(num_null)
+    counts = [flagged(rng.standard_normal(64), rng.standard_normal(num_null)).sum() for _ in range(3000)]
+    assert np.mean(counts) / 64 == pytest.approx(chance_share(num_null), rel=0.12)
+    verdicts = [beyond_chance(int(count), 64, num_null) < 0.005 for count in counts]
+    assert np.mean(verdicts) < 0.009
+    assert beyond_chance(0, 64, num_null) == pytest.approx(1)
+    assert flag_rank(num_null) == (2 if num_null >= 199 else 1)
 
 
 def test_the_same_eye_is_found_in_another_pose():
