@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from typing import Any
-
-import numpy as np
 
 from fundusgan_jax.data.image_sets import ImageSet, is_prepared, of_folder, of_prepared
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.evaluate_pairs import PAIRED_METRICS, Fakes, score_pairs
+from fundusgan_jax.evaluate_pairs import PAIRED_METRICS, score_pairs
 from fundusgan_jax.evaluation_pictures import PICTURES, can_embed, draw_tsne
 from fundusgan_jax.evaluation_table import figures_table
 from fundusgan_jax.feature_cache import cached_features
-from fundusgan_jax.manifest import FILE as MANIFEST
+from fundusgan_jax.generated_images import Fakes, generated_images
 from fundusgan_jax.models.features import FeatureNet, load_features
 from fundusgan_jax.models.lpips import load_perceptual
-from fundusgan_jax.prior_step import PriorState, resolution_at
-from fundusgan_jax.protocol import FILE, RealSet, protocol, stamped, write_evaluation
+from fundusgan_jax.protocol import (
+    FILE,
+    NOT_PAIRED,
+    PAIRED_ALL,
+    RealSet,
+    protocol,
+    stamped,
+    write_evaluation,
+)
 from fundusgan_jax.report import write_report
-from fundusgan_jax.sample import Sampler, drawn_labels
-from fundusgan_jax.score_reconstructions import model_painter
 from fundusgan_jax.score_sets import image_features, score_sets
-from fundusgan_jax.workdir import ema_variables, open_dataset, restore_state
 
 
 def evaluate_folders(flags: argparse.Namespace) -> None:
@@ -32,7 +33,12 @@ def evaluate_folders(flags: argparse.Namespace) -> None:
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder; name one with images, a prepared dataset or a workdir")
     real, resolution = _real(flags)
-    fake = _fake(flags, real)
+    fake = generated_images(flags, real)
+    few = min(len(real), fake.num_images)
+    if few < 2:
+        raise UserError(
+            f"{fake.name} and {real.name} have {fake.num_images} and {len(real)} images; a comparison needs at least 2 of each"
+        )
     paired = [name for name in flags.metrics if name in PAIRED_METRICS]
     source = None
     if len(paired) < len(flags.metrics):
@@ -59,7 +65,13 @@ def evaluate_folders(flags: argparse.Namespace) -> None:
         _score_sets(flags, record, source, known, real, fake)
     if paired:
         score_pairs(flags, record, perceptual, real, fake)
-    used = protocol("folders", known, fake.num_images, source, perceptual, flags.seed)
+    missing = [name for name in flags.metrics if not _is_there(name, source, record)]
+    if len(missing) == len(flags.metrics):
+        raise UserError(f"--metrics={','.join(missing)} cannot be computed for {few} images of {real.shape()[0]} px: "
+                        "ms_ssim needs 176 px, vessels and disc 128, neighbours 6 images")  # fmt: skip
+    record["warnings"] += [f"{name} cannot be computed for these images and is left out" for name in missing]
+    pairs = record.pop("pairs", PAIRED_ALL if fake.paired else NOT_PAIRED)
+    used = protocol("folders", known, fake.num_images, source, perceptual, flags.seed, pairs)
     write_evaluation(flags.output / FILE, stamped(record, used))
     print(f"{record['title']}: {fake.num_images} and {len(real)} images")
     print(figures_table(record))
@@ -75,51 +87,14 @@ def _real(flags: argparse.Namespace) -> tuple[ImageSet, int]:
     return found, found.shape()[0]
 
 
-def _fake(flags: argparse.Namespace, real: ImageSet) -> Fakes:
-    if (flags.fake / MANIFEST).is_file():
-        return _painted(flags, real)
-    found = (
-        of_prepared(flags.fake, flags.fake_split)[0]
-        if is_prepared(flags.fake)
-        else of_folder(flags.fake, "none", 0)
-    )
-    return Fakes(found.name, len(found), found.files, found.groups, lambda: iter(found))
-
-
-def _painted(flags: argparse.Namespace, real: ImageSet) -> Fakes:
-    """A workdir's images: samples of a prior, or FundusGAN's reconstructions of the real ones."""
-    config, number, state = restore_state(flags.fake, flags.step)
-    name = f"{flags.fake.name}, step {number}"
-    with config.unlocked():
-        config.eval.batch_size = flags.batch_size
-    if isinstance(state, PriorState):
-        split = open_dataset(config, flags.fake).splits[config.data.train_split]
-        labels = drawn_labels(config, split.label, flags.num, flags.seed)
-        sampler = Sampler(config, state, resolution_at(config, number))
-
-        def samples() -> Iterator[np.ndarray]:
-            drawn = sampler.images(np.arange(flags.num), labels, seed=flags.seed, truncation_psi=1.0)
-            return (image for batch in drawn for image in batch)
-
-        return Fakes(name, flags.num, None, None, samples)
-    if real.shape()[0] != config.data.resolution:
-        raise UserError(
-            f"{flags.fake} reconstructs {config.data.resolution} px photographs, {real.name} has {real.shape()[0]} px; "
-            f"give --resolution={config.data.resolution}, or a dataset prepared at that size"
-        )
-    paint = model_painter(config, ema_variables(state, config.eval.use_ema))
-
-    def reconstructions() -> Iterator[np.ndarray]:
-        held: list[np.ndarray] = []
-        for number, image in enumerate(real):
-            held.append(image)
-            if len(held) == flags.batch_size or number + 1 == len(real):
-                rows = np.minimum(np.arange(flags.batch_size), len(held) - 1)
-                numbers = number + 1 - len(held) + rows
-                yield from paint(np.stack(held)[rows], numbers)[: len(held)]
-                held = []
-
-    return Fakes(name, len(real), real.files, real.groups, reconstructions, paired=True)
+def _is_there(name: str, source: FeatureNet | None, record: dict[str, Any]) -> bool:
+    """Whether a metric that was asked for has a figure."""
+    if name == "signatures":
+        return "signatures" in record
+    asked: dict[str, tuple[str, ...]] = {"lpips": ("lpips", "perceptual")}
+    if source is not None:
+        asked |= {"fid": source.distance_names[:1], "kid": source.distance_names[1:]}
+    return any(key in record["model"] for key in asked.get(name, (name,)))
 
 
 def _score_sets(
@@ -143,6 +118,6 @@ def _score_sets(
     record["intervals"] |= {name: ends for name, ends in sets.intervals.items() if name in record["model"]}
     record["warnings"] += sets.warnings
     if can_embed(min(len(made), len(seen))):
-        labels = [["real"] * len(seen), ["generated"] * len(made)]
+        labels = [real.labels or ["photograph"] * len(seen), fake.labels or ["generated"] * len(made)]
         draw_tsne(flags.output / PICTURES / "tsne.png", {"real": seen, "generated": made}, labels, flags.seed)
         record["pictures"]["tsne.png"] = f"t-SNE of {source.describe()}"

@@ -9,24 +9,30 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from fundusgan_jax.adversary import AdversaryState
+from fundusgan_jax.data.image_sets import class_names
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, split_named
-from fundusgan_jax.evaluation_pictures import PICTURES, can_embed, draw_ranked, draw_tsne, label_names
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.evaluation_pictures import can_embed, draw_ranked, draw_tsne, fresh_folder
 from fundusgan_jax.evaluation_table import figures_table, print_memorisation, title_of
 from fundusgan_jax.grid import can_draw
 from fundusgan_jax.memorisation import GALLERY_TITLE, PICTURE
 from fundusgan_jax.memorisation_sources import memorisation_record, mixed_images
 from fundusgan_jax.models.features import FeatureNet
+from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.models.lpips import PerceptualNet
-from fundusgan_jax.protocol import FILE, protocol, stamped, write_evaluation
+from fundusgan_jax.protocol import FILE, PAIRED_ALL, protocol, stamped, write_full
 from fundusgan_jax.report import write_report
 from fundusgan_jax.score_reconstructions import Painter, Reconstructions, Scorer, held_out, model_painter
 from fundusgan_jax.score_sets import (
+    floors,
     intervals_of,
+    known_means,
+    left_out,
     open_features,
     real_set,
     score_sets,
     set_distances,
-    set_values,
     split_features,
 )
 from fundusgan_jax.step import TrainState
@@ -35,7 +41,6 @@ from fundusgan_jax.workdir import ema_variables, open_dataset, open_perceptual, 
 
 def base_record(
     config: ConfigDict,
-    step: int,
     dataset: PackedDataset,
     split: PackedSplit,
     perceptual: PerceptualNet | None,
@@ -43,12 +48,10 @@ def base_record(
 ) -> dict[str, Any]:
     """What every eval.json of a FundusGAN begins with."""
     real = real_set(dataset, config.data.eval_split, split)
-    used = protocol("reconstruction", real, real.num_images, source, perceptual, config.eval.seed)
+    used = protocol("reconstruction", real, real.num_images, source, perceptual, config.eval.seed, PAIRED_ALL)
     numbers = np.unique(np.asarray(split.patient), return_inverse=True)[1]
     return stamped(
         {
-            "step": step,
-            "kimg": step * config.train.batch_size / 1000,
             "split": config.data.eval_split,
             "num_images": real.num_images,
             "resolution": config.data.resolution,
@@ -72,6 +75,9 @@ class FundusGANScorer:
         self.source = open_features(config)
         self.scorer = Scorer(self.split, perceptual, config.eval.batch_size, self.source)
         self._trivial: dict[str, Reconstructions] = {}
+        self._baselines: dict[str, dict[str, float]] = {}
+        self._base: dict[str, Any] = {}
+        self._real: np.ndarray | None = None
 
     def trivial(self, with_signatures: bool = False) -> dict[str, Reconstructions]:
         """The trivial reconstructions, scored once."""
@@ -83,49 +89,33 @@ class FundusGANScorer:
     def real_features(self) -> np.ndarray:
         """Of the held-out photographs."""
         assert self.source is not None  # asked for only where there is a network
-        name, size = self.config.data.eval_split, self.config.eval.batch_size
-        return split_features(self.source, self.dataset, name, self.split, size)
+        if self._real is None:
+            name, size = self.config.data.eval_split, self.config.eval.batch_size
+            self._real = split_features(self.source, self.dataset, name, self.split, size)
+        return self._real
 
     def figures(self, made: Reconstructions) -> dict[str, float]:
         """Means over the photographs, and the distances between the sets."""
-        means = made.means()
+        means = known_means(made.per_image)
         if self.source is not None and made.features is not None and len(made.features) > 1:
             means |= set_distances(self.source, made.features, self.real_features())
         return means
 
     def record(self, step: int, made: Reconstructions, with_signatures: bool = False) -> dict[str, Any]:
         """eval.json's record as training writes it: means alone, beside the trivial reconstructions'."""
-        record = base_record(self.config, step, self.dataset, self.split, self.perceptual, self.source)
-        trivial = self.trivial(with_signatures)
-        return record | {
+        if not self._base:
+            self._base = base_record(self.config, self.dataset, self.split, self.perceptual, self.source)
+        if not self._baselines:
+            trivial = self.trivial(with_signatures)
+            self._baselines = {name: self.figures(other) for name, other in trivial.items()}
+        return {
+            "step": step,
+            "kimg": step * self.config.train.batch_size / 1000,
+            **self._base,
             "model": self.figures(made),
-            "baselines": {name: self.figures(other) for name, other in trivial.items()},
+            "baselines": self._baselines,
             "per_image": made.per_image,
         }
-
-
-def floors(
-    config: ConfigDict, dataset: PackedDataset, source: FeatureNet, real: np.ndarray
-) -> dict[str, dict[str, float]]:
-    """What real photographs score against real photographs of other patients: no model comes below, but by luck.
-
-    'photographs of other patients': as many training photographs as there are held-out ones, so that biases are
-    those of the model's row. 'two halves of the dataset': all photographs, cut in two by patient.
-    """
-    size = config.eval.batch_size
-    train = split_named(dataset, config.data.train_split)
-    features = split_features(source, dataset, config.data.train_split, train, size)
-    rng = np.random.default_rng([config.eval.seed, 7])
-    rows = rng.permutation(len(features))[: len(real)]
-    found = {"photographs of other patients": set_values(source, features[rows], real)}
-    everything = np.concatenate([features, real])
-    patients = np.asarray([*train.patient, *held_out(dataset, config).patient])
-    names = np.unique(patients)
-    first = np.isin(patients, rng.permutation(names)[: len(names) // 2])
-    if min(first.sum(), (~first).sum()) > 1:
-        halves = set_values(source, everything[first], everything[~first])
-        found[f"two halves of the dataset ({first.sum()} and {(~first).sum()})"] = halves
-    return found
 
 
 def signature_record(
@@ -134,17 +124,10 @@ def signature_record(
     """Failure signatures of the model and of the trivial reconstructions: means over the photographs that have them."""
     trivial = scorer.trivial(True)
     return {
-        "model": _known_means(made.signatures),
+        "model": known_means(made.signatures),
         "intervals": intervals_of(made.signatures, groups, scorer.config.eval.seed),
-        "baselines": {name: _known_means(other.signatures) for name, other in trivial.items()},
+        "baselines": {name: known_means(other.signatures) for name, other in trivial.items()},
         "num_known": {name: int(np.isfinite(values).sum()) for name, values in made.signatures.items()},
-    }
-
-
-def _known_means(per_image: dict[str, np.ndarray]) -> dict[str, float]:
-    return {
-        name: float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
-        for name, values in per_image.items()
     }
 
 
@@ -160,7 +143,11 @@ def full_record(scorer: FundusGANScorer, step: int, made: Reconstructions) -> di
         record["model"] |= sets.values
         record["intervals"] |= sets.intervals
         record["warnings"] = sets.warnings
-        record["floors"] = floors(config, dataset, source, real)
+        train = split_named(dataset, config.data.train_split)
+        known = split_features(source, dataset, config.data.train_split, train, config.eval.batch_size)
+        patients = (train.patient, scorer.split.patient)
+        record["floors"] = floors(source, known, real, patients, config.eval.seed)
+    record["warnings"] = [*record.get("warnings", []), *left_out(made.per_image)]
     record["signatures"] = signature_record(scorer, made, groups)
     return record
 
@@ -178,7 +165,7 @@ def pictures(scorer: FundusGANScorer, made: Reconstructions, paint: Painter, fol
     draw_ranked(folder / "ranked.png", pair_of, made.per_image[name], order)
     if scorer.source is not None and made.features is not None and can_embed(len(made.features)):
         sets = {"photographs": scorer.real_features(), "reconstructions": made.features}
-        labels = [label_names(scorer.dataset, scorer.split.label)] * 2
+        labels = [class_names(scorer.dataset, scorer.split.label)] * 2
         draw_tsne(folder / "tsne.png", sets, labels, scorer.config.eval.seed)
         found["tsne.png"] = f"t-SNE of {scorer.source.describe()}"
     return found
@@ -191,6 +178,29 @@ def ranking(made: Reconstructions, perceptual: PerceptualNet | None) -> tuple[st
     return "ssim_fov", np.argsort(-made.per_image["ssim_fov"])
 
 
+def add_memorisation(
+    record: dict[str, Any],
+    config: ConfigDict,
+    dataset: PackedDataset,
+    variables: Variables,
+    source: FeatureNet | None,
+    adversary: AdversaryState | None,
+    folder: Path,
+) -> None:
+    """Looks images that mix two training photographs up among all; a note where nothing can be mixed."""
+    try:
+        mixed = mixed_images(config, variables, dataset, config.eval.memorisation)
+    except UserError as error:
+        print(f"note: memorisation is not looked for: {error}", flush=True)
+        return
+    path = folder / PICTURE if can_draw() else None
+    method = "mix of two training photographs of one class"
+    found = memorisation_record(config, dataset, mixed, method, source, adversary, path)
+    if found is not None:
+        record["memorisation"] = found
+        record["pictures"] |= {PICTURE: GALLERY_TITLE} if path else {}
+
+
 def evaluate_fundusgan(config: ConfigDict, workdir: Path, step: str) -> None:
     """Scores a checkpoint of `workdir`: writes eval.json, evaluation/*.png and report.html, prints the table."""
     _, number, state = restore_state(workdir, step, config)
@@ -201,14 +211,11 @@ def evaluate_fundusgan(config: ConfigDict, workdir: Path, step: str) -> None:
     paint = model_painter(config, variables)
     made = scorer.scorer.score(paint, f"evaluating step {number}", with_signatures=True)
     record = full_record(scorer, number, made)
-    record["pictures"] = pictures(scorer, made, paint, workdir / PICTURES) if can_draw() else {}
+    folder = fresh_folder(workdir)
+    record["pictures"] = pictures(scorer, made, paint, folder) if can_draw() else {}
     if config.eval.memorisation:
-        mixed = mixed_images(config, variables, dataset, config.eval.memorisation)
-        path = workdir / PICTURES / PICTURE if can_draw() else None
-        given = (mixed, "mix of two training photographs of one class", scorer.source, state.adversary)
-        record["memorisation"] = memorisation_record(config, dataset, *given, path)
-        record["pictures"][PICTURE] = GALLERY_TITLE
-    write_evaluation(workdir / FILE, record)
+        add_memorisation(record, config, dataset, variables, scorer.source, state.adversary, folder)
+    write_full(workdir, record)
     print(f"step {number}, {record['num_images']} photographs of split '{config.data.eval_split}':")
     print(figures_table(record))
     for warning in record.get("warnings", []):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,27 +14,16 @@ from fundusgan_jax.data.image_sets import ImageSet
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluation_pictures import PICTURES, draw_ranked, ranked_rows
 from fundusgan_jax.evaluation_table import HIGHER_IS_BETTER, title_of
+from fundusgan_jax.generated_images import Fakes
 from fundusgan_jax.grid import can_draw
+from fundusgan_jax.metrics import baselines
 from fundusgan_jax.metrics.signatures import SIGNATURES, failure_signatures
 from fundusgan_jax.models.lpips import PerceptualNet
 from fundusgan_jax.progress import Progress
-from fundusgan_jax.score_reconstructions import image_figures
-from fundusgan_jax.score_sets import intervals_of
+from fundusgan_jax.score_reconstructions import BASELINES, image_figures
+from fundusgan_jax.score_sets import intervals_of, known_means, left_out
 
 PAIRED_METRICS = ("ssim", "psnr", "ms_ssim", "lpips", "signatures")
-
-
-class Fakes(NamedTuple):
-    """The generated side. name: for people. num_images: how many. files: their names, or None where they have none.
-    groups: patients, or None. images: a function that streams uint8 [H, W, 3], the same at every call.
-    paired: whether they are reconstructions of the real images, in their order."""
-
-    name: str
-    num_images: int
-    files: tuple[str, ...] | None
-    groups: tuple[str, ...] | None
-    images: Callable[[], Iterator[np.ndarray]]
-    paired: bool = False
 
 
 def score_pairs(
@@ -49,23 +39,55 @@ def score_pairs(
         UserError: images without a partner, or pairs of two sizes.
     """
     partners = _partners(real, fake)
-    parts: dict[str, list[np.ndarray]] = {}
+    mean = _mean_image(real, partners)
+    rows: dict[str, dict[str, list[np.ndarray]]] = {"model": {}}
     progress = Progress(fake.num_images, "img", "comparing pairs")
     for photographs, painted in _batches(flags, real, fake, partners):
         found = image_figures(photographs, painted, perceptual)
         if "signatures" in flags.metrics:
             found |= failure_signatures(photographs, painted)
-        for name, values in found.items():
-            parts.setdefault(name, []).append(values)
+        _extend(rows["model"], found)
+        for name, trivial in _trivial(photographs, mean).items():
+            _extend(rows.setdefault(name, {}), image_figures(photographs, trivial, perceptual))
         progress.update(len(photographs))
     wanted = (*flags.metrics, perceptual.metric if perceptual else "lpips", *SIGNATURES)
-    per_image = {
-        name: np.concatenate(values) for name, values in parts.items() if name.removesuffix("_fov") in wanted
-    }
+    per_image, *others = (
+        {key: np.concatenate(values) for key, values in row.items() if key.removesuffix("_fov") in wanted}
+        for row in rows.values()
+    )
+    record["baselines"] = {name: known_means(other) for name, other in zip(list(rows)[1:], others)}
     groups = tuple(real.groups[row] for row in partners) if real.groups else None
     _record(flags, record, per_image, groups)
+    partner_names = "\n".join(real.files[row] for row in partners)
+    record["pairs"] = hashlib.sha256(partner_names.encode()).hexdigest()[:16]
     if can_draw():
         _draw(flags, record, per_image, real, fake, partners)
+
+
+def _extend(row: dict[str, list[np.ndarray]], found: dict[str, np.ndarray]) -> None:
+    for name, values in found.items():
+        row.setdefault(name, []).append(values)
+
+
+def _mean_image(real: ImageSet, partners: np.ndarray) -> np.ndarray | None:
+    """uint8 mean of the real images that have a partner; None where they differ in size."""
+    total: np.ndarray | None = None
+    for row in partners.tolist():
+        image = real.read(row)
+        if total is not None and total.shape != image.shape:
+            return None
+        total = image.astype(np.int64) if total is None else total + image
+    return None if total is None else np.rint(total / len(partners)).astype(np.uint8)
+
+
+def _trivial(photographs: np.ndarray, mean: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The trivial reconstructions that these sizes allow."""
+    height, width = photographs.shape[1:3]
+    found = {} if mean is None else {"mean": np.broadcast_to(mean, photographs.shape)}
+    for name, side in BASELINES.items():
+        if side and height == width and side < height and height % side == 0:
+            found[name] = baselines.reduced(photographs, side)
+    return found
 
 
 def _partners(real: ImageSet, fake: Fakes) -> np.ndarray:
@@ -120,10 +142,10 @@ def _record(
     groups: tuple[str, ...] | None,
 ) -> None:
     intervals = intervals_of(per_image, groups, flags.seed)
-    means = {
-        name: float(np.mean(values[np.isfinite(values)])) if np.isfinite(values).any() else float("nan")
-        for name, values in per_image.items()
-    }
+    means = known_means(per_image)
+    record["warnings"] += left_out(
+        {name: values for name, values in per_image.items() if name not in SIGNATURES}
+    )
     marks = {name for name in per_image if name in SIGNATURES}
     record["model"] |= {name: value for name, value in means.items() if name not in marks}
     record["intervals"] |= {name: ends for name, ends in intervals.items() if name not in marks}

@@ -10,18 +10,20 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from fundusgan_jax.data.image_sets import class_names
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, rows_of, split_named
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.evaluation_pictures import PICTURES, can_embed, draw_tsne, label_names
+from fundusgan_jax.evaluation_pictures import can_embed, draw_tsne, fresh_folder
 from fundusgan_jax.evaluation_table import figures_table, print_memorisation
 from fundusgan_jax.grid import can_draw, image_grid, save_png
 from fundusgan_jax.memorisation import GALLERY_TITLE, PICTURE
 from fundusgan_jax.memorisation_sources import memorisation_record
 from fundusgan_jax.prior_step import PriorState, resolution_at
-from fundusgan_jax.protocol import FILE, protocol, stamped, write_evaluation
+from fundusgan_jax.protocol import FILE, NOT_PAIRED, protocol, stamped, write_full
 from fundusgan_jax.report import write_report
 from fundusgan_jax.sample import Sampler, drawn_labels
 from fundusgan_jax.score_sets import (
+    floors,
     image_features,
     open_features,
     real_set,
@@ -44,6 +46,7 @@ class PriorScorer:
         self.config, self.dataset = config, dataset
         self.source = open_features(config)
         self._known: dict[str, np.ndarray] = {}
+        self._floors: dict[str, dict[str, float]] = {}
 
     def reference(self) -> PackedSplit:
         """The photographs that images are compared with."""
@@ -86,7 +89,9 @@ class PriorScorer:
         config, name = self.config, self.config.eval.reference_split
         assert self.source is not None  # the callers ask only where there are features
         real = real_set(self.dataset, name, self._part(name))
-        used = protocol("samples", real, config.eval.num_samples, self.source, None, config.eval.seed)
+        used = protocol(
+            "samples", real, config.eval.num_samples, self.source, None, config.eval.seed, NOT_PAIRED
+        )
         record = {
             "step": number,
             "kimg": number * config.train.batch_size / 1000,
@@ -116,8 +121,11 @@ class PriorScorer:
         assert self.source is not None  # the callers ask only where there are features
         if other == name or len(split_named(self.dataset, other).images) < 2:
             return {}
-        found = set_values(self.source, self.photographs(other), self.photographs(name))
-        return {"held-out photographs": found}
+        if not self._floors:
+            held_out, known = self.photographs(other), self.photographs(name)
+            title = f"held-out photographs ({len(held_out)} and {len(known)})"
+            self._floors = {title: set_values(self.source, held_out, known)}
+        return dict(self._floors)
 
 
 def enlarged(images: np.ndarray, side: int) -> np.ndarray:
@@ -150,6 +158,7 @@ def evaluate_prior(config: ConfigDict, workdir: Path, step: str) -> None:
     dataset = open_dataset(config, workdir)
     scorer, side = PriorScorer(config, dataset), resolution_at(config, number)
     assert scorer.source is not None  # eval.features is not 'none'
+    folder = fresh_folder(workdir)
     made = scorer.sample_features(number, state)
     reference = scorer.reference()
     groups = reference.patient if dataset.has_patients else None
@@ -157,22 +166,28 @@ def evaluate_prior(config: ConfigDict, workdir: Path, step: str) -> None:
     sets = score_sets(scorer.source, made, real, (None, groups), config.eval.seed)
     record = scorer.record(number, sets.values)
     record |= {"intervals": sets.intervals, "warnings": sets.warnings, "pictures": {}}
+    if config.data.eval_split != config.eval.reference_split:
+        other = scorer.photographs(config.data.eval_split)
+        patients = (reference.patient, split_named(dataset, config.data.eval_split).patient)
+        record["floors"] |= floors(scorer.source, real, other, patients, config.eval.seed)
     if can_draw():
         draw_samples(config, dataset, number, state, workdir / "samples" / f"eval-{number:06d}.png")
     if can_embed(min(len(made), len(real))):
-        shown = label_names(dataset, scorer.samples(number, state)[1]) if config.model.num_labels else None
-        labels = [label_names(dataset, reference.label), shown or ["generated"] * len(made)]
-        path = workdir / PICTURES / "tsne.png"
+        shown = class_names(dataset, scorer.samples(number, state)[1]) if config.model.num_labels else None
+        labels = [class_names(dataset, reference.label), shown or ["generated"] * len(made)]
+        path = folder / "tsne.png"
         draw_tsne(path, {"photographs": real, "generated": made}, labels, config.eval.seed)
         record["pictures"] = {path.name: f"t-SNE of {scorer.source.describe()}"}
     if config.eval.memorisation and side == dataset.resolution:
         count = min(config.eval.memorisation, config.eval.num_samples)
         images = np.stack(list(itertools.islice(scorer.samples(number, state)[0], count)))
-        gallery = workdir / PICTURES / PICTURE if can_draw() else None
+        gallery = folder / PICTURE if can_draw() else None
         given = (images, "samples", scorer.source, state.adversary)
-        record["memorisation"] = memorisation_record(config, dataset, *given, gallery)
-        record["pictures"][PICTURE] = GALLERY_TITLE
-    write_evaluation(workdir / FILE, record)
+        looked_up = memorisation_record(config, dataset, *given, gallery)
+        if looked_up is not None:
+            record["memorisation"] = looked_up
+            record["pictures"] |= {PICTURE: GALLERY_TITLE} if gallery else {}
+    write_full(workdir, record)
     print(f"step {number}: {record['num_samples']} images against {record['num_images']} photographs of split "
           f"'{record['split']}' by {record['features']}")  # fmt: skip
     print(figures_table(record))

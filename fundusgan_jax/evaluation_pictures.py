@@ -9,13 +9,21 @@ from pathlib import Path
 import numpy as np
 
 from fundusgan_jax.atomic import atomic_write
-from fundusgan_jax.data.packed import PackedDataset
 from fundusgan_jax.grid import comparison_grid, save_png, with_caption
+from fundusgan_jax.protocol import FULL_FOLDER
 
-PICTURES = "evaluation"  # folder beside eval.json
+PICTURES = FULL_FOLDER
 RANKED = 3
 SMALLEST_MAP, MOST_POINTS = 12, 2000
 MARKERS = ("o", "^", "s")
+
+
+def fresh_folder(workdir: Path) -> Path:
+    """The folder of an evaluation's pictures, without those of the one before."""
+    folder = workdir / PICTURES
+    for old in folder.glob("*.png"):
+        old.unlink(missing_ok=True)
+    return folder
 
 
 def ranked_rows(order: np.ndarray) -> dict[str, np.ndarray]:
@@ -42,12 +50,6 @@ def draw_ranked(
         grid = comparison_grid(np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs]))
         grids.append(with_caption(grid, f"{title}: {figures}"))
     save_png(path, np.concatenate(grids))
-
-
-def label_names(dataset: PackedDataset, labels: np.ndarray) -> list[str]:
-    """The classes' names, 'unknown' for -1."""
-    names = dataset.label_names
-    return [names[label] if 0 <= label < len(names) else "unknown" for label in labels]
 
 
 def can_embed(count: int) -> bool:

@@ -58,6 +58,6 @@ def _read(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             features = stored["features"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile):
         return None
     return features if features.shape == shape and features.dtype == np.float32 else None

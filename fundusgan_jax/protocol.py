@@ -22,6 +22,8 @@ from fundusgan_jax.models.lpips import PerceptualNet
 # To be raised with every change of the code that changes a figure: results of two numbers are not comparable.
 EVALUATION = 1
 FILE = "eval.json"
+FULL_FOLDER = "evaluation"  # beside it: its copy, which training does not replace, and its pictures
+PAIRED_ALL, NOT_PAIRED = "all", "none"
 
 
 class RealSet(NamedTuple):
@@ -42,6 +44,7 @@ def protocol(
     source: FeatureNet | None,
     perceptual: PerceptualNet | None,
     seed: int,
+    pairs: str,
 ) -> dict[str, Any]:
     """Everything that must be equal for two results to be comparable.
 
@@ -51,12 +54,15 @@ def protocol(
         num_generated: images compared with them.
         source, perceptual: the networks, or None.
         seed: of the draws of intervals, subsets and samples.
+        pairs: which real image each generated one is compared with: PAIRED_ALL, NOT_PAIRED, or a digest of the
+            partners' names in order.
     """
     return {
         "evaluation": EVALUATION,
         "task": task,
         "real": real._asdict(),
         "num_generated": num_generated,
+        "pairs": pairs,
         "features": source
         and {"network": source.name, "weights": source.fingerprint(), "resize": source.resize},
         "perceptual": perceptual
@@ -89,6 +95,12 @@ def write_evaluation(path: Path, record: dict[str, Any]) -> None:
     """Writes eval.json atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(_plain(record), indent=1, allow_nan=False) + "\n")
+
+
+def write_full(workdir: Path, record: dict[str, Any]) -> None:
+    """Writes a full record as eval.json, which the next evaluation during training replaces, and a copy that stays."""
+    for path in (workdir / FULL_FOLDER / FILE, workdir / FILE):
+        write_evaluation(path, record)
 
 
 def _plain(value: Any) -> Any:
@@ -140,7 +152,12 @@ def compare(first: Path, second: Path) -> str:
     for name in a["model"]:
         if name in b["model"]:
             lines.append(_row(name, a, b))
-    return "\n".join([*lines, f"protocol {fingerprint(a['protocol'])}"])
+    lines.append(f"protocol {fingerprint(a['protocol'])}")
+    commits = [record.get("environment", {}).get("git") or {} for record in (a, b)]
+    if commits[0] != commits[1]:
+        named = " and ".join(str(commit.get("commit"))[:10] for commit in commits)
+        lines.append(f"note: measured at different commits ({named}), by the same version of the evaluation")
+    return "\n".join(lines)
 
 
 def _row(name: str, a: dict[str, Any], b: dict[str, Any]) -> str:

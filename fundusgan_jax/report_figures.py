@@ -106,7 +106,10 @@ def _figures_note(evaluation: dict[str, Any]) -> str:
         if not {"fid", "kid"} & set(evaluation["model"]):
             parts.append("These distances are no FID and KID, which have Inception features.")
     if evaluation.get("floors"):
-        parts.append("Columns of photographs against photographs are what a perfect generator would score.")
+        parts.append(
+            "Columns of photographs against photographs show what no model would score; with fewer images (in brackets) a "
+            "Fréchet distance is larger."
+        )
     if evaluation.get("intervals"):
         parts.append(
             "Intervals: bootstrap of the mean, or half-samples, with all photographs of a patient drawn together; "

@@ -41,10 +41,6 @@ class Reconstructions(NamedTuple):
     signatures: dict[str, np.ndarray]
     features: np.ndarray | None
 
-    def means(self) -> dict[str, float]:
-        """The figures of the split."""
-        return {name: float(np.mean(values)) for name, values in self.per_image.items()}
-
 
 def held_out(dataset: PackedDataset, config: ConfigDict) -> PackedSplit:
     """The evaluation split, at most eval.num photographs evenly spread over it."""

@@ -24,7 +24,8 @@ from fundusgan_jax.metrics.confidence import (
 )
 from fundusgan_jax.metrics.neighbours import neighbour_figures
 from fundusgan_jax.metrics.sets import frechet_distance, kernel_distance, kernel_distance_subsets
-from fundusgan_jax.models.features import FeatureNet, features, load_features
+from fundusgan_jax.models.features import SIDES, FeatureNet, features, load_features
+from fundusgan_jax.ops.resize import resize_on_host
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.protocol import RealSet
 
@@ -75,7 +76,7 @@ def image_features(
     progress = Progress(count, "img", label) if label else None
     found = np.empty((count, source.dimensions), np.float32)
     done = 0
-    for batch in _batches(images, batch_size):
+    for batch in _batches(_of_one_size(source, images), batch_size):
         # A short batch is filled up: one program for all of a size.
         full = np.concatenate([batch, np.repeat(batch[-1:], batch_size - len(batch), 0)])
         found[done : done + len(batch)] = batch_features(source, full)[: len(batch)]
@@ -85,6 +86,17 @@ def image_features(
     if done != count:
         raise ValueError(f"{count} images were announced, {done} came")
     return found
+
+
+def _of_one_size(source: FeatureNet, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The images; from the first of another size on, resized here as the network would have it: each size would
+    be a program of its own."""
+    first: tuple[int, ...] = ()
+    mixed = False
+    for image in images:
+        first = first or image.shape
+        mixed = mixed or image.shape != first
+        yield resize_on_host(image, SIDES[source.name], source.resize) if mixed else image
 
 
 def _batches(images: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
@@ -206,6 +218,58 @@ def _warnings(source: FeatureNet, num_generated: int, num_real: int) -> list[str
             f"{fewest} images say little about a distribution, whatever the figure: see the intervals"
         )
     return found
+
+
+def floors(
+    source: FeatureNet,
+    train: np.ndarray,
+    held_out: np.ndarray,
+    patients: tuple[Sequence[str], Sequence[str]],
+    seed: int,
+) -> dict[str, dict[str, float]]:
+    """What real photographs score against real photographs of other patients, with the numbers of images in the names.
+
+    As many training as held-out photographs, and all photographs cut in two halves by patient.
+
+    Args:
+        source: where the features come from.
+        train: [N, D] features. held_out: [M, D].
+        patients: of either.
+        seed: of the draws.
+    """
+    rng = np.random.default_rng([seed, 7])
+    count = min(len(train), len(held_out))
+    rows = [rng.permutation(len(side))[:count] for side in (train, held_out)]
+    found = {}
+    if count > 1:
+        title = f"photographs of other patients ({count} and {count})"
+        found[title] = set_values(source, train[rows[0]], held_out[rows[1]])
+    everything, owners = np.concatenate([train, held_out]), np.asarray([*patients[0], *patients[1]])
+    names = np.unique(owners)
+    first = np.isin(owners, rng.permutation(names)[: len(names) // 2])
+    if min(first.sum(), (~first).sum()) > 1:
+        title = f"two halves of the dataset ({first.sum()} and {(~first).sum()})"
+        found[title] = set_values(source, everything[first], everything[~first])
+    return found
+
+
+def known_means(per_image: dict[str, np.ndarray]) -> dict[str, float]:
+    """Mean of each figure over the images that have a finite one; NaN where none has."""
+    means = {}
+    for name, values in per_image.items():
+        known = np.asarray(values)[np.isfinite(values)]
+        means[name] = float(known.mean()) if len(known) else float("nan")
+    return means
+
+
+def left_out(per_image: dict[str, np.ndarray]) -> list[str]:
+    """A line for each figure that some images do not have (the PSNR of two equal images is infinite)."""
+    lines = []
+    for name, values in per_image.items():
+        missing = int((~np.isfinite(values)).sum())
+        if missing:
+            lines.append(f"{name}: {missing} of {len(values)} images have no finite value and are left out")
+    return lines
 
 
 def intervals_of(

@@ -47,6 +47,8 @@ def test_two_folders_as_sets_and_in_pairs(folders, tmp_path, capsys):
         "frechet", "frechet_infinity", "kernel", "kernel_subsets", "kernel_subsets_std", "precision",
         "ssim", "ssim_fov", "psnr", "psnr_fov",
     }  # fmt: skip
+    assert list(record["baselines"]) == ["mean", "16x16"]  # at 64 px, 64x64 is the image itself
+    assert record["baselines"]["mean"]["psnr"] < record["model"]["psnr"]
     low, high = record["intervals"]["psnr"]
     assert low < record["model"]["psnr"] < high
     page = (tmp_path / "noisy" / "report.html").read_text()
@@ -81,7 +83,8 @@ def test_pairs_that_are_none(folders, tmp_path):
         _run(root, "other", tmp_path / "out", "--metrics=ssim")
     half = tmp_path / "half"
     half.mkdir()
-    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(half / "00.png")
+    for name in ("00", "01"):
+        Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(half / f"{name}.png")
     with pytest.raises(UserError, match="00.png is 64x64, its partner .* 32x32: .*--resolution=32"):
         main(
             [
@@ -92,6 +95,36 @@ def test_pairs_that_are_none(folders, tmp_path):
                 "--metrics=ssim",
             ]
         )
+
+
+def test_what_cannot_be_computed_is_said(folders, tmp_path):
+    root, _, _ = folders
+    with pytest.raises(UserError, match="--metrics=ms_ssim cannot be computed for 12 images of 64 px"):
+        _run(root, "noisy", tmp_path / "a", "--metrics=ms_ssim")
+    record = _run(root, "noisy", tmp_path / "b", "--metrics=ms_ssim,ssim")
+    assert "ms_ssim cannot be computed for these images and is left out" in record["warnings"]
+    same = _run(root, "real", tmp_path / "c", "--metrics=psnr")
+    assert "psnr: 12 of 12 images have no finite value and are left out" in same["warnings"]
+    one = tmp_path / "one"
+    one.mkdir()
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(one / "00.png")
+    with pytest.raises(UserError, match="have 1 and 12 images; a comparison needs at least 2"):
+        main([f"--real={root / 'real'}", f"--fake={one}", f"--output={tmp_path}", "--preprocess=none"])
+
+
+def test_other_partners_are_another_protocol(folders, tmp_path):
+    root, _, noisy = folders
+    results = []
+    for name, numbers in (("first", range(6)), ("second", range(6, 12))):
+        (tmp_path / name).mkdir()
+        for number in numbers:
+            Image.fromarray(noisy[number]).save(tmp_path / name / f"{number:02d}.png")
+        output = tmp_path / f"{name}-out"
+        flags = [f"--real={root / 'real'}", f"--fake={tmp_path / name}", f"--output={output}"]
+        assert main([*flags, "--preprocess=none", "--metrics=psnr"]) == 0
+        results.append(str(output))
+    with pytest.raises(UserError, match="they differ in pairs"):
+        main(["--compare", *results])
 
 
 def test_fid_without_its_network_says_how_to_get_it(folders, tmp_path, monkeypatch):

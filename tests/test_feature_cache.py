@@ -43,6 +43,8 @@ def test_a_damaged_file_is_made_again(folder):
     path.write_bytes(path.read_bytes()[:-300])
     np.testing.assert_array_equal(cached_features(REAL, source, lambda: _features(3)), _features(3))
     np.testing.assert_array_equal(cached_features(REAL, source, _never), _features(3))
+    path.write_bytes(b"")
+    np.testing.assert_array_equal(cached_features(REAL, source, lambda: _features(4)), _features(4))
 
 
 def test_without_a_place_to_write(tmp_path, monkeypatch, capsys):

@@ -70,9 +70,8 @@ def test_a_run_leaves_rows_of_every_term_grids_and_a_ranked_checkpoint(trained):
     scores = [row for row in rows(trained) if row["kind"] == "eval"]
     assert [row["step"] for row in scores] == [3, 6] and all(row["frechet"] > 0 for row in scores)
     record = json.loads((trained / "eval.json").read_text())
-    assert (
-        record["features"] and record["num_samples"] == 16 and "held-out photographs" in record["baselines"]
-    )
+    assert record["features"] and record["num_samples"] == 16
+    assert [name.startswith("held-out photographs (") for name in record["floors"]] == [True]
     with Image.open(trained / "samples" / "step-000006.png") as grid:
         assert grid.size == (6 * (32 + GAP) + GAP,) * 2
     assert "frechet" in (trained / "report.html").read_text().lower()

@@ -15,7 +15,7 @@ REAL = RealSet("abc", "test", 6, 64, "data.prepare")
 
 def _write(path, resize="clean", shift=0.0, seed=0, **changes):
     source = load_features("pixels", "", resize)
-    used = protocol("reconstruction", REAL._replace(**changes), 6, source, None, seed)
+    used = protocol("reconstruction", REAL._replace(**changes), 6, source, None, seed, "all")
     values = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) + shift + np.array([0, 0.01, 0, 0.02, 0, 0.01])
     record = {
         "model": {"ssim": float(values.mean()), "frechet": 3.0},

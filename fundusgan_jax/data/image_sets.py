@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from fundusgan_jax.data.packed import FOLDER, INDEX, PackedDataset, PackedSplit, open_packed
+from fundusgan_jax.data.packed import FOLDER, INDEX, PackedDataset, PackedSplit, ensure_packed
 from fundusgan_jax.data.sources import walk_files
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.progress import Progress
@@ -26,7 +26,8 @@ class ImageSet:
     """Images that are read when they are needed.
 
     name: for people. fingerprint: SHA-256 of names and contents. split: '' for a folder. preprocessing: done on the
-    way. files: [N] names. groups: [N] patients, or None where they are unknown. read: number -> uint8 [H, W, 3].
+    way. files: [N] names. groups: [N] patients, labels: [N] classes, or None where they are unknown. read: number ->
+    uint8 [H, W, 3].
     """
 
     name: str
@@ -35,6 +36,7 @@ class ImageSet:
     preprocessing: str
     files: tuple[str, ...]
     groups: tuple[str, ...] | None
+    labels: tuple[str, ...] | None
     read: Callable[[int], np.ndarray]
 
     def __len__(self) -> int:
@@ -60,6 +62,12 @@ def is_prepared(folder: Path) -> bool:
     return (folder / FOLDER / INDEX).is_file() or (folder / "prepare.json").is_file()
 
 
+def class_names(dataset: PackedDataset, labels: np.ndarray) -> list[str]:
+    """The classes' names, 'unknown' for -1."""
+    names = dataset.label_names
+    return [names[label] if 0 <= label < len(names) else "unknown" for label in labels]
+
+
 def of_split(dataset: PackedDataset, name: str, split: PackedSplit) -> ImageSet:
     """A split of a prepared dataset (or chosen rows of one)."""
     digest = hashlib.sha256(dataset.fingerprint.encode())
@@ -73,13 +81,18 @@ def of_split(dataset: PackedDataset, name: str, split: PackedSplit) -> ImageSet:
         "data.prepare",
         split.file,
         groups,
+        tuple(class_names(dataset, split.label)),
         lambda number: np.asarray(split.images[number]),
     )
 
 
-def of_prepared(folder: Path, name: str) -> tuple[ImageSet, int]:
-    """A split of a prepared dataset, or all of them ('all'); and the dataset's resolution."""
-    dataset = open_packed(folder)
+def of_prepared(folder: Path, name: str, flag: str = "--split") -> tuple[ImageSet, int]:
+    """A split of a prepared dataset, or all of them ('all'); and the dataset's resolution.
+
+    Raises:
+        UserError: no such split; the line names `flag`.
+    """
+    dataset = ensure_packed(folder)
     if name == "all":
         parts = [dataset.splits[key] for key in sorted(dataset.splits)]
         ends = np.cumsum([len(part.images) for part in parts])
@@ -91,13 +104,13 @@ def of_prepared(folder: Path, name: str) -> tuple[ImageSet, int]:
 
         files = tuple(file for part in parts for file in part.file)
         groups = tuple(name for part in parts for name in part.patient) if dataset.has_patients else None
-        whole = ImageSet(
-            f"{folder.name}, all splits", dataset.fingerprint, name, "data.prepare", files, groups, read
-        )
+        labels = tuple(label for part in parts for label in class_names(dataset, part.label))
+        title = f"{folder.name}, all splits"
+        whole = ImageSet(title, dataset.fingerprint, name, "data.prepare", files, groups, labels, read)
         return whole, dataset.resolution
     if name not in dataset.splits:
         raise UserError(
-            f"{folder} has no split '{name}'; give --split={'|'.join([*sorted(dataset.splits), 'all'])}"
+            f"{folder} has no split '{name}'; give {flag}={'|'.join([*sorted(dataset.splits), 'all'])}"
         )
     return of_split(dataset, name, dataset.splits[name]), dataset.resolution
 
@@ -147,7 +160,7 @@ def of_folder(folder: Path, preprocessing: Preprocessing, resolution: int) -> Im
         return prepare_image(image, resolution).image if preprocessing == "fundus" else image
 
     files = tuple(path.relative_to(folder).as_posix() for path in kept)
-    return ImageSet(str(folder), digest.hexdigest(), "", preprocessing, files, None, read)
+    return ImageSet(str(folder), digest.hexdigest(), "", preprocessing, files, None, None, read)
 
 
 def _checked(

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -215,10 +215,31 @@ def split_named(dataset: PackedDataset, name: str) -> PackedSplit:
     return dataset.splits[name]
 
 
+class RowView:
+    """Chosen rows of an array that may be a file: read when they are asked for, by number, slice or array."""
+
+    def __init__(self, images: Any, rows: np.ndarray) -> None:
+        self._images, self._rows = images, np.asarray(rows)
+        self.shape, self.dtype = (len(self._rows), *images.shape[1:]), images.dtype
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, chosen: Any) -> np.ndarray:
+        return np.asarray(self._images[self._rows[chosen]])
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (np.asarray(self._images[row]) for row in self._rows)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self._images[self._rows], dtype)
+
+
 def rows_of(split: PackedSplit, rows: np.ndarray) -> PackedSplit:
-    """The photographs in `rows` of a split; their pixels are read."""
+    """The photographs in `rows` of a split; their pixels stay where they are until they are asked for."""
+    view: Any = RowView(split.images, rows)
     return PackedSplit(
-        split.images[rows],
+        view,
         split.label[rows],
         split.eye[rows],
         tuple(split.patient[row] for row in rows),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fundusgan_jax.ops.resize import resize
+from fundusgan_jax.ops.resize import resize, resize_on_host
 
 JITTED = jax.jit(resize, static_argnums=(1, 2))
 
@@ -47,3 +47,11 @@ def test_clean_is_pillows_and_legacy_is_pytorchs(size: tuple[int, int], side: in
 def test_another_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="clean, legacy"):
         resize(_images(8, 8), 4, "nearest")
+
+
+@pytest.mark.parametrize("mode", ["clean", "legacy"])
+@pytest.mark.parametrize("shape", [(40, 57), (300, 20), (19, 19)])
+def test_the_host_resizes_like_the_device(mode, shape):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    expected = np.asarray(jax.jit(resize, static_argnums=(1, 2))(image[None], 31, mode))[0]
+    np.testing.assert_allclose(resize_on_host(image, 31, mode), expected, atol=5e-3)
