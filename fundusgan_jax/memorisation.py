@@ -107,6 +107,7 @@ class Found(NamedTuple):
     of_generated: Matches
     of_held_out: Matches
     of_controls: Matches
+    on_held_out: Matches  # the generated images among the held-out photographs
 
 
 def altered(image: np.ndarray, rng: np.random.Generator, mirrored: bool) -> np.ndarray:
@@ -146,6 +147,7 @@ def search(generated: np.ndarray, train: PackedSplit, held_out: PackedSplit, see
         library.look_up(generated, "looking generated images up"),
         library.look_up(np.asarray(held_out.images), "looking held-out photographs up"),
         library.look_up(controls, "looking altered photographs up"),
+        Library(held_out.images).look_up(generated, "among held-out photographs"),
     )
 
 
@@ -202,7 +204,7 @@ def check_memorisation(
         "expected_by_chance": chance_share(len(held_out.images)) * len(generated),
         "controls": {"found": controls, "of": len(again)},
         "membership_auc": _membership(judge, train, held_out, seed) if judge else None,
-        "closest": _closest(found),
+        **_structures(found),
     }
     record["verdict"] = _verdict(record)
     if path is not None:
@@ -238,44 +240,67 @@ def _membership(judge: Judge, train: PackedSplit, held_out: PackedSplit, seed: i
     return {"value": value, "interval": interval}
 
 
-def _closest(found: Found) -> list[dict[str, Any]]:
-    """The table of the closest pairs: generated images, then the held-out photographs that come closest by chance."""
+def _structures(found: Found) -> dict[str, Any]:
+    """The table of the closest pairs, generated images and then the held-out photographs that come closest by chance,
+    and the medians of all."""
+    of = {
+        "generated": _overlaps(found.generated, found.train.images, found.of_generated),
+        "generated_on_held_out": _overlaps(found.generated, found.held_out.images, found.on_held_out),
+        "held_out": _overlaps(found.held_out.images, found.train.images, found.of_held_out),
+    }
+    matches = {
+        "generated": found.of_generated,
+        "generated_on_held_out": found.on_held_out,
+        "held_out": found.of_held_out,
+    }
+    medians = {
+        name: {
+            "correlation": float(np.median(matches[name].correlation)),
+            "vessel_overlap": float(np.median(of[name])),
+        }
+        for name in matches
+    }
     rows = []
-    for kind, matches in (("generated", found.of_generated), ("held-out photograph", found.of_held_out)):
-        for number in closest_rows(matches, found.of_held_out)[:SHOWN]:
-            images = found.generated if kind == "generated" else found.held_out.images
-            row = int(matches.nearest[number])
-            rows.append(
-                {
-                    "kind": kind,
-                    "number": int(number),
-                    "file": found.train.file[row],
-                    "correlation": float(matches.correlation[number]),
-                    "vessel_overlap": _overlap(
-                        images[number], found.train.images[row], matches.poses[number]
-                    ),
-                    "distance": float(matches.distances[number].min()),
-                    "closer_by_chance": float(
-                        null_quantile(
-                            matches.correlation[number : number + 1], found.of_held_out.correlation, False
-                        )[0]
-                    ),
-                }
-            )
-    return rows
+    for kind in ("generated", "held_out"):
+        for number in closest_rows(matches[kind], found.of_held_out)[:SHOWN]:
+            row = _row(kind, int(number), found, matches[kind], of[kind])
+            if kind == "generated":
+                row["held_out_correlation"] = float(found.on_held_out.correlation[number])
+                row["held_out_vessel_overlap"] = float(of["generated_on_held_out"][number])
+            rows.append(row)
+    return {"medians": medians, "closest": rows}
+
+
+def _row(kind: str, number: int, found: Found, matches: Matches, overlaps: np.ndarray) -> dict[str, Any]:
+    correlation = matches.correlation[number : number + 1]
+    return {
+        "kind": kind,
+        "number": number,
+        "file": found.train.file[int(matches.nearest[number])],
+        "correlation": float(correlation[0]),
+        "vessel_overlap": float(overlaps[number]),
+        "distance": float(matches.distances[number].min()),
+        "closer_by_chance": float(null_quantile(correlation, found.of_held_out.correlation, False)[0]),
+    }
+
+
+def _overlaps(images: Any, photographs: Any, matches: Matches) -> np.ndarray:
+    """[G] `vessel_overlap` of each image and its match; NaN below 128 px, where vessels are thinner than a pixel."""
+    if images.shape[1] < SMALLEST:
+        return np.full(len(images), np.nan)
+    known: dict[int, np.ndarray] = {}
+    found = []
+    for number, (row, pose) in enumerate(zip(matches.nearest.tolist(), matches.poses)):
+        if row not in known:
+            known[row] = _vessels(photographs[row])
+        found.append(vessel_overlap(_vessels(images[number]), known[row], pose))
+    return np.asarray(found)
 
 
 def _vessels(image: Any) -> np.ndarray:
     images = np.asarray(image)[None]
     mask = fov_mask(images)
     return vessel_map(vessel_response(images, mask), mask)[0]
-
-
-def _overlap(image: Any, photograph: Any, pose: Pose) -> float:
-    """NaN below 128 px, where vessels are thinner than a pixel."""
-    if len(image) < SMALLEST:
-        return float("nan")
-    return vessel_overlap(_vessels(image), _vessels(photograph), pose)
 
 
 def _verdict(record: dict[str, Any]) -> str:
@@ -301,7 +326,6 @@ def draw_gallery(path: Path, found: Found) -> None:
         ("held-out", found.held_out.images, found.of_held_out, 2),
         ("altered", found.controls, found.of_controls, 2),
     ]
-    held_out = Library(found.held_out.images)
     sheets = []
     for title, images, matches, count in parts:
         for number in closest_rows(matches, found.of_held_out)[:count]:
@@ -309,7 +333,7 @@ def draw_gallery(path: Path, found: Found) -> None:
             photograph = np.asarray(found.train.images[matches.nearest[number]])
             tiles = [image, photograph, _laid(image, pose)]
             if title == "generated":
-                other = held_out.look_up(image[None], "").nearest[0]
+                other = int(found.on_held_out.nearest[number])
                 tiles.append(np.asarray(found.held_out.images[other]))
             else:
                 tiles.append(np.zeros_like(image))

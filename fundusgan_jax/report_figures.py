@@ -171,25 +171,29 @@ def memorisation_section(evaluation: dict[str, Any]) -> str:
     if auc:
         told = f"{shown(auc['value'])} ({between(auc['interval'])}; 0.5 says nothing)"
         facts["AUC of the discriminator's score, training against held-out"] = told
+    medians = found["medians"]
+    for name, title in (("correlation", "structure (correlation)"), ("vessel_overlap", "vessels (overlap)")):
+        values = [shown(medians[kind][name]) for kind in ("generated", "generated_on_held_out", "held_out")]
+        if values[0]:
+            facts[f"{title}, median of the best match"] = (
+                f"{values[0]} among training photographs, {values[1]} among held-out ones; held-out among training: {values[2]}"
+            )
+        else:
+            facts[f"{title}, median of the best match"] = "not measured below 128 px"
+    kinds = {"generated": "generated", "held_out": "held-out photograph"}
+    columns = ("correlation", "vessel_overlap", "distance", "closer_by_chance", "held_out_correlation", "held_out_vessel_overlap")  # fmt: skip
     closest = [
         [
-            cell(f"{row['kind']} {row['number']}"),
+            cell(f"{kinds[row['kind']]} {row['number']}"),
             cell(row["file"], "text"),
-            *(
-                cell(shown(row[name]))
-                for name in ("correlation", "vessel_overlap", "distance", "closer_by_chance")
-            ),
+            *(cell(shown(row.get(name))) for name in columns),
         ]
         for row in found["closest"]
     ]
     head = [
-        "image",
-        "training photograph",
-        "correlation",
-        "vessel overlap",
-        "distance of pixels",
-        "closer by chance",
-    ]
+        "image", "training photograph", "correlation", "vessel overlap", "distance of pixels", "closer by chance",
+        "correlation, nearest held-out", "overlap, nearest held-out",
+    ]  # fmt: skip
     return (
         f"<h2>Memorisation</h2><p>{html.escape(found['verdict'])}</p>"
         + table(["", ""], [[cell(name), cell(value, "text")] for name, value in facts.items()])

@@ -103,6 +103,7 @@ GROWING = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_growing_run_fades_in_and_resumes_to_the_same_bits(tmp_path, capsys):
     straight = tmp_path / "straight"
     assert main.main(words(straight, *GROWING)) == 0

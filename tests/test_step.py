@@ -94,6 +94,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(on_one):
     assert relative_difference(first.variables.params, other.variables.params) > 0.5
 
 
+@pytest.mark.slow
 def test_the_loss_falls_on_a_batch_seen_again_and_again():
     config = FrozenConfigDict(tiny_config(optim__encoder_lr=1e-3, optim__generator_lr=1e-3))
     state, batch = first_state(config), random_batch(4)
