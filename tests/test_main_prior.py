@@ -187,6 +187,7 @@ FUNDUSGAN = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_fundusgan_with_an_adversary_resumes_to_the_same_bits_and_samples_the_priors_styles(
     trained, tmp_path
 ):

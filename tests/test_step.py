@@ -107,6 +107,7 @@ def test_the_loss_falls_on_a_batch_seen_again_and_again():
     assert int(state.step) == 20
 
 
+@pytest.mark.slow
 def test_a_frozen_generator_keeps_its_bits_while_encoder_and_fusions_learn():
     config = FrozenConfigDict(tiny_config(train__freeze_generator=True))
     before = first_state(config)
