@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fundusgan_jax.errors import UserError, run_door
-from fundusgan_jax.manifest import devices, git_commit
+from benchmarks.timing import Parser, machine_line, seconds_of
+from fundusgan_jax.errors import run_door
 from fundusgan_jax.ops.conv import conv2d, up_conv_phases
 
 Call = Callable[..., Any]
@@ -38,13 +36,7 @@ def plain(x: Array, kernel: Array) -> Array:
 def milliseconds(call: Call, arguments: tuple[Any, ...], calls: int) -> float:
     """Median time of a compiled call, after one that warms up."""
     compiled = jax.jit(call).lower(*arguments).compile()
-    jax.block_until_ready(compiled(*arguments))
-    found = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        jax.block_until_ready(compiled(*arguments))
-        found.append(1000 * (time.perf_counter() - start))
-    return statistics.median(found)
+    return 1000 * statistics.median(seconds_of(lambda: compiled(*arguments), calls))
 
 
 def row(name: str, convolve: Call, x: Array, kernel: Array, calls: int) -> str:
@@ -65,13 +57,8 @@ def row(name: str, convolve: Call, x: Array, kernel: Array, calls: int) -> str:
     return f"| {name} | " + " | ".join(f"{value:,.1f} ms" for value in times) + " |"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help shows the arguments")
-
-
 def _run(argv: Sequence[str]) -> int:
-    flags = _Parser(prog="python -m benchmarks.convolution", description=__doc__, allow_abbrev=False)
+    flags = Parser(prog="python -m benchmarks.convolution", description=__doc__, allow_abbrev=False)
     flags.add_argument("--size", type=int, default=32, help="side of the map that enters (default 32)")
     flags.add_argument("--channels", type=int, default=512, help="in and out (default 512)")
     flags.add_argument("--batch", type=int, default=4, help="default 4")
@@ -91,10 +78,7 @@ def _run(argv: Sequence[str]) -> int:
     small = x[:, :2, :2]
     print(row("ops/conv.py, one product", lambda x, k: conv2d(x, k, padding=1), small, kernel, chosen.calls))
     print(row("XLA's own", plain, small, kernel, chosen.calls))
-    commit = git_commit() or {}
-    print(
-        f"{devices()['count']} x {devices()['kind']}, jax {jax.__version__}, commit {str(commit.get('commit'))[:10]}"
-    )
+    print(machine_line())
     return 0
 
 

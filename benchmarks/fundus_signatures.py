@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.timing import Parser, machine_line
 from fundusgan_jax.data.read_image import Rejected, read_image
 from fundusgan_jax.errors import UserError, run_door
-from fundusgan_jax.manifest import git_commit
 from fundusgan_jax.metrics.optic_disc import Disc, find_disc
 from fundusgan_jax.metrics.vessels import vessel_map, vessel_response
 from fundusgan_jax.progress import Progress
@@ -93,15 +92,8 @@ def vessel_figures(photographs: Sequence[Photograph]) -> tuple[float, float, flo
     return pooled, float(np.mean(each)), float(np.mean(dice))
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help shows the arguments")
-
-
 def _run(argv: Sequence[str]) -> int:
-    flags = _Parser(
-        prog="python -m benchmarks.fundus_signatures", description=DESCRIPTION, allow_abbrev=False
-    )
+    flags = Parser(prog="python -m benchmarks.fundus_signatures", description=DESCRIPTION, allow_abbrev=False)
     flags.add_argument("--drive", type=Path, required=True, help="folder with DRIVE's training/ and test/")
     chosen = flags.parse_args(argv)
     print(
@@ -119,8 +111,7 @@ def _run(argv: Sequence[str]) -> int:
         print(f"| {half} | {pooled:.4f} | {mean:.4f} | {dice:.3f} | {hits} of {len(errors)} | "
               f"{np.median(errors):.2f} diameters | {seconds:.2f} |")  # fmt: skip
         progress.update()
-    commit = git_commit() or {}
-    print(f"commit {str(commit.get('commit'))[:10]}{' with changes' if commit.get('modified') else ''}")
+    print(machine_line())
     return 0
 
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fundusgan_jax.atomic import atomic_write
+from benchmarks.timing import Measurement, Parser, append_lines, machine_line, measure
 from fundusgan_jax.errors import UserError, run_door
-from fundusgan_jax.manifest import devices, git_commit, versions
 from fundusgan_jax.models.generator import Synthesis
 from fundusgan_jax.models.plan import GeneratorConfig
 from fundusgan_jax.progress import Progress
@@ -28,21 +22,7 @@ img/s: the median of --calls calls after one that warms up; compilation is timed
 the 4x4 constant, 'fundusgan' from a 32x32 map with dilated shallow layers (a 512 px photograph's)."""
 
 
-class Timing(NamedTuple):
-    """One line of the table; seconds per call: median, fastest, slowest. memory: bytes of temporaries."""
-
-    form: str
-    resolution: int
-    batch: int
-    dtype: str
-    img_per_sec: float
-    seconds: tuple[float, float, float]
-    compile_seconds: float
-    gflop_per_image: float
-    memory: int
-
-
-def time_generator(form: str, resolution: int, batch: int, dtype: str, calls: int) -> Timing:
+def time_generator(form: str, resolution: int, batch: int, dtype: str, calls: int) -> Measurement:
     """Compiles and times one setting.
 
     Args:
@@ -61,55 +41,26 @@ def time_generator(form: str, resolution: int, batch: int, dtype: str, calls: in
     base = jnp.asarray(rng.standard_normal(shape), jnp.float32) if form == "fundusgan" else None
     initialise = jax.jit(lambda key: network.init(key, w_plus[:1], None if base is None else base[:1]))
     variables = initialise(jax.random.key(0))
-    start = time.perf_counter()
-    compiled = jax.jit(lambda v, w, b: network.apply(v, w, b)).lower(variables, w_plus, base).compile()
-    compile_seconds = time.perf_counter() - start
-    seconds = _seconds(lambda: compiled(variables, w_plus, base), calls)
-    return Timing(
-        form,
-        resolution,
-        batch,
-        dtype,
-        batch / statistics.median(seconds),
-        (statistics.median(seconds), min(seconds), max(seconds)),
-        compile_seconds,
-        _first(compiled.cost_analysis()).get("flops", 0.0) / batch / 1e9,
-        int(getattr(compiled.memory_analysis(), "temp_size_in_bytes", 0)),
-    )
+    settings = {"form": form, "resolution": resolution, "batch": batch, "dtype": dtype}
+    paint = lambda v, w, b: network.apply(v, w, b)  # noqa: E731
+    return measure("generator", settings, paint, (variables, w_plus, base), batch, calls)
 
 
-def _first(analysis: Any) -> dict[str, float]:
-    return dict(analysis[0] if isinstance(analysis, list) else analysis)
-
-
-def _seconds(call: Callable[[], Any], calls: int) -> list[float]:
-    jax.block_until_ready(call())
-    found = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        found.append(time.perf_counter() - start)
-    return found
-
-
-def table(rows: Sequence[Timing]) -> str:
+def table(rows: Sequence[Measurement]) -> str:
     """Markdown, as it stands in documents."""
     lines = [
-        "| form | resolution | batch | dtype | img/s | s/call (min to max) | GFLOP/img | temporaries, MiB |"
+        "| form | resolution | batch | dtype | img/s | s/call (min to max) | GFLOP/img | GFLOP/s | compile, s | memory, MiB |"
     ]
-    lines.append("|---|---|---|---|---|---|---|---|")
+    lines.append("|---" * 10 + "|")
     for row in rows:
-        middle, fastest, slowest = row.seconds
+        seconds, chosen = row.seconds, row.settings
         lines.append(
-            f"| {row.form} | {row.resolution} | {row.batch} | {row.dtype} | {row.img_per_sec:.3g} | "
-            f"{middle:.3f} ({fastest:.3f} to {slowest:.3f}) | {row.gflop_per_image:.0f} | {row.memory >> 20} |"
+            f"| {chosen['form']} | {chosen['resolution']} | {chosen['batch']} | {chosen['dtype']} | {row.img_per_sec:.3g} | "
+            f"{statistics.median(seconds):.3f} ({min(seconds):.3f} to {max(seconds):.3f}) | "
+            f"{row.flop / row.images / 1e9:.0f} | {row.flop / statistics.median(seconds) / 1e9:.0f} | "
+            f"{row.compile_seconds:.1f} | {row.memory >> 20} |"
         )
     return "\n".join(lines)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help shows the arguments")
 
 
 def _numbers(text: str) -> list[int]:
@@ -117,13 +68,13 @@ def _numbers(text: str) -> list[int]:
 
 
 def _run(argv: Sequence[str]) -> int:
-    flags = _Parser(prog="python -m benchmarks.generator", description=DESCRIPTION, allow_abbrev=False)
+    flags = Parser(prog="python -m benchmarks.generator", description=DESCRIPTION, allow_abbrev=False)
     flags.add_argument("--form", default="stylegan2,fundusgan", help="default: stylegan2,fundusgan")
     flags.add_argument("--resolution", type=_numbers, default=[512, 1024], help="default: 512,1024")
     flags.add_argument("--batch", type=_numbers, default=[1, 4], help="default: 1,4")
     flags.add_argument("--dtype", default="float32", help="float32, bfloat16 or both (default float32)")
     flags.add_argument("--calls", type=int, default=20, help="timed calls of each setting (default 20)")
-    flags.add_argument("--json", type=Path, help="also write the figures and the environment to this file")
+    flags.add_argument("--json", type=Path, help="also append a line per setting to this file")
     chosen = flags.parse_args(argv)
     forms, types = chosen.form.split(","), chosen.dtype.split(",")
     for name, given, known in (
@@ -141,19 +92,10 @@ def _run(argv: Sequence[str]) -> int:
             raise UserError(str(error)) from error
         progress.update(1, " ".join(map(str, setting)))
     progress.close()
-    commit = git_commit() or {}
     print(table(rows))
-    print(f"{devices()['count']} x {devices()['kind']}, {platform.machine()}, jax {jax.__version__}, "
-          f"commit {str(commit.get('commit'))[:10]}{' with changes' if commit.get('modified') else ''}")  # fmt: skip
+    print(machine_line())
     if chosen.json:
-        record = {
-            "rows": [row._asdict() for row in rows],
-            "devices": devices(),
-            "git": commit,
-            "versions": versions(),
-        }
-        with atomic_write(chosen.json) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n")
+        append_lines(chosen.json, rows)
     return 0
 
 

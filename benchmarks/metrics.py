@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.timing import Parser, machine_line, seconds_of
 from fundusgan_jax.errors import UserError, run_door
-from fundusgan_jax.manifest import devices, git_commit
 from fundusgan_jax.models import import_torchvision as torchvision
 from fundusgan_jax.models.features import FeatureNet, features
 from fundusgan_jax.models.import_inception import inception_from_pytorch_fid, inception_shapes
@@ -75,17 +72,6 @@ def our_call(network: str, side: int, batch: int) -> Callable[[], Any]:
     return lambda: distance(net, x, y)
 
 
-def _our_seconds(network: str, side: int, batch: int, calls: int) -> list[float]:
-    call = our_call(network, side, batch)
-    jax.block_until_ready(call())
-    found = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        found.append(time.perf_counter() - start)
-    return found
-
-
 def _torch_seconds(python: str, network: str, side: int, batch: int, calls: int) -> list[float]:
     script = Path(__file__).with_name("metrics_torch.py")
     words = [python, str(script), network, str(side), str(batch), str(calls)]
@@ -97,13 +83,8 @@ def _torch_seconds(python: str, network: str, side: int, batch: int, calls: int)
     return list(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help shows the arguments")
-
-
 def _run(argv: Sequence[str]) -> int:
-    flags = _Parser(prog="python -m benchmarks.metrics", description=DESCRIPTION, allow_abbrev=False)
+    flags = Parser(prog="python -m benchmarks.metrics", description=DESCRIPTION, allow_abbrev=False)
     flags.add_argument("--networks", default=",".join(NETWORKS), help=f"default: {','.join(NETWORKS)}")
     flags.add_argument("--side", type=int, default=256, help="of the images (default 256)")
     flags.add_argument("--batch", type=int, default=8, help="images a call (default 8)")
@@ -118,7 +99,8 @@ def _run(argv: Sequence[str]) -> int:
     rows, progress = [], Progress(len(networks), "networks", "timing")
     for network in networks:
         setting = (network, chosen.side, chosen.batch, chosen.calls)
-        rows.append(_timing(network, "ours", chosen.side, chosen.batch, _our_seconds(*setting)))
+        ours = seconds_of(our_call(network, chosen.side, chosen.batch), chosen.calls)
+        rows.append(_timing(network, "ours", chosen.side, chosen.batch, ours))
         if chosen.torch:
             theirs = _torch_seconds(chosen.torch, *setting)
             rows.append(_timing(network, "PyTorch package", chosen.side, chosen.batch, theirs))
@@ -130,9 +112,7 @@ def _run(argv: Sequence[str]) -> int:
         middle, fastest, slowest = row.seconds
         print(f"| {row.network} | {row.program} | {row.side} | {row.batch} | {row.per_sec:.3g} | "
               f"{middle:.3f} ({fastest:.3f} to {slowest:.3f}) |")  # fmt: skip
-    commit = git_commit() or {}
-    print(f"{devices()['count']} x {devices()['kind']}, {platform.machine()}, jax {jax.__version__}, "
-          f"commit {str(commit.get('commit'))[:10]}{' with changes' if commit.get('modified') else ''}")  # fmt: skip
+    print(machine_line())
     return 0
 
 
