@@ -1,0 +1,207 @@
+"""Looks the machine over: python -m fundusgan_jax.doctor prints versions, devices, folders and a convolution's speed, and names what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from fundusgan_jax.errors import UserError, run_door
+
+DESCRIPTION = """Prints versions, devices, drivers, TensorFlow's build, folders and the speed of one convolution. Every line
+that begins with '!' is something to mend, with the mend. Exit code 0: nothing to mend; 1: something."""
+
+# One 3x3 convolution of the generator's middle: 32x32, 512 channels, 4 images.
+BATCH, SIDE, CHANNELS = 4, 32, 512
+CONVOLUTION_GFLOP = 2 * 9 * BATCH * SIDE**2 * CHANNELS**2 / 1e9
+# A core of a server does more; below it something else runs, or the wrong device computes.
+SLOWEST_GFLOPS = 20.0
+LEAST_DISK_GB = 5.0
+# Their major and minor versions go together.
+TOGETHER = ("jax", "jaxlib")
+NEEDED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")
+WANTED = ("tensorflow-datasets", "clu", "pillow", "scikit-image", "scikit-learn", "matplotlib", "scipy")
+
+
+class Finding(NamedTuple):
+    """A line of the report. problem: whether it is to be mended."""
+
+    text: str
+    problem: bool = False
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def packages() -> list[Finding]:
+    """Versions of what is needed and of what parts of the product need."""
+    found = [Finding(f"python {sys.version.split()[0]} ({sys.executable})")]
+    for name in (*NEEDED, *WANTED):
+        version = _version(name)
+        if version:
+            found.append(Finding(f"{name} {version}"))
+        elif name in NEEDED:
+            found.append(Finding(f"{name} is not installed: pip install -r requirements.txt", True))
+        else:
+            found.append(Finding(f"{name} is not installed: some commands will miss it"))
+    minor = {name: ".".join(_version(name).split(".")[:2]) for name in TOGETHER}
+    if len(set(minor.values())) > 1:
+        found.append(Finding(f"jax {_version('jax')} and jaxlib {_version('jaxlib')} do not belong together: "
+                             "pip install -r requirements.txt", True))  # fmt: skip
+    return found
+
+
+def tensorflow() -> list[Finding]:
+    """Which TensorFlow, if any: the CUDA build's libraries would be loaded before JAX's."""
+    if _version("tensorflow-cpu"):
+        return [Finding(f"tensorflow-cpu {_version('tensorflow-cpu')}")]
+    version = _version("tensorflow")
+    if not version:
+        return [
+            Finding("no TensorFlow: prepared datasets are read from packed/ alone, which is enough to train")
+        ]
+    if sys.platform == "linux" and _version("nvidia-cudnn-cu12"):
+        mend = "pip uninstall tensorflow; pip install tensorflow-cpu"
+        return [
+            Finding(f"tensorflow {version} may bring CUDA libraries of its own before JAX's: {mend}", True)
+        ]
+    return [Finding(f"tensorflow {version}")]
+
+
+def graphics_cards() -> list[str]:
+    """Lines 'name, driver' of NVIDIA's cards, by nvidia-smi; none where there is no such program."""
+    program = shutil.which("nvidia-smi")
+    if not program:
+        return []
+    words = [program, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if not done.returncode else []
+
+
+def devices() -> list[Finding]:
+    """What JAX computes on, and whether a card lies idle."""
+    import jax
+
+    found = []
+    try:
+        known = jax.devices()
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        return [
+            Finding(f"JAX finds no device ({reason}): unset JAX_PLATFORMS, or install the build for it", True)
+        ]
+    first = known[0]
+    found.append(Finding(f"JAX computes on {len(known)} x {first.device_kind} ({first.platform})"))
+    cards = graphics_cards()
+    found += [Finding(f"card: {card}") for card in cards]
+    if cards and first.platform == "cpu":
+        found.append(
+            Finding("there is a card, but JAX computes on the processor: pip install '.[cuda]'", True)
+        )
+    return found
+
+
+def folders() -> list[Finding]:
+    """Where weights, statistics and compiled programs are kept, and whether there is room."""
+    from fundusgan_jax.feature_cache import cache_folder
+    from fundusgan_jax.models.public_weights import PUBLIC_WEIGHTS, weights_folder
+
+    weights = weights_folder()
+    here = [
+        name
+        for name, public in PUBLIC_WEIGHTS.items()
+        if any((weights / file).exists() for file in (public.file, public.also) if file)
+    ]
+    found = [
+        Finding(
+            f"weights: {weights} ({', '.join(here) or 'none'}; python -m fundusgan_jax.weights fetch NAME)"
+        )
+    ]
+    found.append(Finding(f"statistics of real sets: {cache_folder()}"))
+    compiled = os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
+    found.append(
+        Finding(f"compiled programs: {compiled or 'not kept (JAX_COMPILATION_CACHE_DIR is not set)'}")
+    )
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    few = free < LEAST_DISK_GB
+    found.append(
+        Finding(f"{free:.0f} GB free in {Path.cwd()}" + (": checkpoints need more" if few else ""), few)
+    )
+    for name, folder in (("weights", weights), ("statistics", cache_folder())):
+        there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+        if name == "statistics" and not os.access(there, os.W_OK):
+            found.append(
+                Finding(f"{folder} cannot be written: set FUNDUSGAN_JAX_CACHE to another folder", True)
+            )
+    return found
+
+
+def convolution() -> list[Finding]:
+    """Speed of one convolution of the generator's middle, float32."""
+    import jax
+    import jax.numpy as jnp
+
+    from fundusgan_jax.ops.conv import conv2d
+
+    x = jax.random.normal(jax.random.key(0), (BATCH, SIDE, SIDE, CHANNELS))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, CHANNELS, CHANNELS))
+    compiled = jax.jit(lambda x, kernel: conv2d(x, kernel, padding=1))
+    if not bool(jnp.isfinite(compiled(x, kernel)).all()):
+        return [Finding("a convolution of finite numbers is not finite: update the driver", True)]
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(x, kernel))
+        seconds.append(time.perf_counter() - start)
+    rate = CONVOLUTION_GFLOP / min(seconds)
+    text = f"a 3x3 convolution ({SIDE}x{SIDE}, {CHANNELS} channels, float32): {BATCH / min(seconds):.0f} img/s, {rate:.0f} GFLOP/s"
+    if rate < SLOWEST_GFLOPS:
+        return [Finding(f"{text}: very slow; does something else run, or was another device meant?", True)]
+    return [Finding(text)]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; --help shows the arguments")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the findings; returns 1 where something is to be mended."""
+    flags = _Parser(prog="python -m fundusgan_jax.doctor", description=DESCRIPTION, allow_abbrev=False)
+    flags.parse_args(sys.argv[1:] if argv is None else argv)
+    found = packages()
+    print_findings(found)
+    if any(finding.problem for finding in found) and importlib.util.find_spec("jax") is None:
+        return 1
+    for look in (tensorflow, devices, folders, convolution):
+        more = look()
+        print_findings(more)
+        found += more
+    problems = sum(finding.problem for finding in found)
+    print(f"{problems} to mend" if problems else "nothing to mend")
+    return int(problems > 0)
+
+
+def print_findings(found: Sequence[Finding]) -> None:
+    """A line each, '!' before what is to be mended."""
+    for finding in found:
+        print(f"{'!' if finding.problem else ' '} {finding.text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_door(main))

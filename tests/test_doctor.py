@@ -1,0 +1,50 @@
+"""The doctor prints what is there, and names what is wrong with its mend."""
+
+import pytest
+
+from fundusgan_jax import doctor
+
+
+def test_a_sound_machine_has_nothing_to_mend(capsys):
+    assert doctor.main([]) == 0
+    told = capsys.readouterr().out
+    for part in ("jax ", "JAX computes on 8 x", "weights: ", "GFLOP/s", "nothing to mend"):
+        assert part in told, part
+    assert "\n!" not in told
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"_version": lambda name: {"jax": "0.10.2", "jaxlib": "0.9.1"}.get(name, "1.0")},
+            "do not belong together",
+        ),
+        (
+            {"_version": lambda name: "" if name == "optax" else "1.0"},
+            "! optax is not installed: pip install",
+        ),
+        (
+            {"graphics_cards": lambda: ["NVIDIA H200, 570.1"]},
+            "! there is a card, but JAX computes on the processor",
+        ),
+        ({"SLOWEST_GFLOPS": 1e9}, "very slow"),
+        ({"LEAST_DISK_GB": 1e9}, "checkpoints need more"),
+    ],
+)
+def test_what_is_wrong_is_named(change, told, monkeypatch, capsys):
+    for name, value in change.items():
+        monkeypatch.setattr(doctor, name, value)
+    assert doctor.main([]) == 1
+    out = capsys.readouterr().out
+    assert told in out and "to mend" in out
+
+
+def test_tensorflow_with_cuda_is_named(monkeypatch):
+    known = {"tensorflow": "2.20", "nvidia-cudnn-cu12": "9"}
+    monkeypatch.setattr(doctor, "_version", lambda name: known.get(name, ""))
+    monkeypatch.setattr(doctor.sys, "platform", "linux")
+    (finding,) = doctor.tensorflow()
+    assert finding.problem and "tensorflow-cpu" in finding.text
+    known.clear()
+    assert not doctor.tensorflow()[0].problem
