@@ -78,6 +78,7 @@ def on_one():
     return run("shard_map", 1, **SENSITIVE)
 
 
+@pytest.mark.slow
 def test_pmap_and_shard_map_give_the_same_numbers(on_eight):
     assert_same_numbers(run("pmap", 8, **SENSITIVE), on_eight)
 
