@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.timing import Parser
-from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.errors import Parser, UserError, run_door
 
 DESCRIPTION = """Prints how much faster the second file's settings are than the first one's (the latest line of each
 setting counts), and names what else differs: device, versions."""

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from benchmarks.timing import Parser, machine_line, seconds_of
-from fundusgan_jax.errors import run_door
+from benchmarks.timing import machine_line, seconds_of
+from fundusgan_jax.errors import Parser, run_door
 from fundusgan_jax.ops.conv import conv2d, up_conv_phases
 
 Call = Callable[..., Any]

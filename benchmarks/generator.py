@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.timing import Measurement, Parser, append_lines, machine_line, measure
-from fundusgan_jax.errors import UserError, run_door
+from benchmarks.timing import Measurement, append_lines, machine_line, measure
+from fundusgan_jax.errors import Parser, UserError, run_door
 from fundusgan_jax.models.generator import Synthesis
 from fundusgan_jax.models.plan import GeneratorConfig
 from fundusgan_jax.progress import Progress

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.timing import Parser, machine_line, seconds_of
-from fundusgan_jax.errors import UserError, run_door
+from benchmarks.timing import machine_line, seconds_of
+from fundusgan_jax.errors import Parser, UserError, run_door
 from fundusgan_jax.models import import_torchvision as torchvision
 from fundusgan_jax.models.features import FeatureNet, features
 from fundusgan_jax.models.import_inception import inception_from_pytorch_fid, inception_shapes

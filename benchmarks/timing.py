@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -11,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import jax
 
@@ -134,10 +133,3 @@ def machine_line() -> str:
         f"{found['count']} x {found['kind']}, {platform.machine()}, jax {jax.__version__}, "
         f"commit {str(commit.get('commit'))[:10]}{changed}"
     )
-
-
-class Parser(argparse.ArgumentParser):
-    """Flags whose mistakes are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help shows the arguments")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import importlib.util
 import os
@@ -12,9 +11,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
-from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.errors import Parser, run_door
 
 DESCRIPTION = """Prints versions, devices, drivers, TensorFlow's build, folders and the speed of one convolution. Every line
 that begins with '!' is something to mend, with the mend. Exit code 0: nothing to mend; 1: something."""
@@ -175,14 +174,9 @@ def convolution() -> list[Finding]:
     return [Finding(text)]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help shows the arguments")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the findings; returns 1 where something is to be mended."""
-    flags = _Parser(prog="python -m fundusgan_jax.doctor", description=DESCRIPTION, allow_abbrev=False)
+    flags = Parser(prog="python -m fundusgan_jax.doctor", description=DESCRIPTION, allow_abbrev=False)
     flags.parse_args(sys.argv[1:] if argv is None else argv)
     found = packages()
     print_findings(found)

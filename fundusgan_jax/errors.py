@@ -1,14 +1,23 @@
-"""The user's mistakes: one line that names the thing and the mend, and exit code 2."""
+"""The user's mistakes, flags' among them: one line that names the thing and the mend, and exit code 2."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 
 class UserError(Exception):
     """A mistake of the user's (or of the disk): its message is one line that names the thing and the mend."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags whose mistakes are a UserError; names are not to be abbreviated."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; --help shows the arguments")
 
 
 def run_door(door: Callable[[], int | None]) -> int:

@@ -7,9 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.errors import Parser, UserError, run_door
 
 DESCRIPTION = """Scores generated images against real ones, or compares two results.
 
@@ -30,14 +29,9 @@ SET_METRICS = ("fid", "kid", "precision", "recall", "density", "coverage")
 PAIRED_METRICS = ("ssim", "psnr", "ms_ssim", "lpips", "signatures")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help shows the arguments")
-
-
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    flags = _Parser(
+    flags = Parser(
         prog="python -m fundusgan_jax.evaluate",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,

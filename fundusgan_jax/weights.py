@@ -6,9 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.errors import Parser, UserError, run_door
 from fundusgan_jax.fetch_weights import fetch_weights
 from fundusgan_jax.models.flat_file import read_flat
 from fundusgan_jax.models.import_inception import inception_from_pytorch_fid, load_inception
@@ -117,13 +116,8 @@ def _fetch(flags: argparse.Namespace) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help shows the arguments")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m fundusgan_jax.weights",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -8,10 +8,10 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from fundusgan_jax.data.sources import LAYOUTS, Columns
-from fundusgan_jax.errors import UserError
+from fundusgan_jax.errors import Parser, UserError
 
 EPILOG = """\
 layouts:
@@ -48,13 +48,8 @@ class Request(NamedTuple):
     columns: Columns = Columns()
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help shows the arguments")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m fundusgan_jax.data.prepare",
         description="Prepares fundus photographs: finds the field of view, centres, crops, resizes, rejects "
         "with a reason, splits by patient and writes a TFDS dataset.",
