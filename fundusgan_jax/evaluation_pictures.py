@@ -40,16 +40,24 @@ def draw_ranked(
 
     Args:
         path: PNG to write.
-        pair_of: row -> photograph and reconstruction, uint8 [S, S, 3].
+        pair_of: row -> photograph and reconstruction, uint8 [H, W, 3], of one size.
         values: [N] figure that ranks them. order: rows, best first.
     """
     grids = []
     for title, rows in ranked_rows(order).items():
         pairs = [pair_of(int(row)) for row in rows]
+        side = max(max(pair[0].shape[:2]) for pair in pairs)
+        pairs = [(_padded(photograph, side), _padded(painted, side)) for photograph, painted in pairs]
         figures = ", ".join(f"{values[row]:.3f}" for row in rows)
         grid = comparison_grid(np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs]))
         grids.append(with_caption(grid, f"{title}: {figures}"))
-    save_png(path, np.concatenate(grids))
+    width = max(grid.shape[1] for grid in grids)
+    save_png(path, np.concatenate([np.pad(g, ((0, 0), (0, width - g.shape[1]), (0, 0))) for g in grids]))
+
+
+def _padded(image: np.ndarray, side: int) -> np.ndarray:
+    """A picture of any size on a black square: images of a folder may differ."""
+    return np.pad(image, ((0, side - image.shape[0]), (0, side - image.shape[1]), (0, 0)))
 
 
 def can_embed(count: int) -> bool:

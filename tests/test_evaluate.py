@@ -112,6 +112,20 @@ def test_what_cannot_be_computed_is_said(folders, tmp_path):
         main([f"--real={root / 'real'}", f"--fake={one}", f"--output={tmp_path}", "--preprocess=none"])
 
 
+def test_pairs_of_several_sizes(tmp_path):
+    rng = np.random.default_rng(1)
+    for number, shape in enumerate([(64, 64), (64, 64), (48, 80), (32, 32)]):
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+            Image.fromarray(image).save(tmp_path / name / f"{number}.png")
+    flags = [f"--real={tmp_path / 'a'}", f"--fake={tmp_path / 'b'}", f"--output={tmp_path / 'out'}"]
+    assert main([*flags, "--preprocess=none", "--metrics=psnr,fid", "--features=pixels"]) == 0
+    record = json.loads((tmp_path / "out" / "eval.json").read_text())
+    assert len(record["per_image"]["psnr"]) == 4 and "ranked.png" in record["pictures"]
+    assert "mean" not in record["baselines"]  # of several sizes there is none
+
+
 def test_other_partners_are_another_protocol(folders, tmp_path):
     root, _, noisy = folders
     results = []
