@@ -65,16 +65,12 @@ class Library:
     def __init__(self, photographs: Any) -> None:
         self.photographs = photographs
         self._pixels = load_features("pixels")
-        self.features = self._views(photographs)[0]
+        self.features = self._of(photographs, len(photographs))
         self._spectra: dict[int, np.ndarray] = {}
 
-    def _views(self, images: Any) -> list[np.ndarray]:
+    def _of(self, images: Any, count: int) -> np.ndarray:
         assert self._pixels is not None  # 'pixels' is no 'none'
-        flipped = (np.asarray(image)[:, ::-1] for image in images)
-        return [
-            image_features(self._pixels, stream, len(images), BATCH).astype(np.float64)
-            for stream in (images, flipped)
-        ]
+        return image_features(self._pixels, images, count, BATCH).astype(np.float64)
 
     def _spectrum(self, row: int) -> np.ndarray:
         if row not in self._spectra:
@@ -83,7 +79,8 @@ class Library:
 
     def look_up(self, images: np.ndarray, label: str) -> Matches:
         """The nearest photograph of each of uint8 images [G, S, S, 3]."""
-        distances = distances_to(self._views(images), self.features)
+        views = [self._of(images, len(images)), self._of(images[:, :, ::-1], len(images))]
+        distances = distances_to(views, self.features)
         nearest, poses = [], []
         progress = Progress(len(images), "img", label)
         for image, row in zip(images, distances):
