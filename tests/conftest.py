@@ -25,6 +25,15 @@ os.environ["FUNDUSGAN_JAX_CACHE"] = str(Path(os.environ["JAX_COMPILATION_CACHE_D
 import pytest
 
 
+# Begun first, so that short files are left to fill the end, when one worker would wait for the other.
+LONGEST = ("test_main.py", "test_main_prior.py", "test_step.py", "test_prior_step.py", "test_weights.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files of the longest tests first."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Ends the compilation cache with the process that made it, which is no worker of pytest-xdist."""
     folder = os.environ["JAX_COMPILATION_CACHE_DIR"]

@@ -162,6 +162,7 @@ def test_a_mixing_grid_has_its_sources_at_the_edges(trained, tmp_path):
     np.testing.assert_array_equal(sheet[GAP + cell : cell * 2, GAP:cell], first)
 
 
+@pytest.mark.slow
 def test_a_disease_starts_from_the_prior(trained, tmp_path, capsys):
     workdir = tmp_path / "fine"
     given = words(workdir, "train.num_steps=2", "train.freeze_discriminator=1", *PLAIN, config="transfer")

@@ -151,6 +151,7 @@ def test_the_best_checkpoint_is_taken(tmp_path):
     assert workdir.restore_state(tmp_path, "latest")[1] == 3
 
 
+@pytest.mark.slow
 def test_fundusgan_does_not_make_a_prior(tmp_path):
     config = tiny_config()
     folder = saved(tmp_path, config, first_state(config))
