@@ -21,6 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.cache": ("none", "host", "device"),
     "model.noise_mode": ("random", "const", "none"),
     "model.style": ("stylegan2", "adain"),
+    "model.dtype": ("float32", "bfloat16"),
     "augment.mode": ("none", "fixed", "ada"),
     "encoder.backbone": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
     "encoder.norm": ("batch", "frozen", "group"),
@@ -45,7 +46,8 @@ COUNTS = (
     "data.phantom_num", "model.channel_base", "model.channel_max", "model.w_dim", "encoder.fpn_channels",
     "encoder.head_channels", "train.batch_size", "train.num_steps", "train.log_every", "train.grid_every",
     "train.eval_every", "train.checkpoint_every", "train.keep_last", "eval.batch_size", "model.z_dim",
-    "model.mapping_layers", "train.r1_every", "train.pl_every", "augment.every", "eval.num_samples",
+    "model.mapping_layers", "train.r1_every", "train.pl_every", "augment.every", "eval.num_samples", "train.accumulate",
+    "train.steps_per_call",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "seed", "model.base_size", "model.first_dilation", "loss.l2", "loss.lpips", "loss.reg", "optim.encoder_lr",
@@ -59,7 +61,7 @@ NOT_NEGATIVE = (
 FREE = ("data.dir", "data.cache", "train.num_steps", "train.log_every", "train.grid_every", "train.eval_every",
         "train.checkpoint_every", "train.keep_last", "train.keep_best", "train.best_metric", "train.parallel",
         "loss.perceptual_weights", "encoder.weights", "eval.batch_size", "eval.num", "eval.use_ema",
-        "eval.features_weights", "eval.memorisation", "train.on_nan")  # fmt: skip
+        "eval.features_weights", "eval.memorisation", "train.on_nan", "train.remat")  # fmt: skip
 
 
 def load_config(path: str, overrides: list[str]) -> ConfigDict:
