@@ -227,7 +227,7 @@ def test_killed_and_continued_is_the_same_to_the_byte(
     ready = outcomes()
     assert 2 <= ready < 16, "killed too late to show anything"
     process = start(source, output)
-    wait_for(process, lambda: list(output.glob("tfds/**/*incomplete*")))
+    wait_for(process, lambda: list((work / "shards").glob(".*.tmp.array_record")))
     process.kill()
     process.wait()
     assert not (output / "prepare.json").exists()
