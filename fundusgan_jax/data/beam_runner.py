@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Beam imports TensorFlow where it is there
+
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, WorkerOptions
 from apache_beam.runners import create_runner
 
 from fundusgan_jax.atomic import atomic_write
@@ -69,6 +71,8 @@ def options_of(runner: str, options: Sequence[str]) -> PipelineOptions:
         raise UserError(f"Apache Beam cannot use --runner={runner}: {error}") from error
     made = PipelineOptions([f"--{option.lstrip('-')}" for option in options])
     made.view_as(StandardOptions).runner = runner
+    workers = made.view_as(WorkerOptions)
+    workers.default_sdk_harness_log_level = workers.default_sdk_harness_log_level or "ERROR"
     return made
 
 

@@ -145,9 +145,10 @@ def _accept(request: Request, source: Source, for_each: ForEach) -> _Found:
     """Prepares every photograph, drops duplicates, writes rejected.csv."""
     output, work = request.output, _work(request)
     tasks = [pool.task_of(photo.path, photo.file, request.resolution) for photo in source.photos]
-    if request.runner != LOCAL:
-        _prepare_elsewhere(tasks, work, request.resolution, for_each)
-    outcomes = pool.prepare_files(tasks, work, request.resolution, request.workers or pool.every_core())
+    if request.runner == LOCAL:
+        outcomes = pool.prepare_files(tasks, work, request.resolution, request.workers or pool.every_core())
+    else:
+        outcomes = _prepare_elsewhere(tasks, work, request.resolution, for_each)
     candidates, rejected = [], list(source.rejected)
     for photo, task, outcome in zip(source.photos, tasks, outcomes):
         if outcome.reason:
@@ -170,19 +171,22 @@ def _accept(request: Request, source: Source, for_each: ForEach) -> _Found:
     return _Found(accepted, rejected, links, len(duplicates))
 
 
-def _prepare_elsewhere(tasks: Sequence[pool.Task], work: Path, resolution: int, for_each: ForEach) -> None:
-    """Prepares what no earlier run has; afterwards every photograph has its outcome in the work folder."""
-
-    def unfinished() -> list[pool.Task]:
-        return [task for task in tasks if pool.finished(task, work) is None]
-
+def _prepare_elsewhere(
+    tasks: Sequence[pool.Task], work: Path, resolution: int, for_each: ForEach
+) -> list[pool.Outcome]:
+    """Lets the workers of a Beam runner prepare what no earlier run has; the outcomes in the tasks' order."""
+    outcomes = [pool.finished(task, work) for task in tasks]
+    left = [task for task, outcome in zip(tasks, outcomes) if outcome is None]
     one = partial(pool.prepare_file, work=str(work), resolution=resolution)
-    for_each(one, unfinished(), "preparing", "img", work, ".json")
-    if left := unfinished():
+    for_each(one, left, "preparing", "img", work, ".json")
+    outcomes = [outcome or pool.finished(task, work) for task, outcome in zip(tasks, outcomes)]
+    found = [outcome for outcome in outcomes if outcome is not None]
+    if len(found) < len(tasks):
         raise UserError(
-            f"the pipeline ended, but {len(left)} of {len(tasks)} photographs have no result in {work}: do its "
-            "workers write to this folder? If so, run the same command again"
+            f"the pipeline ended, but {len(tasks) - len(found)} of {len(tasks)} photographs have no result in "
+            f"{work}: do its workers write to this folder? If so, run the same command again"
         )
+    return found
 
 
 def _near_duplicates(

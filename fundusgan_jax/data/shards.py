@@ -14,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is fi
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import file_adapters, hashing
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from tensorflow_datasets.core.utils import shard_utils
 
 from fundusgan_jax.atomic import atomic_write
@@ -116,9 +117,12 @@ def write_shard(shard: Shard, layout: Layout) -> None:
 
 
 def _serialised(shard: Shard, features: Any) -> Iterator[tuple[str, bytes]]:
+    serialiser = ExampleSerializer(features.get_serialized_info())
     with open(shard.records, encoding="utf-8") as lines:
         for line in lines:
             record = Record(*json.loads(line))
             example = record._asdict()
             example["image"] = Path(example.pop("png")).read_bytes()  # a PNG already: not encoded again
-            yield record.file, features.serialize_example(example)
+            # A message's map has no order of its own, and each process would write another.
+            message = serialiser.get_tf_example(features.encode_example(example))
+            yield record.file, message.SerializeToString(deterministic=True)
