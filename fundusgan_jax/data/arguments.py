@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import importlib.util
 import json
 import os
 from collections.abc import Sequence
@@ -28,13 +29,22 @@ rejected.csv (file, reason), splits.csv (file, patient, split), prepare.json. An
 where it was when the same command is given again; files added to the source are added by it too, and no
 patient changes sides unless a near-duplicate of a photograph of theirs stands on the other.
 
-example:
+--runner=DirectRunner, FlinkRunner, SparkRunner, DataflowRunner, ... does the same work, to the same bytes, as Apache
+Beam pipelines; --source and --output have to be folders that all workers see under the same path.
+
+examples:
   python -m fundusgan_jax.data.prepare --dataset=folder --source=photos --output=prepared --resolution=512
+  python -m fundusgan_jax.data.prepare --dataset=folder --source=photos --output=prepared --resolution=512 \\
+    --runner=DirectRunner --beam_pipeline_options=direct_num_workers=0,direct_running_mode=multi_processing
 """
 
 
+LOCAL = "local"  # the runner that is no Beam runner
+
+
 class Request(NamedTuple):
-    """The command's arguments; workers = 0 means every core."""
+    """The command's arguments; workers = 0 means every core. runner: `LOCAL` or one of Apache Beam's.
+    beam_options: 'name=value' each."""
 
     dataset: str
     source: Path
@@ -46,6 +56,8 @@ class Request(NamedTuple):
     seed: int = 0
     labels: Path | None = None
     columns: Columns = Columns()
+    runner: str = LOCAL
+    beam_options: tuple[str, ...] = ()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,6 +90,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--patient_column", default="patient", help="column with the patient's id (default patient)")
     add("--eye_column", default="eye", help="column with the eye: right or left, OD or OS (default eye)")
+    add(
+        "--runner",
+        default=LOCAL,
+        help="local (default), or a runner of Apache Beam: DirectRunner, FlinkRunner, ...",
+    )
+    add(
+        "--beam_pipeline_options",
+        default="",
+        metavar="NAME=VALUE,...",
+        help="of the Beam runner, separated by commas",
+    )
     return parser
 
 
@@ -106,6 +129,8 @@ def parse(argv: Sequence[str]) -> Request:
         flags.seed,
         flags.labels,
         columns,
+        flags.runner,
+        tuple(option.strip() for option in flags.beam_pipeline_options.split(",") if option.strip()),
     )
 
 
@@ -123,11 +148,26 @@ def check(request: Request) -> None:
         raise UserError(f"unknown dataset {request.dataset!r}: --dataset is one of {', '.join(LAYOUTS)}")
     if request.workers < 0:
         raise UserError(f"--workers={request.workers} is negative: give a number, or 0 for every core")
+    _check_runner(request)
     output, source = (Path(os.path.realpath(path)) for path in (request.output, request.source))
     if output.is_relative_to(source):
         raise UserError(
             f"--output={request.output} lies inside --source={request.source}: choose another folder"
         )
+
+
+def _check_runner(request: Request) -> None:
+    if request.runner == LOCAL:
+        if request.beam_options:
+            raise UserError("--beam_pipeline_options needs a Beam runner, for example --runner=DirectRunner")
+        return
+    if request.workers:
+        raise UserError(
+            f"--workers is of --runner=local; {request.runner} takes its own in --beam_pipeline_options "
+            "(DirectRunner: direct_num_workers=N,direct_running_mode=multi_processing)"
+        )
+    if importlib.util.find_spec("apache_beam") is None:
+        raise UserError(f"--runner={request.runner} needs Apache Beam: pip install '.[beam]'")
 
 
 def identity(request: Request) -> dict[str, Any]:

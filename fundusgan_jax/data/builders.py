@@ -1,4 +1,4 @@
-"""TFDS builders, one per dataset: they write prepared photographs as ArrayRecord or TFRecord."""
+"""TFDS builders, one per dataset: they make a dataset of shards of prepared photographs."""
 
 from __future__ import annotations
 
@@ -7,41 +7,32 @@ import dataclasses
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is first imported
+from fundusgan_jax.data.shards import Layout, Shard, features_of  # first: it says what TensorFlow is to print
 
-import numpy as np
+# isort: split
 import tensorflow_datasets as tfds
 from absl import logging
-
-
-class Record(NamedTuple):
-    """One prepared photograph: `png` is the file with its pixels, the rest goes into the dataset as it is."""
-
-    png: Path
-    file: str
-    label: int
-    patient: str
-    eye: str
-    split: str
+from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 
 @dataclasses.dataclass(eq=False)
 class FundusConfig(tfds.core.BuilderConfig):
-    """resolution: side in pixels. label_names: empty where there are none. records: what is written.
-    on_record: called after each record (progress)."""
+    """layout: what an example looks like. shards: split -> the shards of it, written."""
 
-    resolution: int = 512
-    label_names: tuple[str, ...] = ()
-    records: Sequence[Record] = dataclasses.field(default=(), repr=False)
-    on_record: Callable[[], None] | None = dataclasses.field(default=None, repr=False)
+    layout: Layout = Layout(512, (), False, "array_record")
+    shards: Mapping[str, Sequence[Shard]] = dataclasses.field(default_factory=dict, repr=False)
 
 
-class FundusBuilder(tfds.core.GeneratorBasedBuilder):
-    """What the datasets share: features, and one TFDS split per side of the patients."""
+class FundusBuilder(FileReaderBuilder):
+    """What the datasets share: features, and one TFDS split per side of the patients.
+
+    The shards are written before, by whichever processes or machines there are (`shards.write_shard`): TFDS'
+    own writers cut a split into shards otherwise with Beam than without, and a dataset is to be the same bytes.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     DESCRIPTION = ""
@@ -62,42 +53,32 @@ class FundusBuilder(tfds.core.GeneratorBasedBuilder):
         return config
 
     def _info(self) -> tfds.core.DatasetInfo:
-        names, size = self.fundus.label_names, self.fundus.resolution
-        unknown = any(record.label < 0 for record in self.fundus.records)
-        # ClassLabel cannot store -1 (unknown): with unlabelled photographs the label is a plain number
-        label = tfds.features.ClassLabel(names=list(names)) if names and not unknown else np.int64
         return self.dataset_info_from_configs(
             description=self.DESCRIPTION,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(
-                        shape=(size, size, 3), dtype=np.uint8, encoding_format="png"
-                    ),
-                    "label": label,
-                    "patient": tfds.features.Text(),
-                    "eye": tfds.features.Text(),
-                    "split": tfds.features.Text(),
-                    "file": tfds.features.Text(),
-                }
-            ),
+            features=features_of(self.fundus.layout),
             supervised_keys=("image", "label"),
             homepage=self.HOMEPAGE,
             citation=self.CITATION,
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        del dl_manager  # nothing is downloaded: the photographs were prepared before
-        splits = sorted({record.split for record in self.fundus.records})
-        return {split: self._generate_examples(split) for split in splits}
-
-    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        for record in self.fundus.records:
-            if record.split == split:
-                example = record._asdict()
-                example["image"] = example.pop("png").read_bytes()  # a PNG already: not encoded again
-                yield record.file, example
-                if self.fundus.on_record:
-                    self.fundus.on_record()
+    def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
+        """Moves the shards into the dataset's folder, which TFDS renames when everything is in it."""
+        del dl_manager, download_config  # nothing is downloaded
+        splits = []
+        for name, shards in self.fundus.shards.items():
+            template = self._get_filename_template(split_name=name)
+            size = sum(os.path.getsize(shard.path) for shard in shards)
+            for index, shard in enumerate(shards):
+                os.replace(shard.path, template.sharded_filepath(shard_index=index, num_shards=len(shards)))
+            splits.append(
+                tfds.core.SplitInfo(
+                    name=name,
+                    shard_lengths=[shard.length for shard in shards],
+                    num_bytes=size,
+                    filename_template=template,
+                )
+            )
+        self.info.set_splits(tfds.core.SplitDict(splits))
 
 
 class Folder(FundusBuilder):
@@ -147,8 +128,8 @@ BUILDERS: dict[str, type[FundusBuilder]] = {
 }
 
 
-def build(dataset: str, directory: Path, config: FundusConfig, file_format: str) -> Path:
-    """Writes the dataset below `directory` and returns its folder.
+def build(dataset: str, directory: Path, config: FundusConfig) -> Path:
+    """Makes the dataset below `directory` of the shards that are written, and returns its folder.
 
     TFDS writes into a folder named '...incomplete...' and renames it at the end, so that a killed run
     leaves no folder that looks whole.
@@ -156,7 +137,7 @@ def build(dataset: str, directory: Path, config: FundusConfig, file_format: str)
     with quiet():
         builder = BUILDERS[dataset](data_dir=directory, config=config)
         builder.download_and_prepare(
-            file_format=file_format,
+            file_format=config.layout.file_format,
             download_dir=directory / "downloads",
             download_config=tfds.download.DownloadConfig(try_download_gcs=False),
         )

@@ -6,25 +6,32 @@ import contextlib
 import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.data import near_duplicates
 from fundusgan_jax.data import splits as sides
 from fundusgan_jax.data import workers as pool
-from fundusgan_jax.data.arguments import Request, check, check_output, identity, parse, read_json
+from fundusgan_jax.data.arguments import LOCAL, Request, check, check_output, identity, parse, read_json
 from fundusgan_jax.data.sources import Photo, Source, read_source
 from fundusgan_jax.errors import UserError, run_door
-from fundusgan_jax.progress import Progress
 
 # TensorFlow is imported only where the dataset is written: every worker process imports this file.
+
+# for_each(function, items, label, unit, folder, suffix): each item leaves one file of that suffix in the folder.
+ForEach = Callable[[Callable[[Any], object], Sequence[Any], str, str, Path, str], None]
 
 
 class _Accepted(NamedTuple):
@@ -49,6 +56,7 @@ def prepare(request: Request) -> dict[str, Any]:
         UserError: anything the user can mend: arguments, source, output, disk.
     """
     check(request)
+    for_each = _for_each(request)
     summary = request.output / "prepare.json"
     arguments = identity(request)
     check_output(request.output, arguments)
@@ -59,7 +67,7 @@ def prepare(request: Request) -> dict[str, Any]:
         if done:
             _refuse_other_photographs(request, source)
             _say("the source has changed since the last run: preparing again, patients stay on their sides")
-        done = _prepare_source(request, source, arguments, fingerprint)
+        done = _prepare_source(request, source, arguments, fingerprint, for_each)
         with atomic_write(summary) as temporary:
             temporary.write_text(json.dumps(done, indent=1) + "\n")
     unfinished = (request.output / ".work").exists()
@@ -68,6 +76,26 @@ def prepare(request: Request) -> dict[str, Any]:
     state = "finished" if unfinished else "finished already, nothing to do"
     _say(f"{state}: {request.output} ({_counts_line(done)})")
     return done
+
+
+def _for_each(request: Request) -> ForEach:
+    """Who does the work: processes of this machine, or the workers of a Beam runner."""
+    if request.runner == LOCAL:
+        workers = request.workers or pool.every_core()
+        return lambda function, items, label, unit, folder, suffix: pool.for_each(
+            function, items, label, unit, workers
+        )
+    from fundusgan_jax.data import beam_runner
+
+    options, work = beam_runner.options_of(request.runner, request.beam_options), _work(request)
+    return lambda function, items, label, unit, folder, suffix: beam_runner.for_each(
+        function, items, label, unit, options, work, beam_runner.Results(folder, suffix)
+    )
+
+
+def _work(request: Request) -> Path:
+    """The work folder, as workers in other folders and on other machines see it."""
+    return Path(os.path.abspath(request.output), ".work")
 
 
 def _refuse_other_photographs(request: Request, source: Source) -> None:
@@ -81,21 +109,21 @@ def _refuse_other_photographs(request: Request, source: Source) -> None:
 
 
 def _prepare_source(
-    request: Request, source: Source, arguments: dict[str, Any], fingerprint: str
+    request: Request, source: Source, arguments: dict[str, Any], fingerprint: str, for_each: ForEach
 ) -> dict[str, Any]:
     """Everything from the list of photographs to the TFDS dataset on disk."""
-    output, work = request.output, request.output / ".work"
+    output, work = request.output, _work(request)
     with atomic_write(work / "arguments.json") as temporary:
         temporary.write_text(json.dumps(arguments))
     _describe(request.dataset, source)
-    found = _accept(request, source)
+    found = _accept(request, source, for_each)
     # From here on the folder is unfinished, whatever it was before.
     (output / "prepare.json").unlink(missing_ok=True)
     for stale in ("packed", "tfds"):
         shutil.rmtree(output / stale, ignore_errors=True)
-    rows, near, assignment = _split(request, found)
+    rows, near, assignment = _split(request, found, for_each)
     split_of = assignment.split_of
-    tfds_dir = _write_tfds(request, source.label_names, found.accepted, split_of)
+    tfds_dir = _write_tfds(request, source.label_names, found.accepted, split_of, for_each)
     return {
         **arguments,
         "label_names": list(source.label_names),
@@ -113,11 +141,14 @@ def _prepare_source(
     }
 
 
-def _accept(request: Request, source: Source) -> _Found:
+def _accept(request: Request, source: Source, for_each: ForEach) -> _Found:
     """Prepares every photograph, drops duplicates, writes rejected.csv."""
-    output, work = request.output, request.output / ".work"
+    output, work = request.output, _work(request)
     tasks = [pool.task_of(photo.path, photo.file, request.resolution) for photo in source.photos]
-    outcomes = pool.prepare_files(tasks, work, request.resolution, request.workers or pool.every_core())
+    if request.runner == LOCAL:
+        outcomes = pool.prepare_files(tasks, work, request.resolution, request.workers or pool.every_core())
+    else:
+        outcomes = _prepare_elsewhere(tasks, work, request.resolution, for_each)
     candidates, rejected = [], list(source.rejected)
     for photo, task, outcome in zip(source.photos, tasks, outcomes):
         if outcome.reason:
@@ -140,14 +171,49 @@ def _accept(request: Request, source: Source) -> _Found:
     return _Found(accepted, rejected, links, len(duplicates))
 
 
-def _split(request: Request, found: _Found) -> tuple[list[tuple[str, str, str]], int, sides.Assignment]:
-    """Puts every patient on a side, writes splits.csv; returns its rows and the number of near-duplicates."""
-    accepted = found.accepted
-    near = sides.near_duplicates(
+def _prepare_elsewhere(
+    tasks: Sequence[pool.Task], work: Path, resolution: int, for_each: ForEach
+) -> list[pool.Outcome]:
+    """Lets the workers of a Beam runner prepare what no earlier run has; the outcomes in the tasks' order."""
+    outcomes = [pool.finished(task, work) for task in tasks]
+    left = [task for task, outcome in zip(tasks, outcomes) if outcome is None]
+    one = partial(pool.prepare_file, work=str(work), resolution=resolution)
+    for_each(one, left, "preparing", "img", work, ".json")
+    outcomes = [outcome or pool.finished(task, work) for task, outcome in zip(tasks, outcomes)]
+    found = [outcome for outcome in outcomes if outcome is not None]
+    if len(found) < len(tasks):
+        raise UserError(
+            f"the pipeline ended, but {len(tasks) - len(found)} of {len(tasks)} photographs have no result in "
+            f"{work}: do its workers write to this folder? If so, run the same command again"
+        )
+    return found
+
+
+def _near_duplicates(
+    request: Request, accepted: Sequence[_Accepted], for_each: ForEach
+) -> list[tuple[int, int, float]]:
+    """Pairs of accepted photographs of two patients that show the same."""
+    work = _work(request)
+    folder = near_duplicates.store(
+        work,
         [item.outcome.phash for item in accepted],
         [item.photo.patient for item in accepted],
-        lambda index: sides.thumbnail(pool.read_prepared(request.output / ".work", accepted[index].key)),
+        lambda index: np.load(work / f"{accepted[index].key}.npy"),
     )
+    blocks = near_duplicates.blocks_of(len(accepted))
+    left = [block for block in blocks if not near_duplicates.searched(folder, block)]
+    for_each(
+        partial(near_duplicates.search_block, folder=str(folder)), left, "comparing", "block", folder, ".json"
+    )
+    return near_duplicates.found_in(folder, blocks)
+
+
+def _split(
+    request: Request, found: _Found, for_each: ForEach
+) -> tuple[list[tuple[str, str, str]], int, sides.Assignment]:
+    """Puts every patient on a side, writes splits.csv; returns its rows and the number of near-duplicates."""
+    accepted = found.accepted
+    near = _near_duplicates(request, accepted, for_each)
     assignment = sides.assign_splits(
         [sides.Member(item.photo.file, item.photo.patient, item.photo.split) for item in accepted],
         [*found.links, *((accepted[i].photo.patient, accepted[j].photo.patient) for i, j, _ in near)],
@@ -188,10 +254,14 @@ def _drop_duplicates(
 
 
 def _write_tfds(
-    request: Request, label_names: tuple[str, ...], accepted: Sequence[_Accepted], split_of: dict[str, str]
+    request: Request,
+    label_names: tuple[str, ...],
+    accepted: Sequence[_Accepted],
+    split_of: dict[str, str],
+    for_each: ForEach,
 ) -> Path:
     """Writes the TFDS dataset from the prepared PNGs; returns its folder."""
-    pngs = [request.output / ".work" / f"{item.key}.png" for item in accepted]
+    pngs = [_work(request) / f"{item.key}.png" for item in accepted]
     need = sum(png.stat().st_size for png in pngs) + len(pngs) * request.resolution**2 * 3
     free = shutil.disk_usage(request.output).free
     if free < 1.05 * need:
@@ -199,31 +269,24 @@ def _write_tfds(
             f"{request.output} needs {need / 1e9:.2f} GB more and its disk has {free / 1e9:.2f} GB free: "
             "free some space and run the same command again"
         )
-    from fundusgan_jax.data import builders
+    from fundusgan_jax.data import builders, shards
 
     records = [
-        builders.Record(
-            png,
-            item.photo.file,
-            item.photo.label,
-            item.photo.patient,
-            item.photo.eye,
-            split_of[item.photo.patient],
-        )
+        shards.Record(str(png), *item.photo[1:5], split_of[item.photo.patient])
         for png, item in zip(pngs, accepted)
     ]
-    progress = Progress(len(records), "img", "writing the dataset")
-    config = builders.FundusConfig(
-        name=f"{request.resolution}px",
-        resolution=request.resolution,
-        label_names=label_names,
-        records=records,
-        on_record=progress.update,
-    )
+    unlabelled = any(record.label < 0 for record in records)
+    layout = shards.Layout(request.resolution, label_names, unlabelled, request.file_format)
+    folder = _work(request) / "shards"
     with _disk_errors(request.output):
-        folder = builders.build(request.dataset, request.output / "tfds", config, request.file_format)
-    progress.close()
-    return folder
+        planned = shards.plan_shards(records, layout, folder)
+        left = [
+            shard for of_split in planned.values() for shard in of_split if not os.path.isfile(shard.path)
+        ]
+        write = partial(shards.write_shard, layout=layout)
+        for_each(write, left, "writing the dataset", "shard", folder, f".{request.file_format}")
+        config = builders.FundusConfig(name=f"{request.resolution}px", layout=layout, shards=planned)
+        return builders.build(request.dataset, request.output / "tfds", config)
 
 
 def _pack(output: Path) -> None:

@@ -8,22 +8,24 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
 
+import fundusgan_jax.data.near_duplicates as near_duplicates
 import fundusgan_jax.data.preprocess as preprocess
 from fundusgan_jax.atomic import atomic_write
-from fundusgan_jax.data.splits import perceptual_hash, thumbnail
 from fundusgan_jax.progress import Progress
 
+Item = TypeVar("Item")
+FEW = 4  # items, seconds of work each: starting processes would take as long (TensorFlow's import)
 QUEUED_PER_WORKER = 4  # enough that nobody waits, few enough that little is lost when a worker dies
 
 
@@ -35,8 +37,9 @@ class Task(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """reason: why the file was rejected, '' where a prepared PNG lies at `key`.png. content, pixels:
-    SHA-256 of the file and of the prepared pixels. phash: `splits.perceptual_hash` of the picture."""
+    """reason: why the file was rejected, '' where a prepared PNG lies at `key`.png and its small picture at
+    `key`.npy. content, pixels: SHA-256 of the file and of the prepared pixels. phash:
+    `near_duplicates.perceptual_hash` of the picture."""
 
     reason: str
     content: str
@@ -53,11 +56,13 @@ def task_of(path: Path, file: str, resolution: int) -> Task:
 
 @lru_cache(maxsize=1)
 def _code_digest() -> str:
-    return hashlib.sha256(Path(preprocess.__file__).read_bytes()).hexdigest()
+    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (preprocess, near_duplicates))
+    return hashlib.sha256(code).hexdigest()
 
 
 def prepare_file(task: Task, work: str, resolution: int) -> Outcome:
-    """Reads and prepares one photograph; writes `key`.png and, last, `key`.json. Runs in a worker.
+    """Reads and prepares one photograph; writes `key`.png, `key`.npy (what is compared with other photographs)
+    and, last, `key`.json. Runs in a worker.
 
     Whatever goes wrong inside the photograph is an Outcome with a reason.
 
@@ -76,11 +81,13 @@ def prepare_file(task: Task, work: str, resolution: int) -> Outcome:
         reason = f"reading failed: {type(error).__name__}: {error}"
     outcome = Outcome(" ".join(reason.split()), content, "", 0)
     if image is not None:
-        outcome = Outcome(
-            "", content, hashlib.sha256(image.tobytes()).hexdigest(), perceptual_hash(thumbnail(image))
-        )
+        small = near_duplicates.thumbnail(image)
+        pixels = hashlib.sha256(image.tobytes()).hexdigest()
+        outcome = Outcome("", content, pixels, near_duplicates.perceptual_hash(small))
         with atomic_write(Path(work, f"{task.key}.png")) as temporary:
             Image.fromarray(image).save(temporary, format="PNG", compress_level=6)
+        with atomic_write(Path(work, f"{task.key}.npy")) as temporary:
+            np.save(temporary, near_duplicates.pack(small))
     _write_outcome(work, task, outcome)
     return outcome
 
@@ -99,10 +106,24 @@ def finished(task: Task, work: str | Path) -> Outcome | None:
     return outcome if outcome.reason or Path(work, f"{task.key}.png").is_file() else None
 
 
-def read_prepared(work: str | Path, key: str) -> np.ndarray:
-    """uint8 [S, S, 3]: the prepared picture of a key."""
-    with Image.open(Path(work, f"{key}.png")) as image:
-        return np.asarray(image.convert("RGB"))
+def for_each(
+    function: Callable[[Item], object], items: Sequence[Item], label: str, unit: str, workers: int
+) -> None:
+    """Calls a function for every item, several at a time in processes where there are more than a FEW."""
+    progress = Progress(len(items), unit, label)
+    if len(items) > FEW:
+        spawn = multiprocessing.get_context("spawn")
+        with (
+            one_thread_each(),
+            ProcessPoolExecutor(min(workers, len(items)), spawn, initializer=_start_worker) as pool,
+        ):
+            for _ in pool.map(function, items):
+                progress.update()
+    else:
+        for item in items:
+            function(item)
+            progress.update()
+    progress.close()
 
 
 def prepare_files(tasks: Sequence[Task], work: Path, resolution: int, workers: int) -> list[Outcome]:
@@ -141,7 +162,7 @@ def _run_pool(
     """Yields (task, outcome) as they end; when a worker dies, (task, None) for those under way, and stops."""
     waiting = iter(tasks)
     # spawn: a fork of a process with threads (BLAS, TensorFlow) may hang
-    with _one_thread_each():
+    with one_thread_each():
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
         under_way: dict[Future[Outcome], Task] = {}
         try:
@@ -163,7 +184,7 @@ def _run_pool(
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """Workers started inside use one BLAS thread: there are as many workers as cores."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}

@@ -39,11 +39,10 @@ def rejected(output: Path) -> dict[str, str]:
         return {row["file"]: row["reason"] for row in csv.DictReader(handle)}
 
 
-def packed_bytes(output: Path) -> dict[str, bytes]:
-    folder = output / "packed"
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+def outputs(output: Path) -> dict[str, bytes]:
+    """Every file of a prepared folder, less the work folder that an unfinished run leaves."""
+    files = {path.relative_to(output): path for path in output.rglob("*") if path.is_file()}
+    return {name.as_posix(): path.read_bytes() for name, path in files.items() if name.parts[0] != ".work"}
 
 
 @pytest.mark.parametrize(
@@ -185,14 +184,19 @@ def test_added_files_move_nobody_and_a_finished_run_is_left_alone(tmp_path: Path
     assert (output / "splits.csv").read_text().splitlines() == after
 
 
-def start(source: Path, output: Path) -> subprocess.Popen:
+def start(source: Path, output: Path, *flags: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "fundusgan_jax.data.prepare", "--dataset=folder", f"--source={source}"]
-    command += [f"--output={output}", "--resolution=64", "--workers=1"]
+    command += [f"--output={output}", "--resolution=64", *(flags or ["--workers=1"])]
     # What a shell starts in the background ignores Ctrl-C, and so do its children, unless the parent handles it.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # a test may kill it with all its workers
         )
     finally:
         signal.signal(signal.SIGINT, before)
@@ -227,7 +231,7 @@ def test_killed_and_continued_is_the_same_to_the_byte(
     ready = outcomes()
     assert 2 <= ready < 16, "killed too late to show anything"
     process = start(source, output)
-    wait_for(process, lambda: list(output.glob("tfds/**/*incomplete*")))
+    wait_for(process, lambda: list((work / "shards").glob(".*.tmp.array_record")))
     process.kill()
     process.wait()
     assert not (output / "prepare.json").exists()
@@ -244,9 +248,7 @@ def test_killed_and_continued_is_the_same_to_the_byte(
     assert redone == [] and not list(output.glob("tfds/**/*incomplete*"))
     prepare(request("folder", source, straight, workers=3))
     assert redone == [16]
-    assert packed_bytes(output) == packed_bytes(straight)
-    for name in ("splits.csv", "rejected.csv"):
-        assert (output / name).read_bytes() == (straight / name).read_bytes()
+    assert outputs(output) == outputs(straight)
 
 
 def prepare_or_die(task: pool.Task, work: str, resolution: int) -> pool.Outcome:
@@ -316,6 +318,11 @@ def test_every_photograph_rejected(tmp_path: Path) -> None:
         (["--output=a_file"], "cannot use --output=a_file"),
         (["--output=source_of_mine"], "holds other files"),
         (["--label_column=dme"], "no column 'dme'"),
+        (["--beam_pipeline_options=a=b"], "--beam_pipeline_options needs a Beam runner"),
+        (
+            ["--runner=FlinkRunner", "--workers=2"],
+            "--workers is of --runner=local; FlinkRunner takes its own",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_written(
@@ -354,7 +361,7 @@ def test_workers_need_no_tensorflow() -> None:
 def test_a_wrong_source_leaves_the_finished_dataset_alone(tmp_path: Path) -> None:
     source, output = layouts.folder(tmp_path / "source"), tmp_path / "out"
     prepare(request("folder", source, output))
-    before = packed_bytes(output), (output / "prepare.json").read_bytes()
+    before = outputs(output)
     other = tmp_path / "other"
     layouts.save(other / "else.png", 77)
     with pytest.raises(UserError, match="was prepared from other photographs .none of its 7"):
@@ -363,4 +370,22 @@ def test_a_wrong_source_leaves_the_finished_dataset_alone(tmp_path: Path) -> Non
         Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(file)
     with pytest.raises(UserError, match="none of the 7 files"):
         prepare(request("folder", source, output))
-    assert (packed_bytes(output), (output / "prepare.json").read_bytes()) == before
+    after = outputs(output)
+    after["rejected.csv"] = before["rejected.csv"]  # which does say why
+    assert after == before
+
+
+def test_without_beam_its_runners_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    request_ = request(
+        "folder", layouts.folder(tmp_path / "s"), tmp_path / "out", runner="DirectRunner", workers=0
+    )
+    with pytest.raises(UserError, match=r"--runner=DirectRunner needs Apache Beam: pip install '\.\[beam\]'"):
+        prepare(request_)
+    assert not (tmp_path / "out").exists()
+
+
+def test_workers_that_leave_nothing_are_named(tmp_path: Path) -> None:
+    tasks = [pool.task_of(layouts.save(tmp_path / "a.png", 1), "a.png", 64)]
+    with pytest.raises(UserError, match="1 of 1 photographs have no result in .*same command again"):
+        door._prepare_elsewhere(tasks, tmp_path, 64, lambda *given: None)

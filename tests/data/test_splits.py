@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
 
-from fundusgan_jax.data.phantom import render
 from fundusgan_jax.data.splits import (
-    CORRELATION,
-    HASH_DISTANCE,
     Member,
     assign_splits,
-    correlation,
-    hash_candidates,
     hash_fraction,
-    near_duplicates,
-    perceptual_hash,
     read_splits,
-    thumbnail,
     write_splits,
 )
 from fundusgan_jax.errors import UserError
@@ -77,89 +65,6 @@ def test_links_bring_whole_chains_to_the_training_side() -> None:
     assert assignment.moved == ("B", "C", "D")
 
 
-def reduced(picture: Image.Image) -> np.ndarray:
-    """What preparation does after everything else."""
-    return np.asarray(picture.resize((128, 128), Image.Resampling.BICUBIC))
-
-
-def copies(image: np.ndarray) -> dict[str, np.ndarray]:
-    """How one photograph comes to be twice in a collection; image is uint8 [256, 256, 3]."""
-    picture = Image.fromarray(image)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=75)
-    return {
-        "jpeg": reduced(Image.open(buffer)),
-        "resized": reduced(picture.resize((180, 180), Image.Resampling.LANCZOS)),
-        "brighter": reduced(ImageEnhance.Brightness(picture).enhance(1.15)),
-    }
-
-
-def test_copies_are_found_and_different_eyes_are_not() -> None:
-    images = [render(seed, 256, eye="right").image for seed in range(12)]
-    small = [thumbnail(reduced(Image.fromarray(image))) for image in images]
-    for image, one in zip(images[:4], small):
-        for name, copy in copies(image).items():
-            other = thumbnail(copy)
-            assert correlation(one, other) > CORRELATION, name
-            assert (perceptual_hash(one) ^ perceptual_hash(other)).bit_count() <= HASH_DISTANCE, name
-    highest = max(correlation(a, b) for i, a in enumerate(small) for b in small[:i])
-    assert highest < CORRELATION - 0.1
-
-
-def test_near_duplicates_between_patients_only() -> None:
-    images = [render(seed, 256).image for seed in range(5)]
-    prepared = [reduced(Image.fromarray(image)) for image in images]
-    prepared += [copies(images[1])["jpeg"], copies(images[2])["jpeg"]]
-    small = [thumbnail(image) for image in prepared]
-    patients = ["a", "b", "c", "d", "e", "b", "f"]  # 5 is another copy of b's own picture, 6 is of c's
-    found = near_duplicates([perceptual_hash(one) for one in small], patients, small.__getitem__)
-    assert [(i, j) for i, j, _ in found] == [(2, 6)]
-
-
-def test_different_people_on_real_photographs(shared: Path) -> None:
-    folder = shared / "data" / "dme"
-    rows = list(csv.DictReader((folder / "labels.csv").read_text().splitlines()))
-    chosen = {row["patient"]: row["file"] for row in rows[100:800:7]}
-    small = []
-    for file in chosen.values():
-        with Image.open(folder / file) as image:
-            small.append(thumbnail(np.asarray(image.convert("RGB").resize((128, 128)))))
-    assert len(small) > 60
-    highest = max(correlation(a, b) for i, a in enumerate(small) for b in small[:i])
-    assert highest < CORRELATION
-
-
-def test_one_eye_under_two_patient_ids_on_real_photographs(shared: Path) -> None:
-    small = []
-    for name in ("0641_OD_f_1", "0969_OD_f_1", "0642_OI_f_1", "0970_OI_f_1"):
-        with Image.open(shared / "data" / "dme" / "images" / f"{name}.jpg") as image:
-            small.append(thumbnail(reduced(image.convert("RGB"))))
-    found = near_duplicates([perceptual_hash(one) for one in small], ["a", "b", "c", "d"], small.__getitem__)
-    assert [(i, j) for i, j, _ in found] == [(0, 1), (2, 3)]
-
-
-def test_black_surround_does_not_count() -> None:
-    rng = np.random.default_rng(0)
-    axis = np.linspace(-1, 1, 128)
-    inside = (axis[:, None] ** 2 + axis[None, :] ** 2 < 0.98)[..., None]
-    noise = [
-        np.where(inside, rng.integers(60, 200, (128, 128, 1)), 0).repeat(3, -1).astype(np.uint8) for _ in "ab"
-    ]
-    assert abs(correlation(thumbnail(noise[0]), thumbnail(noise[1]))) < 0.2
-    flat = np.where(inside, 120, 0).repeat(3, -1).astype(np.uint8)
-    assert np.isfinite(thumbnail(flat)).all() and not thumbnail(np.zeros_like(flat)).any()
-
-
-def test_hash_candidates_agree_with_counting_bits() -> None:
-    rng = np.random.default_rng(1)
-    codes = [int(code) for code in rng.integers(0, 2**63, 40, dtype=np.uint64)]
-    codes += [codes[3] ^ 0b1011, codes[7] ^ (2**20 - 1)]
-    expected = [
-        (i, j) for j in range(42) for i in range(j) if (codes[i] ^ codes[j]).bit_count() <= HASH_DISTANCE
-    ]
-    assert sorted(hash_candidates(codes)) == sorted(expected) and (3, 40) in expected
-
-
 def test_splits_file_round_trip_and_damage(tmp_path: Path) -> None:
     path = tmp_path / "splits.csv"
     assert read_splits(path) == {}
@@ -171,3 +76,11 @@ def test_splits_file_round_trip_and_damage(tmp_path: Path) -> None:
     path.write_text("file,patient,split\na,p,tr")
     with pytest.raises(UserError, match="damaged"):
         read_splits(path)
+
+
+def test_a_chain_of_links_is_one_group() -> None:
+    given = members(5000)
+    links = [(f"p{i}", f"p{i + 1}") for i in range(4000)]
+    split_of = assign_splits(given, links[::-1], seed=0, test_fraction=0.3).split_of
+    assert {split_of[f"p{i}"] for i in range(4001)} == {"train"}
+    assert {split_of[f"p{i}"] for i in range(4001, 5000)} == {"train", "test"}
