@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks import driver
-from benchmarks.timing import Measurement, Timer, forget_peak, peak_memory
+from benchmarks.timing import Measurement, Timer, peak_memory
 from benchmarks.training import FULL_WIDTH, Choice, Training, period, training_config, training_run, work_of
 from fundusgan_jax.config import load_config
 from fundusgan_jax.logging import read_metrics
@@ -126,15 +126,16 @@ def time_loop(choice: Choice, timer: Timer, setting: driver.Setting) -> Measurem
     with tempfile.TemporaryDirectory() as folder:
         run = training_run(config, choice.devices)._replace(workdir=Path(folder))
         trainer = Trainer(run, open_task(run))
-        forget_peak()
         watcher = threading.Thread(target=_stop_after, args=(Path(folder), rows + 1), daemon=True)
         watcher.start()
         trainer.train()
         peak, whose = peak_memory()
         logged = [row["img_per_sec"] for row in read_metrics(folder) if row["kind"] == "train"]
-    seconds = [config.train.batch_size / rate for rate in logged[1:]]
+    seconds = [config.train.batch_size / rate for rate in logged[1 : rows + 1]]
     work = work_of(choice, config, phase_flops(config)[STEP])
     settings = {**setting, "phase": LOOP}
+    # The process's own peak would be the compiler's.
+    peak, whose = (peak, whose) if whose == "device" else (0, "")
     return Measurement(
         timer.benchmark, settings, seconds, work, None, peak, whose, calls=steps * len(seconds)
     )

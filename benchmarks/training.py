@@ -24,7 +24,7 @@ from fundusgan_jax.models.lpips import PerceptualNet, find_weights
 from fundusgan_jax.parallel import DataParallel
 from fundusgan_jax.prior_step import path_length_interval
 from fundusgan_jax.step import AXIS
-from fundusgan_jax.task import Phase, Run
+from fundusgan_jax.task import Phase, Run, Task
 from fundusgan_jax.workdir import open_perceptual
 
 FULL_WIDTH = 512
@@ -134,6 +134,20 @@ class Part(NamedTuple):
     flop: float
 
 
+def parts_of(config: ConfigDict, task: Task) -> list[Part]:
+    """The different phases of the steps of one period, in the order in which they first come."""
+    steps = period(config)
+    counted = step_flops.phase_flops(config)
+    found: dict[str, list[Any]] = {}
+    for number in range(1, steps + 1):
+        for place, phase in enumerate(task.phases(number)):
+            found.setdefault(phase.name, [phase, place, 0])[2] += 1
+    return [
+        Part(phase, place, count / steps, counted[_counted_as(name)])
+        for name, (phase, place, count) in found.items()
+    ]
+
+
 class Training:
     """The state of a training and the compiled phases of its steps, on one batch that stays on the devices.
 
@@ -152,17 +166,8 @@ class Training:
         self._carry: dict[int, Any] = {0: ()}
 
     def parts(self) -> list[Part]:
-        """The different phases of the steps of one period, in the order in which they first come."""
-        steps = period(self.config)
-        counted = step_flops.phase_flops(self.config)
-        found: dict[str, list[Any]] = {}
-        for number in range(1, steps + 1):
-            for place, phase in enumerate(self.task.phases(number)):
-                found.setdefault(phase.name, [phase, place, 0])[2] += 1
-        return [
-            Part(phase, place, count / steps, counted[_counted_as(name)])
-            for name, (phase, place, count) in found.items()
-        ]
+        """The different phases of the steps of one period."""
+        return parts_of(self.config, self.task)
 
     def compile(self, part: Part) -> Program:
         """The phase mapped over the devices, with the reading of its batch, as the trainer compiles it."""
