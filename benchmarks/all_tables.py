@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import driver
 from benchmarks.table import operations_table, table
 from benchmarks.timing import Record, read_lines
 from fundusgan_jax.atomic import atomic_write
@@ -19,8 +21,8 @@ from fundusgan_jax.progress import format_seconds
 
 DESCRIPTION = """Runs the benchmarks of generator, training step, encoder, data input and metric networks, each setting in a
 process of its own and with a time limit, appends a JSON line per measurement and writes all tables into one Markdown file
-beside it. Given again, it passes over what the file has from this commit. --quick chooses what fits ten minutes of an
-H100 or better; --small is for a try on a processor. A setting that does not fit the memory is a row that says so."""
+beside it. Given again, it passes over what the file has from this commit. --quick takes the most wanted rows and stops
+after ten minutes; --small is for a try on a processor. A setting that does not fit the memory is a row that says so."""
 
 BOTH = "--dtype=float32,bfloat16"
 
@@ -48,20 +50,21 @@ FULL = (
         ("--config=configs/ddr.py", "--batch=8,16,32,64", "--dtype=bfloat16", "--config.train.remat=True"),
     ),
     Command("Prior, the trainer's whole loop", "train_step",
-            ("--config=configs/stylegan2.py", "--batch=32", "--dtype=bfloat16", "--loop")),
+            ("--config=configs/stylegan2.py", "--batch=32", "--dtype=bfloat16", "--what=loop")),
     Command("Encoder", "encoder", ("--resolution=256,512", "--backbone=resnet50", "--batch=1,8,32", BOTH)),
     Command("Data input", "input", ("--config=configs/ddr.py", "--batch=8,32", "--dtype=bfloat16", "--patients=128")),
     Command("Metric networks", "metrics", ("--side=256,512", "--batch=8,64")),
 )  # fmt: skip
 QUICK = (
-    Command("Generator, forward", "generator", ("--resolution=512,1024", "--batch=1,16,64", "--dtype=bfloat16")),
+    Command("Generator, forward", "generator",
+            ("--form=stylegan2", "--resolution=512,1024", "--batch=1,16,64", "--dtype=bfloat16")),
     Command("Generator, forward, float32", "generator",
-            ("--form=stylegan2", "--resolution=512,1024", "--batch=16", "--dtype=float32")),
+            ("--form=stylegan2", "--resolution=512", "--batch=16", "--dtype=float32")),
     Command("Prior, training step", "train_step",
             ("--config=configs/stylegan2.py", "--batch=16", "--dtype=bfloat16", "--config.augment.mode=none")),
     Command("FundusGAN, training step (512 px, 1024 generator)", "train_step",
             ("--config=configs/ddr.py", "--batch=8", "--dtype=bfloat16", "--adversary=0")),
-    Command("Encoder", "encoder", ("--resolution=512", "--batch=8", "--dtype=bfloat16")),
+    Command("Encoder", "encoder", ("--resolution=512", "--batch=8", "--pass=gradient", "--dtype=bfloat16")),
     Command("Metric networks", "metrics", ("--network=inception,lpips_vgg", "--batch=64")),
 )  # fmt: skip
 _TINY = ("--channels=8", "--calls=2")
@@ -87,7 +90,11 @@ def run_all(
         )
         words = [sys.executable, "-m", f"benchmarks.{command.benchmark}", *command.flags, f"--json={json}", "--proceed",
                  f"--time_limit={limit:.0f}"]  # fmt: skip
-        if profile and command.benchmark in ("generator", "train_step") and "--loop" not in command.flags:
+        if (
+            profile
+            and command.benchmark in ("generator", "train_step")
+            and "--what=loop" not in command.flags
+        ):
             words.append(f"--profile={profile}")
         try:
             failed += _run_group(words, left if left < float("inf") else None) != 0
@@ -110,10 +117,18 @@ def _run_group(words: Sequence[str], seconds: float | None) -> int:
 
 
 def document(commands: Sequence[Command], records: Sequence[Record]) -> str:
-    """All tables as Markdown; a command's rows are those that its own flags chose."""
+    """All tables as Markdown: of each setting of each command the latest records."""
     parts = ["# Measurements of `python -m benchmarks.all_tables`"]
     for command in commands:
-        found = [record for record in records if _belongs(record, command)]
+        benchmark = import_module(f"benchmarks.{command.benchmark}").BENCHMARK
+        found: list[Record] = []
+        for setting in driver.settings_of(benchmark, command.flags):
+            by_phase = {
+                record["settings"].get(driver.PHASE): record
+                for record in records
+                if driver.is_of(record, benchmark, setting)
+            }
+            found += by_phase.values()
         if not found:
             continue
         parts.append(
@@ -124,43 +139,32 @@ def document(commands: Sequence[Command], records: Sequence[Record]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _belongs(record: Record, command: Command) -> bool:
-    """Whether a record's command (the benchmark's name and flags) was this one."""
-    name, *flags = record["command"]
-    return name == command.benchmark and list(command.flags) == flags[: len(command.flags)]
-
-
-def latest(records: Sequence[Record]) -> list[Record]:
-    """The last record of each setting of each command, in the order in which they first came."""
-    found: dict[str, Record] = {}
-    for record in records:
-        found[f"{record['command']} {sorted(record['settings'].items())}"] = record
-    return list(found.values())
-
-
 def _run(argv: Sequence[str]) -> int:
     flags = Parser(prog="python -m benchmarks.all_tables", description=DESCRIPTION, allow_abbrev=False)
     flags.add_argument(
         "--json", type=Path, required=True, help="file of JSON lines; the tables go beside it, as .md"
     )
-    flags.add_argument("--quick", action="store_true", help="what fits ten minutes")
+    flags.add_argument("--quick", action="store_true", help="the most wanted rows, --minutes=10")
     flags.add_argument("--small", action="store_true", help="narrow networks, small images, for a processor")
     flags.add_argument("--time_limit", type=float, default=900, help="seconds of one setting (default 900)")
     flags.add_argument(
-        "--minutes", type=float, default=float("inf"), help="stop after so many (default: no limit)"
+        "--minutes",
+        type=float,
+        help="stop after so many; given again it goes on (default: 10 with --quick, else none)",
     )
     flags.add_argument("--profile", type=Path, metavar="DIR", help="also trace generator and training step")
     chosen = flags.parse_args(argv)
     if chosen.quick and chosen.small:
         raise UserError("--quick and --small exclude each other; choose one")
     commands = QUICK if chosen.quick else SMALL if chosen.small else FULL
+    minutes = chosen.minutes or (10 if chosen.quick else float("inf"))
     start = time.monotonic()
-    failed = run_all(commands, chosen.json, chosen.time_limit, start + 60 * chosen.minutes, chosen.profile)
-    records = latest(read_lines(chosen.json)) if chosen.json.exists() else []
+    failed = run_all(commands, chosen.json, chosen.time_limit, start + 60 * minutes, chosen.profile)
+    records = read_lines(chosen.json) if chosen.json.exists() else []
     place = chosen.json.with_suffix(".md")
     with atomic_write(place) as temporary:
         temporary.write_text(document(commands, records))
-    print(f"{len(records)} rows in {place} after {format_seconds(time.monotonic() - start)}")
+    print(f"{len(records)} records in {place} after {format_seconds(time.monotonic() - start)}")
     return int(failed > 0)
 
 

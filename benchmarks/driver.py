@@ -32,6 +32,8 @@ from fundusgan_jax.progress import Progress
 Setting = dict[str, Any]
 OUT_OF_MEMORY = "out of memory"
 FAILED = "failed with code"
+# Where a setting has several records, the name under which they say of what.
+PHASE = "phase"
 
 
 class Benchmark(NamedTuple):
@@ -141,14 +143,24 @@ def _told(setting: Setting) -> str:
     return " ".join(f"{name} {value}" for name, value in setting.items())
 
 
+def is_of(record: Record, benchmark: Benchmark, setting: Setting) -> bool:
+    """Whether a record is of this setting; one that measures several phases has a record of each."""
+    chosen = {name: value for name, value in record["settings"].items() if name != PHASE}
+    return bool(record["benchmark"] == benchmark.name and chosen == setting)
+
+
+def settings_of(benchmark: Benchmark, flags: Sequence[str]) -> list[Setting]:
+    """What a command with these flags measures."""
+    return benchmark.settings(_parse(benchmark, flags))
+
+
 def _finished(benchmark: Benchmark, setting: Setting, calls: int, before: Sequence[Record]) -> list[Record]:
     """The records that a file has of this setting from this commit, with as many calls."""
     commit = (git_commit() or {}).get("commit")
     return [
         record
         for record in before
-        if record["benchmark"] == benchmark.name
-        and record["settings"].items() >= setting.items()
+        if is_of(record, benchmark, setting)
         and (record.get("git") or {}).get("commit") == commit
         and record.get("calls", calls) >= calls
         and not record.get("error", "").startswith(FAILED)

@@ -55,13 +55,16 @@ def _notes(records: Sequence[Record], varying: Sequence[str]) -> list[str]:
         peaks = sorted({round(record["peak_gflop_per_sec"]) for record in records if "peak_source" in record})
         shown = " to ".join(f"{peak:,}" for peak in dict.fromkeys((peaks[0], peaks[-1])))
         notes.append(f"peak {shown} GFLOP/s ({', '.join(sorted(sources))})")
+    if any(record.get("compilation_cache") for record in records):
+        notes.append("compile times may be those of reading JAX_COMPILATION_CACHE_DIR")
     whose = {record["peak_of"] for record in records if "peak_of" in record}
     explained = {
         "device": "peak memory: of the device's allocator since the process began",
         "process": "peak memory: the process's resident memory (VmHWM) since compilation, with Python and libraries",
     }
     notes += [explained[name] for name in sorted(whose)]
-    return ["; ".join([*notes, machine_line(measured[-1]) if measured else "nothing measured"])]
+    machines = list(dict.fromkeys(machine_line(record) for record in measured)) or ["nothing measured"]
+    return ["; ".join([*notes, *machines])]
 
 
 def _figure(record: Record, name: str, form: str, scale: float = 1.0) -> str:

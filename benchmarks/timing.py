@@ -108,6 +108,7 @@ class Measurement(NamedTuple):
                       "peak_source": source}  # fmt: skip
         if self.program:
             found["compile_seconds"] = self.program.seconds
+            found["compilation_cache"] = bool(getattr(jax.config, "jax_compilation_cache_dir", None))
             found["planned_bytes"] = self.program.planned_bytes
             found["xla_gflop_per_image"] = self.program.flop * self.work.devices / images / 1e9
         if self.peak_bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import os
 import signal
@@ -25,11 +26,11 @@ DESCRIPTION = """Times the phases of a training step with the real tasks on rand
 and against a discriminator, the discriminator, the same with R1; a prior's G, G + path length, D, D + R1; and 'step', the
 average over the lazy schedule. The state is donated, as in training. Settings of the configuration are changed by
 --config.NAME=VALUE: --config.train.remat=True, --config.train.accumulate=4, --config.train.steps_per_call=8 (the last
-shows in --loop alone). Random weights stand for the perceptual network's where there is no file of them."""
+shows in --what=loop alone). Random weights stand for the perceptual network's where there is no file of them."""
 
 CONFIGS = ("configs/ddr.py", "configs/stylegan2.py")
 DTYPES = ("float32", "bfloat16")
-LOOP, LEAST_ROWS = "training loop", 3
+PHASES, LOOP, LEAST_ROWS = "phases", "loop", 3
 
 
 def add_training_flags(flags: argparse.ArgumentParser) -> None:
@@ -84,14 +85,16 @@ def _add_flags(flags: argparse.ArgumentParser) -> None:
         help="FundusGAN: weight of the adversarial term, 0 for none (default 0,0.1)",
     )
     flags.add_argument(
-        "--loop",
-        action="store_true",
-        help="time the trainer's whole loop, data and logging included, not phases",
+        "--what",
+        type=driver.words,
+        default=[PHASES],
+        help="'phases' one by one, 'loop' the trainer's whole loop with data and logging, or both (default phases)",
     )
 
 
 def _settings(chosen: argparse.Namespace) -> list[driver.Setting]:
     driver.check_choices("dtype", chosen.dtype, DTYPES)
+    driver.check_choices("what", chosen.what, (PHASES, LOOP))
     found = []
     for config in chosen.config:
         # A prior has its adversary anyway.
@@ -100,9 +103,9 @@ def _settings(chosen: argparse.Namespace) -> list[driver.Setting]:
             for dtype in chosen.dtype:
                 for adversary in adversaries:
                     for devices in chosen.devices:
-                        for batch in chosen.batch:
+                        for batch, what in itertools.product(chosen.batch, chosen.what):
                             found.append(
-                                {"config": config, "resolution": resolution, "dtype": dtype, "adversary": adversary,
+                                {"what": what, "config": config, "resolution": resolution, "dtype": dtype, "adversary": adversary,
                                  "devices": devices, "batch": batch, **shared_settings(chosen)}
                             )  # fmt: skip
     return found
@@ -110,7 +113,7 @@ def _settings(chosen: argparse.Namespace) -> list[driver.Setting]:
 
 def _measure(chosen: argparse.Namespace, setting: driver.Setting, timer: Timer) -> Iterator[Measurement]:
     choice = choice_of(chosen, setting)
-    if chosen.loop:
+    if setting["what"] == LOOP:
         yield time_loop(choice, timer, setting)
     else:
         yield from Training(choice).measure(timer, setting)
@@ -133,7 +136,7 @@ def time_loop(choice: Choice, timer: Timer, setting: driver.Setting) -> Measurem
         logged = [row["img_per_sec"] for row in read_metrics(folder) if row["kind"] == "train"]
     seconds = [config.train.batch_size / rate for rate in logged[1 : rows + 1]]
     work = work_of(choice, config, phase_flops(config)[STEP])
-    settings = {**setting, "phase": LOOP}
+    settings = {**setting, driver.PHASE: "step"}
     # The process's own peak would be the compiler's.
     peak, whose = (peak, whose) if whose == "device" else (0, "")
     return Measurement(

@@ -24,7 +24,7 @@ def test_a_deadline_stops_all(tmp_path, capsys):
     assert capsys.readouterr().out.count("no time left") == len(FULL)
 
 
-def test_every_command_is_one_that_its_benchmark_takes(monkeypatch):
+def test_every_command_is_one_that_its_benchmark_takes():
     """The flags of all commands are parsed, and choose something."""
     from importlib import import_module
 
@@ -33,4 +33,4 @@ def test_every_command_is_one_that_its_benchmark_takes(monkeypatch):
     for command in (*FULL, *QUICK):
         benchmark = import_module(f"benchmarks.{command.benchmark}").BENCHMARK
         assert benchmark.name == command.benchmark
-        assert benchmark.settings(driver._parse(benchmark, command.flags)), command.title
+        assert driver.settings_of(benchmark, command.flags), command.title

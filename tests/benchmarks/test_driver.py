@@ -63,6 +63,15 @@ def test_a_stopped_run_goes_on(tmp_path):
     assert len(read_lines(tmp_path / "a.jsonl")) == 3
 
 
+def test_another_setting_is_not_this_one():
+    """A run with one more change of the configuration is another one; the phases of a run are all of it."""
+    settings = {"batch": 1, "config.train.remat": "True", "phase": "G"}
+    record = {"benchmark": "driver_test", "settings": settings}
+    ours = benchmark(lambda size: 1.0)
+    assert driver.is_of(record, ours, {"batch": 1, "config.train.remat": "True"})
+    assert not driver.is_of(record, ours, {"batch": 1})
+
+
 def test_mistakes_are_one_line(tmp_path, capsys):
     for words in (["--proceed"], ["--calls=0"], ["--config.train.remat=True"], ["--size=0"], ["--speed=1"]):
         assert driver.main(benchmark(lambda size: 1.0), words) == 2

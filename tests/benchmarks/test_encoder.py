@@ -1,6 +1,5 @@
 """The encoder's benchmark times both passes and counts their arithmetic."""
 
-
 from benchmarks.encoder import main, time_encoder
 from benchmarks.timing import Timer
 
