@@ -8,53 +8,80 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.timing import Record, read_lines
 from fundusgan_jax.errors import Parser, UserError, run_door
 
-DESCRIPTION = """Prints how much faster the second file's settings are than the first one's (the latest line of each
-setting counts), and names what else differs: device, versions."""
+DESCRIPTION = """Prints how much faster the second file's settings are than the first one's, with what lies between the
+quartiles, how much more memory they take, and names what else differs: device, versions. Settings must be equal; the
+latest line of each counts. A ratio whose quartiles' range spans 1 says nothing."""
 
 
-def read_lines(path: Path) -> dict[str, dict[str, Any]]:
+def by_setting(path: Path) -> dict[str, Record]:
     """{benchmark and settings: the latest line}; UserError for a file that benchmarks did not write."""
-    found: dict[str, dict[str, Any]] = {}
-    number = 0
-    try:
-        for line in path.read_text().splitlines():
-            number += 1
-            record = json.loads(line)
-            settings = ", ".join(f"{name} {value}" for name, value in record["settings"].items())
-            found[f"{record['benchmark']}: {settings}"] = record
-            float(record["img_per_sec"])
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path}, line {number}: no measurement of a benchmark (--json=FILE writes them)"
-        ) from error
+    found: dict[str, Record] = {}
+    for record in read_lines(path):
+        settings = ", ".join(f"{name} {value}" for name, value in sorted(record["settings"].items()))
+        found[f"{record['benchmark']}: {settings}"] = record
     if not found:
         raise UserError(f"{path} is empty; run a benchmark with --json={path}")
     return found
 
 
-def table(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> str:
-    """Markdown: settings that both files have."""
-    lines = ["| setting | before, img/s | after, img/s | ratio |", "|---|---|---|---|"]
+def table(before: dict[str, Record], after: dict[str, Record]) -> str:
+    """Markdown: settings that both files have. Ratio above 1: the second file is faster; memory ratio above 1: it takes more."""
+    lines = [
+        "| setting | before, img/s | after, img/s | ratio (of quartiles) | memory ratio |",
+        "|---" * 5 + "|",
+    ]
     for name in before:
-        if name in after:
-            first, second = (float(side[name]["img_per_sec"]) for side in (before, after))
-            lines.append(f"| {name} | {first:.3g} | {second:.3g} | {second / first:.2f} |")
+        if name not in after:
+            continue
+        first, second = before[name], after[name]
+        cells = [_rate(first), _rate(second), "", ""]
+        if "error" not in first and "error" not in second:
+            low, high = _quartiles(first), _quartiles(second)
+            cells[2] = (
+                f"{second['img_per_sec'] / first['img_per_sec']:.2f} "
+                f"({high[0] / low[1]:.2f} to {high[1] / low[0]:.2f})"
+            )
+            cells[3] = _memory_ratio(first, second)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     if len(lines) == 2:
         raise UserError("the two files have no setting in common; run the same command for both")
     return "\n".join(lines)
 
 
-def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+def _rate(record: Record) -> str:
+    return str(record["error"]) if "error" in record else f"{record['img_per_sec']:.3g}"
+
+
+def _quartiles(record: Record) -> tuple[float, float]:
+    low, high = record.get("img_per_sec_quartiles", (record["img_per_sec"],) * 2)
+    return float(low), float(high)
+
+
+def _memory_ratio(first: Record, second: Record) -> str:
+    """Of peaks that were measured in the same way, else of what XLA planned."""
+    name = "peak_bytes" if first.get("peak_of") == second.get("peak_of") else "planned_bytes"
+    return f"{second[name] / first[name]:.2f}" if first.get(name) and second.get(name) else ""
+
+
+def differences(before: Record, after: Record) -> list[str]:
     """What else differs between two lines: device, machine, versions."""
     found = []
     for name in ("devices", "machine", "versions"):
-        if before.get(name) != after.get(name):
-            found.append(f"{name}: {before.get(name)} and {after.get(name)}")
+        old, new = before.get(name), after.get(name)
+        if old != new:
+            found.append(f"{name}: {_changed(old, new)}")
     return found
+
+
+def _changed(old: Any, new: Any) -> str:
+    """Only what differs, where both are tables."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+        return ", ".join(f"{name} {old.get(name)} and {new.get(name)}" for name in names)
+    return f"{json.dumps(old)} and {json.dumps(new)}"
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -62,10 +89,10 @@ def _run(argv: Sequence[str]) -> int:
     flags.add_argument("before", type=Path, metavar="BEFORE")
     flags.add_argument("after", type=Path, metavar="AFTER")
     chosen = flags.parse_args(argv)
-    before, after = read_lines(chosen.before), read_lines(chosen.after)
+    before, after = by_setting(chosen.before), by_setting(chosen.after)
     print(table(before, after))
-    common = next(name for name in before if name in after)
-    for line in differences(before[common], after[common]):
+    notes = [differences(before[name], after[name]) for name in before if name in after]
+    for line in dict.fromkeys(line for found in notes for line in found):
         print(f"note: {line}")
     return 0
 

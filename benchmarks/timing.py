@@ -1,105 +1,198 @@
-"""How benchmarks time a compiled program, name the machine and keep their figures: one JSON line per measurement."""
+"""How benchmarks time a compiled program, what they know of its memory and arithmetic, and the JSON line they keep of it."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from benchmarks.profile import Operation, profiled
+from fundusgan_jax.device_peaks import peak_flops
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.manifest import devices, git_commit, versions
+
+# The first call may still allocate and choose algorithms, the second finds everything in place.
+WARM_UP = 2
+CALLS = 20
+Record = dict[str, Any]
+
+
+class Work(NamedTuple):
+    """What one call does.
+
+    images: per call. dtype: of the convolutions. flop: per call, by the networks' plans (fundusgan_jax/flops.py); 0
+    where nobody counted. devices: that share it.
+    """
+
+    images: int
+    dtype: str = "float32"
+    flop: float = 0.0
+    devices: int = 1
+
+
+class Program(NamedTuple):
+    """A compiled program. seconds: of tracing and compilation. flop: per call of one device, as XLA counts them; 0 where
+    it does not say. planned_bytes: of arguments, results and temporaries on one device, as XLA plans them; donated
+    arguments count once."""
+
+    compiled: Any
+    seconds: float
+    flop: float
+    planned_bytes: int
+
+
+class Timer(NamedTuple):
+    """How a benchmark times. calls: timed ones of each setting. profile: folder for traces, or None."""
+
+    benchmark: str
+    calls: int = CALLS
+    profile: Path | None = None
 
 
 class Measurement(NamedTuple):
     """One setting of a benchmark.
 
-    benchmark: its module. settings: what was chosen, by name. seconds: of each timed call. images: per call.
-    compile_seconds: of tracing and compilation. flop: per call, as XLA counts them; 0 where it does not say.
-    memory: bytes of temporaries, arguments and results, as XLA plans them.
+    benchmark: its module. settings: what was chosen, by name. seconds: of each timed call. program: None where nothing
+    was compiled. peak_bytes: most memory in use since the programs were compiled, peak_of: whose. figures: more results
+    by name. operations: those that take most of a call, where it was profiled.
+    calls: timed ones, where `seconds` is a summary of them; 0: as many as there are seconds.
     """
 
     benchmark: str
     settings: dict[str, Any]
     seconds: list[float]
-    images: int
-    compile_seconds: float
-    flop: float
-    memory: int
+    work: Work
+    program: Program | None = None
+    peak_bytes: int = 0
+    peak_of: str = ""
+    figures: Mapping[str, float] = {}
+    operations: Sequence[Operation] = ()
+    calls: int = 0
 
     @property
     def img_per_sec(self) -> float:
         """By the median call."""
-        return self.images / statistics.median(self.seconds)
+        return self.work.images / statistics.median(self.seconds)
 
-    def record(self) -> dict[str, Any]:
-        """What stands in the JSON line, with machine, versions, commit and command."""
-        middle = statistics.median(self.seconds)
-        low, high = _quartiles(self.seconds)
-        return {
+    def record(self) -> Record:
+        """What stands in the JSON line, with device, versions, commit and command."""
+        middle, (low, high) = statistics.median(self.seconds), quartiles(self.seconds)
+        images, flop = self.work.images, self.work.flop
+        found: Record = {
             "benchmark": self.benchmark,
             "settings": self.settings,
             "img_per_sec": self.img_per_sec,
+            "img_per_sec_quartiles": [images / high, images / low],
             "seconds_median": middle,
             "seconds_quartiles": [low, high],
-            "calls": len(self.seconds),
-            "seconds_per_kimg": 1000 * middle / self.images,
-            "compile_seconds": self.compile_seconds,
-            "gflop_per_image": self.flop / self.images / 1e9,
-            "gflop_per_sec": self.flop / middle / 1e9,
-            "memory_bytes": self.memory,
-            "devices": devices(),
-            "machine": platform.machine(),
-            "versions": versions(),
-            "git": git_commit(),
-            "command": [Path(sys.argv[0]).stem, *sys.argv[1:]],
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "calls": self.calls or len(self.seconds),
+            "seconds_per_kimg": 1000 * middle / images,
+            "figures": dict(self.figures),
         }
+        if flop:
+            # Simulated devices share one processor.
+            count = 1 if jax.default_backend() == "cpu" else self.work.devices
+            peak, source = peak_flops(jax.devices()[0], self.work.dtype)
+            found["gflop_per_image"] = flop / images / 1e9
+            found["gflop_per_sec"] = flop / middle / 1e9
+            found |= {"share_of_peak": flop / middle / (peak * count), "peak_gflop_per_sec": peak * count / 1e9,
+                      "peak_source": source}  # fmt: skip
+        if self.program:
+            found["compile_seconds"] = self.program.seconds
+            found["compilation_cache"] = bool(getattr(jax.config, "jax_compilation_cache_dir", None))
+            found["planned_bytes"] = self.program.planned_bytes
+            found["xla_gflop_per_image"] = self.program.flop * self.work.devices / images / 1e9
+        if self.peak_bytes:
+            found |= {"peak_bytes": self.peak_bytes, "peak_of": self.peak_of}
+        if self.operations:
+            found["operations"] = [list(operation) for operation in self.operations]
+        return found | circumstances()
 
 
-def _quartiles(values: Sequence[float]) -> tuple[float, float]:
+def circumstances() -> Record:
+    """Device, versions, commit and command, as they stand in every line."""
+    return {
+        "devices": devices(),
+        "machine": platform.machine(),
+        "versions": versions(),
+        "git": git_commit(),
+        "command": command_words(),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def command_words() -> list[str]:
+    """The benchmark's name and its flags."""
+    return [Path(sys.argv[0]).stem, *sys.argv[1:]]
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    """The lower and the upper one; of a single value, itself twice."""
     if len(values) < 2:
         return values[0], values[0]
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     return low, high
 
 
+def compiled(function: Callable[..., Any], arguments: tuple[Any, ...], dtype: str = "float32") -> Program:
+    """Compiles `function` (of jax.jit or not) for `arguments`, whose donated ones stay whole.
+
+    Raises:
+        UserError: `dtype` is bfloat16 and the program computes nothing in it: its figure would be float32's.
+    """
+    start = time.perf_counter()
+    jitted: Any = function if hasattr(function, "lower") else jax.jit(function)
+    lowered = jitted.lower(*arguments)
+    if dtype == "bfloat16" and "bf16" not in lowered.as_text():
+        raise UserError("this program has no bfloat16 in it: time it with --dtype=float32")
+    program = lowered.compile()
+    seconds = time.perf_counter() - start
+    memory = program.memory_analysis()
+    parts = {"temp": 1, "argument": 1, "output": 1, "alias": -1}
+    planned = sum(sign * int(getattr(memory, f"{part}_size_in_bytes", 0)) for part, sign in parts.items())
+    analysis = program.cost_analysis()
+    counted = dict(analysis[0] if isinstance(analysis, list) else analysis or {})
+    return Program(program, seconds, float(counted.get("flops", 0.0)), planned)
+
+
 def measure(
-    benchmark: str,
+    timer: Timer,
     settings: dict[str, Any],
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
-    images: int,
-    calls: int,
+    work: Work,
 ) -> Measurement:
-    """Compiles `function` for `arguments` and times it, after one call that warms up."""
-    start = time.perf_counter()
-    compiled = jax.jit(function).lower(*arguments).compile()
-    compile_seconds = time.perf_counter() - start
-    seconds = seconds_of(lambda: compiled(*arguments), calls)
-    memory = compiled.memory_analysis()
-    parts = ("temp_size_in_bytes", "argument_size_in_bytes", "output_size_in_bytes")
-    return Measurement(
-        benchmark,
-        settings,
-        seconds,
-        images,
-        compile_seconds,
-        _first(compiled.cost_analysis()).get("flops", 0.0),
-        sum(int(getattr(memory, part, 0)) for part in parts),
-    )
+    """Compiles `function` for `arguments` and times it."""
+    program = compiled(function, arguments, work.dtype)
+    return time_program(timer, settings, program, lambda: program.compiled(*arguments), work)
+
+
+def time_program(
+    timer: Timer, settings: dict[str, Any], program: Program | None, call: Callable[[], Any], work: Work
+) -> Measurement:
+    """Times `call`, which runs `program` once and returns what it made; profiles it afterwards where that is wanted."""
+    forget_peak()
+    seconds = seconds_of(call, timer.calls)
+    peak, whose = peak_memory()
+    operations: list[Operation] = []
+    if timer.profile:
+        operations = profiled(call, timer.profile, program.compiled.as_text() if program else "")
+    return Measurement(timer.benchmark, settings, seconds, work, program, peak, whose, {}, operations)
 
 
 def seconds_of(call: Callable[[], Any], calls: int) -> list[float]:
-    """Seconds of each of `calls` calls, after one that warms up; each is waited for."""
-    jax.block_until_ready(call())
+    """Seconds of each of `calls` calls, after WARM_UP ones; each is waited for."""
+    for _ in range(WARM_UP):
+        jax.block_until_ready(call())
     found = []
     for _ in range(calls):
         start = time.perf_counter()
@@ -108,13 +201,43 @@ def seconds_of(call: Callable[[], Any], calls: int) -> list[float]:
     return found
 
 
-def _first(analysis: Any) -> dict[str, float]:
-    return dict(analysis[0] if isinstance(analysis, list) else analysis or {})
+def forget_peak() -> None:
+    """Begins the process's peak of resident memory anew, where the system lets it (Linux), without what the compiler left."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+    except (OSError, AttributeError, TypeError):
+        return  # another C library, or another system
 
 
-def append_lines(path: Path, measurements: Sequence[Measurement]) -> None:
+def peak_memory() -> tuple[int, str]:
+    """Bytes in use at most, and whose: a device's allocator (since the process began), or this process's resident
+    memory (on the processor, since `forget_peak`); (0, '') where nobody says."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return int(stats["peak_bytes_in_use"]), "device"
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0, ""
+    found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return (1024 * found[0], "process") if found else (0, "")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory, of device or host, was not enough."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "resource_exhausted" in text or "out of memory" in text
+
+
+def failure(benchmark: str, settings: dict[str, Any], reason: str, known: Record) -> Record:
+    """The line of a setting that was not measured; `known`: its circumstances."""
+    return {"benchmark": benchmark, "settings": settings, "error": reason, **known}
+
+
+def append_lines(path: Path, records: Sequence[Record]) -> None:
     """Adds a JSON line for each; what stands in the file stays."""
-    lines = "".join(json.dumps(each.record()) + "\n" for each in measurements)
+    lines = "".join(json.dumps(record) + "\n" for record in records)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a") as handle:
@@ -125,11 +248,36 @@ def append_lines(path: Path, measurements: Sequence[Measurement]) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}; choose another --json") from error
 
 
-def machine_line() -> str:
-    """Device, versions and commit, as they stand under a table."""
-    commit, found = git_commit() or {}, devices()
+def read_lines(path: Path) -> list[Record]:
+    """The records of a file; UserError where benchmarks did not write it. A last line cut off in the middle (the machine
+    went down) is left out."""
+    found: list[Record] = []
+    try:
+        lines = path.read_text().splitlines(keepends=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            dict(record["settings"]), str(record["benchmark"])
+            if "error" not in record:
+                float(record["img_per_sec"])
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines) and not line.endswith("\n"):
+                break
+            raise UserError(
+                f"{path}, line {number}: no measurement of a benchmark (--json=FILE writes them)"
+            ) from error
+        found.append(record)
+    return found
+
+
+def machine_line(record: Record | None = None) -> str:
+    """Device, versions and commit, as they stand under a table; of a record, or of this process."""
+    record = record or circumstances()
+    commit, found = record["git"] or {}, record["devices"]
     changed = " with changes" if commit.get("modified") else ""
     return (
-        f"{found['count']} x {found['kind']}, {platform.machine()}, jax {jax.__version__}, "
+        f"{found['count']} x {found['kind']}, {record['machine']}, jax {record['versions']['jax']}, "
         f"commit {str(commit.get('commit'))[:10]}{changed}"
     )

@@ -1,0 +1,95 @@
+"""Measurements as Markdown: what differs between the rows in columns, what they share in a line below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.timing import CALLS, Record, machine_line
+
+
+def table(records: Sequence[Record]) -> str:
+    """One table of one benchmark's records, with the circumstances of the last one below it."""
+    varying = _varying(records)
+    names = list(dict.fromkeys(name for record in records for name in record.get("figures", {})))
+    heads = [*varying, "img/s (quartiles)", "s/kimg"]
+    columns = [head for head in COLUMNS if any(COLUMNS[head](record) for record in records)]
+    lines = ["| " + " | ".join([*heads, *columns, *names]) + " |"]
+    lines.append("|---" * (len(heads) + len(columns) + len(names)) + "|")
+    for record in records:
+        cells = [str(record["settings"].get(name, "")) for name in varying]
+        if "error" in record:
+            cells += [record["error"], ""]
+        else:
+            low, high = record["img_per_sec_quartiles"]
+            cells += [
+                f"{record['img_per_sec']:.3g} ({low:.3g} to {high:.3g})",
+                f"{record['seconds_per_kimg']:.3g}",
+            ]
+        cells += [COLUMNS[head](record) for head in columns]
+        figures = record.get("figures", {})
+        cells += [f"{figures[name]:.3g}" if name in figures else "" for name in names]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *_notes(records, varying)])
+
+
+def _varying(records: Sequence[Record]) -> list[str]:
+    """Names of settings that are not the same in all records; all of a single record's."""
+    names = list(dict.fromkeys(name for record in records for name in record["settings"]))
+    if len(records) == 1:
+        return names
+    return [name for name in names if len({str(record["settings"].get(name)) for record in records}) > 1]
+
+
+def _notes(records: Sequence[Record], varying: Sequence[str]) -> list[str]:
+    """What holds for all rows: settings, calls, where peaks are from, machine and commit."""
+    measured = [record for record in records if "error" not in record]
+    same = {name: value for name, value in records[-1]["settings"].items() if name not in varying}
+    notes = [", ".join(f"{name} {value}" for name, value in same.items())] if same else []
+    calls = {record["calls"] for record in records if "calls" in record}
+    if calls:
+        few = f": fewer than {CALLS}" if min(calls) < CALLS else ""
+        notes.append(f"median of {' to '.join(str(n) for n in sorted({min(calls), max(calls)}))} calls{few}")
+    sources = {record["peak_source"] for record in records if "peak_source" in record}
+    if sources:
+        peaks = sorted({round(record["peak_gflop_per_sec"]) for record in records if "peak_source" in record})
+        shown = " to ".join(f"{peak:,}" for peak in dict.fromkeys((peaks[0], peaks[-1])))
+        notes.append(f"peak {shown} GFLOP/s ({', '.join(sorted(sources))})")
+    if any(record.get("compilation_cache") for record in records):
+        notes.append("compile times may be those of reading JAX_COMPILATION_CACHE_DIR")
+    whose = {record["peak_of"] for record in records if "peak_of" in record}
+    explained = {
+        "device": "peak memory: of the device's allocator since the process began",
+        "process": "peak memory: the process's resident memory (VmHWM) since compilation, with Python and libraries",
+    }
+    notes += [explained[name] for name in sorted(whose)]
+    machines = list(dict.fromkeys(machine_line(record) for record in measured)) or ["nothing measured"]
+    return ["; ".join([*notes, *machines])]
+
+
+def _figure(record: Record, name: str, form: str, scale: float = 1.0) -> str:
+    return format(record[name] / scale, form) if record.get(name) else ""
+
+
+COLUMNS: dict[str, Any] = {
+    "GFLOP/img": lambda record: _figure(record, "gflop_per_image", ".4g"),
+    "GFLOP/s": lambda record: _figure(record, "gflop_per_sec", ",.4g"),
+    "of peak": lambda record: _figure(record, "share_of_peak", ".1%"),
+    "compile, s": lambda record: _figure(record, "compile_seconds", ".1f"),
+    "peak memory, MiB": lambda record: _figure(record, "peak_bytes", ",.0f", 2**20),
+    "planned by XLA, MiB": lambda record: _figure(record, "planned_bytes", ",.0f", 2**20),
+}
+
+
+def operations_table(record: Record) -> str:
+    """Where a profiled setting's time goes."""
+    chosen = ", ".join(f"{name} {value}" for name, value in record["settings"].items())
+    lines = [
+        f"{record['benchmark']}: {chosen}",
+        "",
+        "| operation | ms per call | share | from |",
+        "|---" * 4 + "|",
+    ]
+    for name, milliseconds, share, origin in record["operations"]:
+        lines.append(f"| {name} | {milliseconds:.3f} | {share:.1%} | {origin} |")
+    return "\n".join(lines)

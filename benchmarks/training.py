@@ -1,0 +1,237 @@
+"""A training as benchmarks need it: the real task and its phases on random photographs, nothing on disk."""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from benchmarks.random_networks import random_perceptual
+from benchmarks.timing import Measurement, Program, Timer, Work, compiled, quartiles, time_program
+from fundusgan_jax import step_flops, train
+from fundusgan_jax.adversary import lazy_interval
+from fundusgan_jax.config import apply_overrides, load_config, validate
+from fundusgan_jax.data.packed import PackedDataset, PackedSplit
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.models.lpips import PerceptualNet, find_weights
+from fundusgan_jax.parallel import DataParallel
+from fundusgan_jax.prior_step import path_length_interval
+from fundusgan_jax.step import AXIS
+from fundusgan_jax.task import Phase, Run, Task
+from fundusgan_jax.workdir import open_perceptual
+
+FULL_WIDTH = 512
+# Longer than any benchmark: what is due every so many steps is never due.
+NEVER = 10**9
+# A phase's name, without the prior's ' at 512 px', among those of step_flops.
+COUNTED_AS = {
+    "G": step_flops.GENERATOR,
+    "G + path length": step_flops.PATH_LENGTH,
+    "D": step_flops.DISCRIMINATOR,
+    "D + R1": step_flops.R1,
+}
+
+
+class Choice(NamedTuple):
+    """What is trained.
+
+    config: a file of configs/. overrides: '--config.NAME=VALUE' words. resolution: of the photographs; 0 leaves the
+    configuration's. batch: of all devices together. dtype: of convolutions. adversary: weight of FundusGAN's adversarial
+    term, 0 for none; a prior has its own. channels: of the widest layers, of 512. devices: how many take part.
+    """
+
+    config: str
+    overrides: Sequence[str] = ()
+    resolution: int = 0
+    batch: int = 8
+    dtype: str = "float32"
+    adversary: float = 0.0
+    channels: int = FULL_WIDTH
+    devices: int = 1
+
+
+def training_config(choice: Choice) -> ConfigDict:
+    """The settings of a choice, checked; no evaluation, no pictures, no checkpoints."""
+    config = load_config(choice.config, [])
+    if choice.resolution:
+        ratio = config.model.resolution // config.data.resolution
+        config.data.resolution = choice.resolution
+        config.model.resolution = choice.resolution * ratio
+    if choice.channels != FULL_WIDTH:
+        config.model.channel_max = choice.channels
+        config.model.channel_base = config.model.channel_base * choice.channels // FULL_WIDTH
+        config.encoder.fpn_channels = config.encoder.head_channels = choice.channels
+    if config.task != "prior":
+        config.loss.adv = choice.adversary
+    config.train.batch_size = choice.batch
+    config.model.dtype = choice.dtype
+    config.growth.start = config.model.resolution
+    config.eval.features = "none"
+    config.train.best_metric = "frechet" if config.task == "prior" else "ssim"
+    for name in ("num_steps", "grid_every", "eval_every", "checkpoint_every"):
+        config.train[name] = NEVER
+    config.train.log_every = period(config)
+    apply_overrides(config, list(choice.overrides))
+    validate(config, choice.devices)
+    return config
+
+
+def period(config: ConfigDict) -> int:
+    """Steps after which the schedule of regularisers begins again."""
+    judged = config.task == "prior" or config.loss.adv > 0
+    lengths = path_length_interval(config) if config.task == "prior" else 0
+    return math.lcm(max(lazy_interval(config), 1) if judged else 1, max(lengths, 1))
+
+
+def random_photographs(count: int, resolution: int) -> PackedSplit:
+    """A split of noise, in memory."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, resolution, resolution, 3), dtype=np.uint8)
+    zeros, names = np.zeros(count, np.int32), tuple(map(str, range(count)))
+    return PackedSplit(images, zeros, zeros, names, names)
+
+
+def random_dataset(config: ConfigDict) -> PackedDataset:
+    """A batch of noise as training and evaluation split."""
+    split = random_photographs(config.train.batch_size, config.data.resolution)
+    splits = {config.data.train_split: split, config.data.eval_split: split}
+    return PackedDataset(config.data.resolution, ("0",), splits, "random", True, Path("random"))
+
+
+def training_run(config: ConfigDict, devices: int, dataset: PackedDataset | None = None) -> Run:
+    """What a training stands on: `devices` devices, photographs (random ones where none are given), the perceptual network.
+
+    Raises:
+        UserError: there are not so many devices.
+    """
+    if devices > jax.device_count():
+        raise UserError(f"--devices={devices}, but there are {jax.device_count()}")
+    parallel = DataParallel(config.train.parallel, AXIS, jax.devices()[:devices])
+    return Run(config, Path("."), dataset or random_dataset(config), _perceptual(config), parallel)
+
+
+def _perceptual(config: ConfigDict) -> PerceptualNet | None:
+    """The run's own where its weights are at hand, else one of the same size with random weights."""
+    wanted = config.task != "prior" and config.loss.lpips > 0
+    if not wanted or config.loss.perceptual_weights or find_weights(config.loss.perceptual_net).exists():
+        return open_perceptual(config)
+    return random_perceptual(config.loss.perceptual_net)
+
+
+class Part(NamedTuple):
+    """A phase of the task. place: 0 for a step's first one. share: of the steps that have it. flop: per image."""
+
+    phase: Phase
+    place: int
+    share: float
+    flop: float
+
+
+def parts_of(config: ConfigDict, task: Task) -> list[Part]:
+    """The different phases of the steps of one period, in the order in which they first come."""
+    steps = period(config)
+    counted = step_flops.phase_flops(config)
+    found: dict[str, list[Any]] = {}
+    for number in range(1, steps + 1):
+        for place, phase in enumerate(task.phases(number)):
+            found.setdefault(phase.name, [phase, place, 0])[2] += 1
+    return [
+        Part(phase, place, count / steps, counted[_counted_as(name)])
+        for name, (phase, place, count) in found.items()
+    ]
+
+
+class Training:
+    """The state of a training and the compiled phases of its steps, on one batch that stays on the devices.
+
+    As in training the state is donated: every call takes the state that the call before it left.
+    """
+
+    def __init__(self, choice: Choice, dataset: PackedDataset | None = None) -> None:
+        self.choice, self.config = choice, training_config(choice)
+        self.run = training_run(self.config, choice.devices, dataset)
+        self.task = train.open_task(self.run)
+        self.parallel = self.run.parallel
+        self._state = self.parallel.replicate(self.task.first())
+        self.source, data, self._read = train.batches(self.run, 0)
+        self._constants = self.parallel.replicate((self.task.constants, data))
+        self.batch = self.parallel.split(next(self.source))
+        self._carry: dict[int, Any] = {0: ()}
+
+    def parts(self) -> list[Part]:
+        """The different phases of the steps of one period."""
+        return parts_of(self.config, self.task)
+
+    def compile(self, part: Part) -> Program:
+        """The phase mapped over the devices, with the reading of its batch, as the trainer compiles it."""
+
+        def step(state: Any, given: Any, constants: Any) -> Any:
+            (sent, carry), (constants, data) = given, constants
+            return part.phase.run(state, (self._read(sent, data), carry), constants)
+
+        given = (self.batch, self._carry[part.place])
+        mapped = self.parallel.compile(step, carries=True)
+        return compiled(mapped, (self._state, given, self._constants), self.choice.dtype)
+
+    def call(self, part: Part, program: Program) -> Any:
+        """One update on `batch`; what it hands on is kept for the phase that follows."""
+        given = (self.batch, self._carry[part.place])
+        self._state, metrics, carry = program.compiled(self._state, given, self._constants)
+        self._carry[part.place + 1] = carry
+        return self._state, metrics, carry
+
+    def measure(self, timer: Timer, settings: dict[str, Any]) -> Iterator[Measurement]:
+        """Every phase, and where there are several under phase 'step' the whole step on average over the schedule.
+
+        The average is computed from the phases' medians and quartiles: a trainer does not wait between them.
+        """
+        shares, found = [], []
+        for part in self.parts():
+            program = self.compile(part)
+            work = work_of(self.choice, self.config, part.flop)
+            call = functools.partial(self.call, part, program)
+            made = time_program(timer, {**settings, "phase": part.phase.name}, program, call, work)
+            shares.append(part.share)
+            found.append(made)
+            yield made
+        if len(found) > 1:
+            yield averaged(found, shares, {**settings, "phase": "step"})
+
+
+def work_of(choice: Choice, config: ConfigDict, flop_per_image: float) -> Work:
+    """What one call does with the batch."""
+    size = config.train.batch_size
+    return Work(size, choice.dtype, flop_per_image * size, choice.devices)
+
+
+def averaged(found: Sequence[Measurement], shares: Sequence[float], settings: dict[str, Any]) -> Measurement:
+    """A step that has each phase in a share of the steps: three values, of lower quartiles, medians, upper quartiles."""
+    seconds = [0.0, 0.0, 0.0]
+    flop = 0.0
+    for made, share in zip(found, shares):
+        low, high = quartiles(made.seconds)
+        for index, value in enumerate((low, statistics.median(made.seconds), high)):
+            seconds[index] += share * value
+        flop += share * made.work.flop
+    programs = [made.program for made in found if made.program]
+    whole = Program(
+        None,
+        sum(program.seconds for program in programs),
+        sum(share * program.flop for share, program in zip(shares, programs)),
+        max((program.planned_bytes for program in programs), default=0),
+    )
+    last = found[-1]
+    return last._replace(settings=settings, seconds=seconds, work=last.work._replace(flop=flop), program=whole,
+                         operations=(), calls=len(last.seconds))  # fmt: skip
+
+
+def _counted_as(name: str) -> str:
+    short = name.split(" at ")[0]
+    return COUNTED_AS.get(short, short)

@@ -1,0 +1,108 @@
+"""Every benchmark's command keeps a line per measurement, goes on where it was, and survives what does not fit the memory."""
+
+import json
+
+import pytest
+
+from benchmarks import driver
+from benchmarks.table import table
+from benchmarks.timing import Measurement, Work, read_lines
+
+SETTINGS = [{"size": 1}, {"size": 2}]
+
+
+def benchmark(measure):
+    """Two settings, measured by `measure(size)`."""
+
+    def add_flags(flags):
+        flags.add_argument("--size", type=driver.numbers, default=[1, 2])
+
+    def measured(chosen, setting, timer):
+        seconds = measure(setting["size"])
+        yield Measurement(timer.benchmark, setting, [seconds] * timer.calls, Work(setting["size"]))
+
+    return driver.Benchmark(
+        "driver_test", "", add_flags, lambda chosen: [{"size": size} for size in chosen.size], measured
+    )
+
+
+def run(tmp_path, measure, *words):
+    code = driver.main(benchmark(measure), ["--in_process", f"--json={tmp_path / 'a.jsonl'}", *words])
+    return code, read_lines(tmp_path / "a.jsonl") if (tmp_path / "a.jsonl").exists() else []
+
+
+def test_a_setting_that_does_not_fit_is_a_row(tmp_path, capsys):
+    def measure(size):
+        if size == 1:
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes")
+        return 0.5
+
+    code, records = run(tmp_path, measure)
+    out = capsys.readouterr().out
+    assert code == 0 and records[0]["error"] == "out of memory" and records[1]["img_per_sec"] == 4
+    assert "| 1 | out of memory |" in out and "| 2 | 4 (4 to 4) |" in out
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(tmp_path, lambda size: (_ for _ in ()).throw(RuntimeError("a bug")))
+
+
+def test_a_stopped_run_goes_on(tmp_path):
+    seen = []
+
+    def measure(size):
+        seen.append(size)
+        return 1.0
+
+    run(tmp_path, measure, "--size=1")
+    run(tmp_path, measure, "--proceed")
+    assert seen == [1, 2]
+    # More calls than the file has are measured anew.
+    run(tmp_path, measure, "--proceed", "--calls=30")
+    assert seen == [1, 2, 1, 2]
+    lines = (tmp_path / "a.jsonl").read_text()
+    (tmp_path / "a.jsonl").write_text(lines[:-20])  # the machine went down while it wrote
+    assert len(read_lines(tmp_path / "a.jsonl")) == 3
+
+
+def test_another_setting_is_not_this_one():
+    """A run with one more change of the configuration is another one; the phases of a run are all of it."""
+    settings = {"batch": 1, "config.train.remat": "True", "phase": "G"}
+    record = {"benchmark": "driver_test", "settings": settings}
+    ours = benchmark(lambda size: 1.0)
+    assert driver.is_of(record, ours, {"batch": 1, "config.train.remat": "True"})
+    assert not driver.is_of(record, ours, {"batch": 1})
+
+
+def test_mistakes_are_one_line(tmp_path, capsys):
+    for words in (["--proceed"], ["--calls=0"], ["--config.train.remat=True"], ["--size=0"], ["--speed=1"]):
+        assert driver.main(benchmark(lambda size: 1.0), words) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+
+
+def test_a_table_shows_what_differs():
+    shared = {
+        "git": None,
+        "machine": "m",
+        "versions": {"jax": "0"},
+        "devices": {"count": 1, "kind": "k"},
+        "calls": 5,
+    }
+    rates = {"img_per_sec": 2.0, "img_per_sec_quartiles": [1.0, 3.0], "seconds_per_kimg": 500.0}
+    rows = [
+        {"benchmark": "b", "settings": {"batch": batch, "dtype": "float32"}, "gflop_per_image": 3.0,
+         "figures": {"waiting": 0.25}, **rates, **shared}
+        for batch in (1, 4)
+    ]  # fmt: skip
+    text = table(rows)
+    assert text.splitlines()[0] == "| batch | img/s (quartiles) | s/kimg | GFLOP/img | waiting |"
+    assert "| 4 | 2 (1 to 3) | 500 | 3 | 0.25 |" in text
+    assert "dtype float32" in text and "median of 5 calls: fewer than 20" in text
+
+
+def test_a_record_says_how_it_came_about():
+    record = Measurement("b", {}, [1.0, 2.0, 3.0, 4.0], Work(10, flop=5e9)).record()
+    assert record["seconds_median"] == 2.5 and record["img_per_sec"] == 4
+    low, high = record["img_per_sec_quartiles"]
+    assert low < record["img_per_sec"] < high and record["calls"] == 4
+    assert record["gflop_per_image"] == 0.5 and record["gflop_per_sec"] == 2
+    assert record["share_of_peak"] == pytest.approx(2 / record["peak_gflop_per_sec"])
+    assert {"devices", "git", "versions", "command", "machine", "time"} <= set(json.loads(json.dumps(record)))
