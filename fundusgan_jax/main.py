@@ -108,6 +108,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"--workdir={workdir} is a file; name a folder")
     # After --help and the flags' mistakes have been answered: what follows takes seconds to import.
     from fundusgan_jax.config import load_config, validate
+    from fundusgan_jax.deterministic import require_determinism
     from fundusgan_jax.manifest import config_of_workdir
     from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
 
@@ -126,6 +127,8 @@ def main(arguments: list[str]) -> int:
                 "--config is missing; name a file of configs/, for example --config=configs/demo.py"
             )
         config = config_of_workdir(workdir, overrides)
+    if config.deterministic:
+        require_determinism()
     if flags.mode != "train":
         validate(config, 1)
     if flags.mode == "train":
