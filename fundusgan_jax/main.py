@@ -110,6 +110,7 @@ def main(arguments: list[str]) -> int:
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir={workdir} is a file; name a folder")
     # After --help and the flags' mistakes have been answered: what follows takes seconds to import.
+    from fundusgan_jax.compilation_cache import keep_compiled_programs
     from fundusgan_jax.config import load_config, validate
     from fundusgan_jax.deterministic import require_determinism
     from fundusgan_jax.manifest import config_of_workdir
@@ -132,6 +133,7 @@ def main(arguments: list[str]) -> int:
         config = config_of_workdir(workdir, overrides)
     if config.deterministic:
         require_determinism()
+    keep_compiled_programs()
     if flags.mode not in ("train", "plan"):
         validate(config, 1)
     if flags.mode == "train":
