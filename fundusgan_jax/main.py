@@ -141,9 +141,11 @@ def main(arguments: list[str]) -> int:
 
         train.train(config, workdir, train.resume_command(flags.config, workdir, overrides))
     elif flags.mode == "plan":
+        from fundusgan_jax.memory import exhaustion_as_advice
         from fundusgan_jax.training_plan import print_plan
 
-        print_plan(config)
+        with exhaustion_as_advice(config):
+            print_plan(config)
     elif flags.mode == "eval":
         from fundusgan_jax.evaluate_fundusgan import evaluate_fundusgan
         from fundusgan_jax.evaluate_prior import evaluate_prior

@@ -82,7 +82,7 @@ def check_memory(programs: Mapping[str, Any], config: ConfigDict, limit: int | N
     held, total = needs[worst]
     raise UserError(
         f"train.batch_size={config.train.batch_size} needs {gib(total)} on each of {devices} device(s) ('{worst}'), and "
-        f"there are {gib(limit)}; {advice(config, fitting_batch(config, held, total, limit, devices))}"
+        f"there are {gib(limit)}; {advice(config, fitting_batch(config, held, total, limit, devices))}; --mode=plan shows what fits"
     )
 
 
@@ -111,7 +111,7 @@ def advice(config: ConfigDict, fitting: int) -> str:
     if not train.remat:
         ways.append("--config.train.remat=True keeps fewer activations")
     ways.append("a smaller model or more devices need less each")
-    return "; ".join(ways) + "; --mode=plan shows what fits"
+    return "; ".join(ways)
 
 
 @contextlib.contextmanager
@@ -124,7 +124,7 @@ def exhaustion_as_advice(config: ConfigDict) -> Iterator[None]:
             raise
         raise UserError(
             f"the device's memory is exhausted at train.batch_size={config.train.batch_size}; half of it may fit; "
-            f"{advice(config, 0)}"
+            f"{advice(config, 0)}; --mode=plan shows what fits"
         ) from error
 
 
