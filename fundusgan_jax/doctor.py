@@ -24,6 +24,10 @@ CONVOLUTION_GFLOP = 2 * 9 * BATCH * SIDE**2 * CHANNELS**2 / 1e9
 # A core of a server does more; below it something else runs, or the wrong device computes.
 SLOWEST_GFLOPS = 20.0
 LEAST_DISK_GB = 5.0
+LEAST_MEMORY_GB = 4.0
+LEAST_SHARED_GB = 1.0
+# CUDA of JAX's plug-in -> the oldest driver for Linux that runs it (NVIDIA's CUDA compatibility table).
+LEAST_DRIVER = {"12": 525, "13": 580}
 # Their major and minor versions go together.
 TOGETHER = ("jax", "jaxlib")
 NEEDED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")
@@ -92,6 +96,19 @@ def graphics_cards() -> list[str]:
     return [line.strip() for line in done.stdout.splitlines() if line.strip()] if not done.returncode else []
 
 
+def old_drivers(cards: Sequence[str]) -> list[Finding]:
+    """The cards whose driver is older than the CUDA of JAX's build needs."""
+    cuda = next((major for major in LEAST_DRIVER if _version(f"jax-cuda{major}-plugin")), "")
+    found = []
+    for card in cards:
+        driver = card.rsplit(",", 1)[-1].strip()
+        major = driver.split(".")[0]
+        if cuda and major.isdigit() and int(major) < LEAST_DRIVER[cuda]:
+            mend = f"JAX's build for CUDA {cuda} needs {LEAST_DRIVER[cuda]} or later: update it"
+            found.append(Finding(f"driver {driver} is too old: {mend}", True))
+    return found
+
+
 def devices() -> list[Finding]:
     """What JAX computes on, and whether a card lies idle."""
     import jax
@@ -107,7 +124,7 @@ def devices() -> list[Finding]:
     first = known[0]
     found.append(Finding(f"JAX computes on {len(known)} x {first.device_kind} ({first.platform})"))
     cards = graphics_cards()
-    found += [Finding(f"card: {card}") for card in cards]
+    found += [Finding(f"card: {card}") for card in cards] + old_drivers(cards)
     if cards and first.platform == "cpu":
         found.append(
             Finding("there is a card, but JAX computes on the processor: pip install '.[cuda]'", True)
@@ -115,8 +132,51 @@ def devices() -> list[Finding]:
     return found
 
 
+def environment() -> list[Finding]:
+    """XLA's flags, plug-ins that compete for the devices, and memory."""
+    import jax
+
+    from fundusgan_jax.memory import device_memory, gib, host_memory
+
+    found = []
+    if flags := os.environ.get("XLA_FLAGS", ""):
+        found.append(Finding(f"XLA_FLAGS: {flags}"))
+    plugins = sorted(
+        {point.dist.name for point in importlib.metadata.entry_points(group="jax_plugins") if point.dist}
+    )
+    if plugins:
+        found.append(Finding(f"plug-ins of JAX: {', '.join(plugins)}"))
+    cuda = {name.split("cuda")[1][:2] for name in plugins if "cuda" in name}
+    if len(cuda) > 1:
+        found.append(
+            Finding(
+                f"plug-ins for CUDA {' and '.join(sorted(cuda))} are installed: pip uninstall one of them",
+                True,
+            )
+        )
+    if host := host_memory():
+        few = host < LEAST_MEMORY_GB * 1e9
+        found.append(
+            Finding(f"memory: {gib(host)}" + (": data and checkpoints need more" if few else ""), few)
+        )
+    try:
+        first = jax.devices()[0]
+    except RuntimeError:  # `devices` has said it
+        return found
+    if first.platform != "cpu" and (limit := device_memory(first)):
+        found.append(Finding(f"each device lets JAX have {gib(limit)}"))
+    shared = Path("/dev/shm")
+    if shared.is_dir() and (size := shutil.disk_usage(shared).total / 1e9) < LEAST_SHARED_GB:
+        mend = (
+            "give the container more (docker run --shm-size=8g): devices of one machine exchange through it"
+        )
+        found.append(Finding(f"/dev/shm has {size:.2f} GB: {mend}", bool(graphics_cards())))
+    return found
+
+
 def folders() -> list[Finding]:
     """Where weights, statistics and compiled programs are kept, and whether there is room."""
+    from fundusgan_jax.compilation_cache import FOLDER_VARIABLE, compiled_folder
     from fundusgan_jax.feature_cache import cache_folder
     from fundusgan_jax.models.public_weights import PUBLIC_WEIGHTS, weights_folder
 
@@ -132,21 +192,22 @@ def folders() -> list[Finding]:
         )
     ]
     found.append(Finding(f"statistics of real sets: {cache_folder()}"))
-    compiled = os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
+    compiled = compiled_folder()
     found.append(
-        Finding(f"compiled programs: {compiled or 'not kept (JAX_COMPILATION_CACHE_DIR is not set)'}")
+        Finding(f"compiled programs: {compiled or f'not kept ({FOLDER_VARIABLE}=FOLDER keeps them)'}")
     )
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     few = free < LEAST_DISK_GB
     found.append(
         Finding(f"{free:.0f} GB free in {Path.cwd()}" + (": checkpoints need more" if few else ""), few)
     )
-    for name, folder in (("weights", weights), ("statistics", cache_folder())):
+    written = [(cache_folder(), "FUNDUSGAN_JAX_CACHE")]
+    if compiled is not None:
+        written.append((compiled, FOLDER_VARIABLE))
+    for folder, variable in written:
         there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
-        if name == "statistics" and not os.access(there, os.W_OK):
-            found.append(
-                Finding(f"{folder} cannot be written: set FUNDUSGAN_JAX_CACHE to another folder", True)
-            )
+        if not os.access(there, os.W_OK):
+            found.append(Finding(f"{folder} cannot be written: set {variable} to another folder", True))
     return found
 
 
@@ -182,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_findings(found)
     if any(finding.problem for finding in found) and importlib.util.find_spec("jax") is None:
         return 1
-    for look in (tensorflow, devices, folders, convolution):
+    for look in (tensorflow, devices, environment, folders, convolution):
         more = look()
         print_findings(more)
         found += more

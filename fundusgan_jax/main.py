@@ -16,6 +16,7 @@ DESCRIPTION = """Trains FundusGAN or its StyleGAN prior on prepared fundus photo
   resume    the same command again
   prior     the same with --config=configs/stylegan2.py; then --init_from=WORKDIR starts FundusGAN from it, or,
             with --config=configs/transfer.py, a prior of a rarer disease
+  plan      python -m fundusgan_jax.main --config=configs/folder.py --mode=plan: memory, largest batch, hours; no data
   evaluate  python -m fundusgan_jax.main --workdir=DIR --mode=eval
   generate  python -m fundusgan_jax.main --workdir=DIR --mode=generate --output=OUT --num=100 --method=mix
   sample    python -m fundusgan_jax.main --workdir=PRIOR --mode=generate --output=OUT --num=100 --method=sample
@@ -37,10 +38,10 @@ def parser() -> argparse.ArgumentParser:
         "--config", default="", help="a file of configs/; eval and generate take the workdir's own"
     )
     flags.add_argument(
-        "--workdir", required=True, help="folder of the run: checkpoints, metrics, samples, report"
+        "--workdir", default="", help="folder of the run: checkpoints, metrics, samples, report; not for plan"
     )
     flags.add_argument(
-        "--mode", default="train", choices=("train", "eval", "generate"), help="default: train"
+        "--mode", default="train", choices=("train", "eval", "generate", "plan"), help="default: train"
     )
     flags.add_argument(
         "--step", default="latest", help="eval, generate: which checkpoint: 'latest', 'best' or a step number"
@@ -103,11 +104,15 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def main(arguments: list[str]) -> int:
     """Parses, then makes one call down; returns the exit code."""
     flags, overrides = parse(arguments)
+    if not flags.workdir and flags.mode != "plan":
+        raise UserError("--workdir is missing; name the folder of the run")
     workdir = Path(flags.workdir)
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir={workdir} is a file; name a folder")
     # After --help and the flags' mistakes have been answered: what follows takes seconds to import.
+    from fundusgan_jax.compilation_cache import keep_compiled_programs
     from fundusgan_jax.config import load_config, validate
+    from fundusgan_jax.deterministic import require_determinism
     from fundusgan_jax.manifest import config_of_workdir
     from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
 
@@ -121,17 +126,26 @@ def main(arguments: list[str]) -> int:
         overrides = [*overrides, f"--config.train.init_from={flags.init_from}"]
     config = load_config(flags.config, overrides) if flags.config else None
     if config is None:
-        if flags.mode == "train":
+        if flags.mode == "train" or not flags.workdir:
             raise UserError(
                 "--config is missing; name a file of configs/, for example --config=configs/demo.py"
             )
         config = config_of_workdir(workdir, overrides)
-    if flags.mode != "train":
+    if config.deterministic:
+        require_determinism()
+    keep_compiled_programs()
+    if flags.mode not in ("train", "plan"):
         validate(config, 1)
     if flags.mode == "train":
         from fundusgan_jax import train
 
         train.train(config, workdir, train.resume_command(flags.config, workdir, overrides))
+    elif flags.mode == "plan":
+        from fundusgan_jax.memory import exhaustion_as_advice
+        from fundusgan_jax.training_plan import print_plan
+
+        with exhaustion_as_advice(config):
+            print_plan(config)
     elif flags.mode == "eval":
         from fundusgan_jax.evaluate_fundusgan import evaluate_fundusgan
         from fundusgan_jax.evaluate_prior import evaluate_prior

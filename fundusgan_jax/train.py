@@ -24,6 +24,7 @@ from fundusgan_jax.fundusgan_task import FundusGANTask
 from fundusgan_jax.grid import can_draw
 from fundusgan_jax.logging import MetricsLog
 from fundusgan_jax.manifest import check_manifest, write_manifest
+from fundusgan_jax.memory import exhaustion_as_advice
 from fundusgan_jax.optimise import ANY
 from fundusgan_jax.parallel import DataParallel
 from fundusgan_jax.progress import Progress
@@ -305,7 +306,8 @@ def resume_command(config_path: str, workdir: Path, overrides: list[str]) -> str
 def train(config: ConfigDict, workdir: Path, command: str) -> None:
     """Trains `config` in `workdir` to its last step, or to a signal; ends with where the results are."""
     # Of several processes of one run, the first holds the workdir for all.
-    with locked(workdir) if jax.process_index() == 0 else contextlib.nullcontext():
+    held = locked(workdir) if jax.process_index() == 0 else contextlib.nullcontext()
+    with held, exhaustion_as_advice(config):
         _train(config, workdir, command)
 
 

@@ -1,5 +1,7 @@
 """The doctor prints what is there, and names what is wrong with its mend."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from fundusgan_jax import doctor
@@ -29,6 +31,7 @@ def test_a_sound_machine_has_nothing_to_mend(capsys):
             "! there is a card, but JAX computes on the processor",
         ),
         ({"SLOWEST_GFLOPS": 1e9}, "very slow"),
+        ({"LEAST_MEMORY_GB": 1e9}, "data and checkpoints need more"),
         ({"LEAST_DISK_GB": 1e9}, "checkpoints need more"),
     ],
 )
@@ -48,3 +51,16 @@ def test_tensorflow_with_cuda_is_named(monkeypatch):
     assert finding.problem and "tensorflow-cpu" in finding.text
     known.clear()
     assert not doctor.tensorflow()[0].problem
+
+
+def test_an_old_driver_and_two_plug_ins_are_named(monkeypatch):
+    monkeypatch.setattr(doctor, "_version", lambda name: "0.10.2" if name == "jax-cuda12-plugin" else "")
+    (finding,) = doctor.old_drivers(["NVIDIA H200, 570.1", "Tesla V100, 470.82.01"])
+    assert finding.problem and "driver 470.82.01 is too old" in finding.text
+    points = [
+        SimpleNamespace(dist=SimpleNamespace(name=f"jax-cuda{major}-plugin")) for major in ("12", "13", "12")
+    ]
+    monkeypatch.setattr(doctor.importlib.metadata, "entry_points", lambda group: points)
+    found = doctor.environment()
+    assert any(each.problem and "CUDA 12 and 13" in each.text for each in found)
+    assert any("XLA_FLAGS: " in each.text for each in found)

@@ -1,0 +1,260 @@
+"""--mode=plan: what a training would cost here, from its own compiled step: parameters, FLOP, memory by batch size, hours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from fundusgan_jax.batch import Batch
+from fundusgan_jax.config import validate
+from fundusgan_jax.data.packed import PackedDataset, PackedSplit
+from fundusgan_jax.device_peaks import peak_flops
+from fundusgan_jax.memory import advice, device_memory, gib, program_memory
+from fundusgan_jax.models.lpips import PerceptualNet, map_channels
+from fundusgan_jax.models.squeezenet import SqueezeNet
+from fundusgan_jax.models.vgg import VGG16
+from fundusgan_jax.parallel import DataParallel
+from fundusgan_jax.phase_programs import HORIZON, compile_phases, distinct_steps
+from fundusgan_jax.progress import Progress
+from fundusgan_jax.step import AXIS
+from fundusgan_jax.step_flops import STEP, phase_flops
+from fundusgan_jax.task import Phase, Run, Task
+
+# Images a device: nobody needs more.
+MOST = 256
+# Share of the peak that the expected steps an hour assume: configs/cpu.py reaches 0.37 of a large convolution's rate on
+# two cores, configs/demo.py 0.11 (benchmarks/NOTES.md); stylegan2-ada-pytorch 0.25 of an A100's TF32 rate at 512 px.
+UTILISATION = 0.25
+
+
+class Need(NamedTuple):
+    """Memory of the step at one batch size. per_device: images. held, total: bytes on each device, of the phase that
+    needs most. compiled: by XLA's analysis of the compiled step, or read off the line through two such."""
+
+    per_device: int
+    held: int
+    total: int
+    compiled: bool
+
+
+class Planner:
+    """Compiles the step of `config` for any batch size, without data or weights.
+
+    Args:
+        config: valid settings; of a growing prior the last stage is planned.
+    """
+
+    def __init__(self, config: ConfigDict) -> None:
+        self.config = ConfigDict(config.to_dict())
+        # Planning scores nothing: no network of features is to be looked for.
+        self.config.eval.features = "none"
+        self.parallel = DataParallel("shard_map", AXIS)
+        self.devices = len(self.parallel.devices)
+
+    def task(self, config: ConfigDict) -> Task:
+        """The task that training would run, on stand-ins for photographs and perceptual network."""
+        # Not above: train.py imports the flows of evaluation, which --help does not wait for.
+        from fundusgan_jax.train import open_task
+
+        dataset = _stand_in(config)
+        return open_task(Run(config, Path(), dataset, perceptual_shapes(config), self.parallel))
+
+    def steps(self, task: Task) -> list[tuple[Phase, ...]]:
+        """Phases of the run's last steps, where a growing network has its final size."""
+        return distinct_steps(task, _numbers_from_the_end(task, self.config.train.num_steps))
+
+    def compiled(self, per_device: int, **train: Any) -> dict[str, Any]:
+        """The step's programs at `per_device` images a device; `train`: settings of config.train changed for it."""
+        config = ConfigDict(self.config.to_dict())
+        config.train.update({**train, "batch_size": per_device * self.devices})
+        task = self.task(config)
+        steps = self.steps(task)
+        count = len({phase.name for phases in steps for phase in phases})
+        changed = "".join(f", {name}={value}" for name, value in train.items())
+        progress = Progress(count, "programs", f"compiling for {per_device} images a device{changed}")
+        batch = _batch_shapes(config.train.batch_size, config.data.resolution)
+        state = task.shapes(config.train.num_steps)
+        programs = compile_phases(self.parallel, steps, state, batch, task.constants, progress.update)
+        progress.close()
+        return programs
+
+    def need(self, per_device: int, **train: Any) -> Need:
+        """Memory at `per_device` images a device."""
+        found = [program_memory(program) for program in self.compiled(per_device, **train).values()]
+        worst = max(found, key=lambda memory: memory.total)
+        return Need(per_device, worst.held, worst.total, True)
+
+
+def _numbers_from_the_end(task: Task, total: int) -> Iterator[int]:
+    for number in range(total, max(total - HORIZON, 0), -1):
+        yield number
+        if task.grows_before(number):
+            return
+
+
+def _batch_shapes(size: int, resolution: int) -> Batch:
+    numbers = jax.ShapeDtypeStruct((size,), jnp.int32)
+    image = jax.ShapeDtypeStruct((size, resolution, resolution, 3), jnp.float32)
+    return Batch(image, numbers, numbers, numbers)
+
+
+def _stand_in(config: ConfigDict) -> PackedDataset:
+    """Splits of two empty photographs: a task opens its scorers with a dataset, and plans need none."""
+    side = config.data.resolution
+    zeros = np.zeros(2, np.int32)
+    split = PackedSplit(np.zeros((2, side, side, 3), np.uint8), zeros, zeros, ("", ""), ("", ""))
+    names = {config.data.train_split, config.data.eval_split, config.eval.reference_split}
+    return PackedDataset(side, ("",), dict.fromkeys(names, split), "", False, Path())
+
+
+def perceptual_shapes(config: ConfigDict) -> PerceptualNet | None:
+    """The perceptual network of config.loss as shapes and dtypes, without its weights; None where there is none."""
+    if config.loss.lpips == 0 or config.task == "prior":
+        return None
+    name = config.loss.perceptual_net
+    module = VGG16() if name == "vgg16" else SqueezeNet()
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    variables = jax.eval_shape(module.init, jax.random.key(0), image)
+    with_heads = name == "vgg16"
+    heads: Any = tuple(jax.ShapeDtypeStruct((size,), jnp.float32) for size in map_channels(module))
+    three: Any = jax.ShapeDtypeStruct((3,), jnp.float32)
+    metric = "lpips" if with_heads else "perceptual"
+    return PerceptualNet(variables, three, three, heads if with_heads else None, module, name, metric, name)
+
+
+def parameter_counts(config: ConfigDict, state: Any) -> dict[str, int]:
+    """Parameters by network: encoder, generator (a prior's: mapping, synthesis), discriminator."""
+    params = state.params if config.task == "prior" else state.variables.params
+    counted = {name: _count(tree) for name, tree in params.items()}
+    if state.adversary is not None:
+        counted["discriminator"] = _count(state.adversary.params)
+    return counted
+
+
+def _count(tree: Any) -> int:
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def read_off(compiled: list[Need], per_device: int) -> Need:
+    """The need at another size, on the line through the two compiled sizes that are nearest: between two it is
+    overestimated, because the true curve bends upwards where activations outgrow what is there anyway."""
+    by_size = sorted(compiled, key=lambda need: need.per_device)
+    if len(by_size) == 1:
+        only = by_size[0]
+        more = (only.total - only.held) * per_device // only.per_device
+        return Need(per_device, only.held, only.held + more, False)
+    above = next((i for i, need in enumerate(by_size) if need.per_device > per_device), len(by_size))
+    one, two = by_size[max(0, min(above, len(by_size) - 1) - 1) :][:2]
+    share = (per_device - one.per_device) / (two.per_device - one.per_device)
+    held = one.held + share * (two.held - one.held)
+    return Need(per_device, int(held), int(one.total + share * (two.total - one.total)), False)
+
+
+def search(planner: Planner, first: int, limit: int) -> list[Need]:
+    """Compiles sizes (powers of two a device) from `first` on until the largest that fits `limit` bytes is known."""
+    compiled: list[Need] = []
+    fits, fails, size = 0, 2 * MOST, first
+    while True:
+        need = planner.need(size)
+        compiled.append(need)
+        if need.total <= limit:
+            fits = size
+        else:
+            fails = size
+        if fails <= 2 * max(fits, 0.5):
+            return compiled
+        between = [2**k for k in range(MOST.bit_length()) if fits < 2**k < fails]
+        # Not far beyond what is known: a program for a size that nobody could run may take long to compile.
+        near = [size for size in between if size <= 8 * max(fits, 1)] or between[:1]
+        size = max((guess for guess in near if read_off(compiled, guess).total <= limit), default=near[0])
+
+
+def print_plan(config: ConfigDict) -> None:
+    """Prints the plan of a training on this machine's devices.
+
+    Raises:
+        UserError: settings that training would refuse.
+    """
+    validate(config, jax.device_count())
+    planner = Planner(config)
+    device = planner.parallel.local[0]
+    limit = device_memory(device)
+    _print_model(planner, device, limit)
+    wanted = config.train.batch_size // planner.devices
+    first = 2 ** (wanted.bit_length() - 1)
+    compiled = search(planner, first, limit) if limit is not None else [planner.need(first)]
+    other = {
+        "train.remat=True": planner.need(first, remat=True),
+        "train.accumulate=2": planner.need(2 * first, accumulate=2),
+    }
+    best = max((need for need in compiled if limit and need.total <= limit), default=None)
+    rows = {need.per_device: need for need in compiled}
+    last = 2 * max(best.per_device if best else 1, first)
+    for size in [*(2**k for k in range(last.bit_length())), wanted]:
+        rows.setdefault(size, read_off(compiled, size))
+    _print_memory(planner, rows, other, limit)
+    _print_rate(planner, device)
+    _print_advice(config, rows[wanted], best, limit, planner.devices)
+
+
+def _print_model(planner: Planner, device: jax.Device, limit: int | None) -> None:
+    config = planner.config
+    memory = f"{gib(limit)} each" if limit is not None else "of unknown memory"
+    print(f"devices: {planner.devices} x {device.device_kind}, {memory}")
+    counted = parameter_counts(config, planner.task(config).shapes(config.train.num_steps))
+    each = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in counted.items())
+    print(f"parameters: {sum(counted.values()) / 1e6:.2f} M ({each})")
+    flops = phase_flops(config)
+    each = ", ".join(f"{name} {value / 1e9:.4g}" for name, value in flops.items() if name != STEP)
+    print(f"GFLOP per image of a step: {flops[STEP] / 1e9:.4g} on average ({each})", flush=True)
+
+
+def _print_memory(planner: Planner, rows: dict[int, Need], other: dict[str, Need], limit: int | None) -> None:
+    print("\n| train.batch_size | images a device | memory a device | |\n|---|---|---|---|")
+    for size in sorted(rows):
+        need = rows[size]
+        how = "compiled" if need.compiled else "estimate"
+        fits = "" if limit is None or need.total <= limit else ", does not fit"
+        print(f"| {size * planner.devices} | {size} | {gib(need.total)} | {how}{fits} |")
+    for name, need in other.items():
+        size = need.per_device
+        print(f"| {size * planner.devices}, {name} | {size} | {gib(need.total)} | compiled |")
+
+
+def _print_rate(planner: Planner, device: jax.Device) -> None:
+    config = planner.config
+    peak, source = peak_flops(device, config.model.dtype)
+    rate = UTILISATION * peak / phase_flops(config)[STEP]
+    if device.platform != "cpu":  # simulated devices share one processor
+        rate *= planner.devices
+    steps = 3600 * rate / config.train.batch_size
+    hours = config.train.num_steps / steps
+    print(
+        f"\nestimate: {steps:.3g} steps an hour at batch_size={config.train.batch_size} ({rate:.3g} img/s), "
+        f"{hours:.3g} hours for num_steps={config.train.num_steps}: {UTILISATION:.0%} of the peak of "
+        f"{peak / 1e12:.3g} TFLOP/s ({source}) is assumed, not measured; a run's rate stands in metrics.jsonl"
+    )
+
+
+def _print_advice(
+    config: ConfigDict, wanted: Need, best: Need | None, limit: int | None, devices: int
+) -> None:
+    size = config.train.batch_size
+    if limit is None:
+        print(f"train.batch_size={size} needs {gib(wanted.total)} a device; this device names no limit")
+        return
+    fits = best.per_device * devices if best else 0
+    if best is not None:
+        print(
+            f"largest batch that fits: --config.train.batch_size={fits} ({gib(best.total)} of {gib(limit)})"
+        )
+    if wanted.total <= limit:
+        print(f"train.batch_size={size} fits: {gib(wanted.total)} of {gib(limit)}")
+    else:
+        print(f"train.batch_size={size} does not fit; {advice(config, fits)}")

@@ -1,0 +1,84 @@
+"""--mode=plan: compiles training's own phases, finds the largest batch that fits, needs neither data nor weights."""
+
+import jax
+import pytest
+
+from fundusgan_jax import training_plan
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.main import main
+from fundusgan_jax.training_plan import Need, Planner, perceptual_shapes, read_off, search
+from tests.tiny import tiny_config, tiny_prior_config
+
+
+def test_the_line_through_compiled_sizes():
+    points = [Need(8, 10, 100, True), Need(2, 10, 40, True), Need(32, 10, 580, True)]
+    assert read_off(points, 4) == Need(4, 10, 60, False)
+    assert read_off(points, 16).total == 260
+    assert read_off(points, 64).total == 1220
+    assert read_off(points, 1).total == 30
+    assert read_off(points[:1], 16) == Need(16, 10, 190, False)
+
+
+class Curve:
+    """A planner whose step needs 100 bytes, or 10 an image where that is more."""
+
+    def __init__(self):
+        self.asked = []
+
+    def need(self, size):
+        self.asked.append(size)
+        return Need(size, 50, max(100, 10 * size), True)
+
+
+@pytest.mark.parametrize(("first", "limit", "best"), [(1, 700, 64), (8, 700, 64), (64, 170, 16), (256, 100, 8),
+                                                      (8, 99, 0), (2, 10**9, 256)])  # fmt: skip
+def test_the_largest_batch_is_found_in_few_compilations(first, limit, best):
+    curve = Curve()
+    found = search(curve, first, limit)
+    assert max((need.per_device for need in found if need.total <= limit), default=0) == best
+    assert len(set(curve.asked)) == len(curve.asked) <= 7
+
+
+def test_the_phases_are_trainings_own_and_growing_networks_have_their_final_size():
+    names = [
+        {phase.name for phases in planner.steps(planner.task(config)) for phase in phases}
+        for config in (
+            tiny_prior_config(train__num_steps=100),
+            tiny_config(loss__adv=0.1, train__num_steps=20),
+            tiny_prior_config(model__style="adain", growth__fade_kimg=0.016, growth__stable_kimg=0.016,
+                              train__num_steps=100),
+        )
+        for planner in [Planner(config)]
+    ]  # fmt: skip
+    assert names[0] == {
+        "G at 16 px", "G + path length at 16 px", "D at 16 px", "D + R1 at 16 px"}  # fmt: skip
+    assert names[1] == {"generator", "discriminator", "discriminator with R1"}
+    assert names[2] == {"G at 16 px", "D at 16 px", "D + R1 at 16 px"}
+
+
+def test_the_perceptual_network_needs_no_weights_file():
+    net = perceptual_shapes(tiny_config(loss__lpips=0.8))
+    assert net.metric == "lpips" and len(net.heads) == 5
+    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(net))
+    assert perceptual_shapes(tiny_config(loss__lpips=0.8, loss__perceptual_net="squeezenet")).heads is None
+
+
+def test_a_plan_of_the_command(monkeypatch, capsys):
+    """A device of 64 KiB: not even one image fits."""
+    monkeypatch.setattr(training_plan, "device_memory", lambda device: 2**16)
+    monkeypatch.setattr(training_plan, "peak_flops", lambda device, dtype: (1e12, "measured"))
+    words = [
+        "data.resolution=16", "model.resolution=16", "model.channel_base=128", "model.channel_max=8", "model.w_dim=8",
+        "model.z_dim=8", "loss.pl_weight=0.0", "loss.r1_gamma=0.0", "augment.mode=none", "train.batch_size=8",
+    ]  # fmt: skip
+    words = [f"--config.{word}" for word in words]
+    with pytest.raises(UserError, match="--workdir is missing"):
+        main(["--config=configs/stylegan2.py", *words])
+    with pytest.raises(UserError, match="--config is missing"):
+        main(["--mode=plan"])
+    assert main(["--config=configs/stylegan2.py", "--mode=plan", *words]) == 0
+    told = capsys.readouterr().out
+    for part in ("devices: 8 x cpu, 0 MiB each", "M (mapping ", ", discriminator ", "GFLOP per image of a step",
+                 "| 8 | 1 |", "train.remat=True", "train.accumulate=2", "is assumed, not measured"):  # fmt: skip
+        assert part in told, part
+    assert "train.batch_size=8 does not fit" in told and "a smaller model or more devices" in told
