@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -26,7 +27,7 @@ JOIN_SECONDS = 300
 # Between two looks at whether another process has failed.
 LOOK_MILLISECONDS = 2_000
 # What a failing process leaves the others to read why.
-FAREWELL_MILLISECONDS = 5_000
+FAREWELL_SECONDS = 5
 # The last ones to be ready may wait for the first's report.
 LEAVE_SECONDS = 3_600
 FAILED = "fundusgan_jax/failed"
@@ -142,7 +143,9 @@ def joined(cluster: Cluster | None, seconds: int = JOIN_SECONDS) -> Iterator[Non
     and exit code, and the others as soon as they learn of it.
 
     Raises:
-        UserError: the coordinator cannot be reached within `seconds`, or not all processes have come.
+        UserError: the coordinator's port is taken.
+        SystemExit: 1, after a line that says why: the coordinator cannot be reached within `seconds`, or not all
+            processes have come. No mistake (2): with a slow queue the next start may find them.
     """
     if cluster is None or cluster.num_processes == 1:
         yield
@@ -159,25 +162,47 @@ def joined(cluster: Cluster | None, seconds: int = JOIN_SECONDS) -> Iterator[Non
 def _join(cluster: Cluster, seconds: int) -> None:
     host, _, port = cluster.coordinator.rpartition(":")
     if cluster.process_id == 0:
+        _free(int(port), cluster)
         print(f"process 0 of {cluster.num_processes}: waiting at {cluster.coordinator}", flush=True)
     else:
         # jax's own attempt would end in an abort with a stack of calls.
         _reach(host.strip("[]"), int(port), seconds, cluster)
+    # Where they do not come, jax ends the process with a stack of calls; ours ends it before, with a line.
+    patience = threading.Timer(seconds, _nobody_came, (cluster, seconds))
+    patience.daemon = True
+    patience.start()
+    jax.distributed.initialize(
+        cluster.coordinator,
+        cluster.num_processes,
+        cluster.process_id,
+        cluster.local_device_ids,
+        # Everything is known, but where a launcher shares a node's GPUs out among its processes.
+        cluster_detection_method=None if cluster.local_device_ids is None else "deactivate",
+        initialization_timeout=seconds + 60,
+    )
+    patience.cancel()
+
+
+def _nobody_came(cluster: Cluster, seconds: int) -> None:
+    _complain(
+        f"process {cluster.process_id} waited {seconds} s at {cluster.coordinator}, not all of "
+        f"{cluster.num_processes} processes have come; start them all, each with its own number"
+    )
+    os._exit(1)
+
+
+def _complain(text: str) -> None:
+    print(f"error: {text}", file=sys.stderr, flush=True)
+
+
+def _free(port: int, cluster: Cluster) -> None:
+    """UserError where somebody else listens there; jax would crash."""
     try:
-        jax.distributed.initialize(
-            cluster.coordinator,
-            cluster.num_processes,
-            cluster.process_id,
-            cluster.local_device_ids,
-            # Everything is known, but where a launcher shares a node's GPUs out among its processes.
-            cluster_detection_method=None if cluster.local_device_ids is None else "deactivate",
-            initialization_timeout=seconds,
-        )
-    except Exception as error:
+        socket.create_server(("", port)).close()
+    except OSError as error:
         raise UserError(
-            f"process {cluster.process_id} of {cluster.num_processes} could not join at {cluster.coordinator} "
-            f"({_line(error)}); start all {cluster.num_processes} processes, each with its own number, and "
-            "give a free port of process 0's host"
+            f"process 0 cannot listen at port {port} of {cluster.coordinator} ({error.strerror or error}); give all "
+            "processes another port: --coordinator=HOST:PORT, or JAX_COORDINATOR_PORT"
         ) from error
 
 
@@ -190,10 +215,11 @@ def _reach(host: str, port: int, seconds: int, cluster: Cluster) -> None:
             return
         except OSError as error:
             if time.monotonic() > deadline:
-                raise UserError(
+                _complain(
                     f"process {cluster.process_id} does not reach the coordinator {cluster.coordinator} "
                     f"({error.strerror or error}); start process 0 on that host, or correct --coordinator"
-                ) from error
+                )
+                raise SystemExit(1) from None
         time.sleep(0.2)
 
 
@@ -297,9 +323,7 @@ def _failure() -> dict[str, Any] | None:
 def _end_if_another_failed() -> None:
     failure = _failure()
     if failure is not None:
-        print(
-            f"error: process {failure['process']} has ended: {failure['text']}", file=sys.stderr, flush=True
-        )
+        _complain(f"process {failure['process']} has ended: {failure['text']}")
         raise SystemExit(failure["code"])
 
 
@@ -323,7 +347,10 @@ def _end_at_once(error: BaseException) -> NoReturn:
     with contextlib.suppress(Exception):
         _client().key_value_set(FAILED, json.dumps(record))
     with contextlib.suppress(Exception):
-        _turn_of_all("failed", FAREWELL_MILLISECONDS / 1000)
+        _turn_of_all("failed", FAREWELL_SECONDS)
+        if distributed.global_state.service is not None:
+            # The others go first: where the coordinator has gone, jax ends them with an abort.
+            time.sleep(1)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

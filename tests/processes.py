@@ -11,13 +11,14 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+BATCH = 4
 # A prior of 32 px, two programs a step: what compiles fastest.
 SETTINGS = [
     f"--config.{name}"
     for name in (
         "data.dataset=phantom", "data.phantom_num=12", "data.resolution=32", "model.resolution=32",
         "model.channel_base=64", "model.channel_max=8", "model.w_dim=8", "model.z_dim=8", "model.mapping_layers=2",
-        "loss.pl_weight=0", "loss.r1_gamma=0", "augment.mode=none", "train.batch_size=4", "train.num_steps=8",
+        "loss.pl_weight=0", "loss.r1_gamma=0", "augment.mode=none", f"train.batch_size={BATCH}", "train.num_steps=8",
         "train.log_every=1", "train.grid_every=100", "train.eval_every=100", "train.checkpoint_every=4",
         "train.keep_last=9", "eval.batch_size=3", "eval.num_samples=8",
     )
@@ -35,7 +36,9 @@ def free_port() -> int:
 def environment(devices: int, **more: str) -> dict[str, str]:
     """For a process with so many simulated devices."""
     flags = f"{QUICK} --xla_force_host_platform_device_count={devices}"
-    return {**os.environ, "XLA_FLAGS": flags, "PYTHONUNBUFFERED": "1", **more}
+    # Every program is kept: a run that goes on, or is repeated, does not compile again.
+    kept = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return {**os.environ, **kept, "XLA_FLAGS": flags, "PYTHONUNBUFFERED": "1", **more}
 
 
 def words(workdir: Path, *more: str) -> list[str]:
@@ -91,11 +94,9 @@ class Processes:
 def seen(record: Path) -> dict[int, tuple[list[int], list[int]]]:
     """Samples and image checksums of every step in a file of `recorded_main`, processes put together in order."""
     rows = [json.loads(line) for line in record.read_text().splitlines()]
-    size = sum(len(row["sample"]) for row in rows if row["sample"][0] < 4)
-    assert size == 4, "the batch of these tests"
     steps: dict[int, tuple[list[int], list[int]]] = {}
     for row in sorted(rows, key=lambda row: row["process"]):
-        samples, images = steps.setdefault(row["sample"][0] // size, ([], []))
+        samples, images = steps.setdefault(row["sample"][0] // BATCH, ([], []))
         samples += row["sample"]
         images += row["image"]
     return steps
