@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 4
-# A prior of 32 px, two programs a step: what compiles fastest.
+# A growing prior at its first 8 px, two programs a step: what compiles fastest.
 SETTINGS = [
     f"--config.{name}"
     for name in (
@@ -43,7 +43,7 @@ def environment(devices: int, **more: str) -> dict[str, str]:
 
 def words(workdir: Path, *more: str) -> list[str]:
     """The command's flags for a run of a few steps."""
-    return ["--config=configs/stylegan2.py", f"--workdir={workdir}", *SETTINGS, *more]
+    return ["--config=configs/stylegan1.py", f"--workdir={workdir}", *SETTINGS, *more]
 
 
 class Processes:

@@ -54,7 +54,7 @@ class Job:
         path = f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         slurm = {"SLURM_JOB_ID": str(self.number), "SLURM_SUBMIT_DIR": str(ROOT), "RECORDS": str(folder)}
         self.process = subprocess.Popen(
-            ["bash", str(script), str(ROOT / "configs" / "stylegan2.py"), str(workdir), *SETTINGS, *more],
+            ["bash", str(script), str(ROOT / "configs" / "stylegan1.py"), str(workdir), *SETTINGS, *more],
             cwd=ROOT, env=environment(2, PATH=path, **slurm), stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -84,9 +84,12 @@ def saved(workdir: Path) -> int:
     return max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
 
 
-def test_a_signal_to_one_task_stops_both_and_the_requeued_job_resumes(tmp_path):
+@pytest.mark.parametrize(
+    "jobs", [[(1,)], pytest.param([(0,), (0, 1)], marks=pytest.mark.slow)], ids=["one job", "requeued"]
+)
+def test_a_signal_to_one_task_stops_both_and_the_requeued_job_resumes(jobs, tmp_path):
     workdir, endless, first_step = tmp_path / "run", "--config.train.num_steps=1000000", 0
-    for number, signalled in enumerate(((1,), (0, 1))):
+    for number, signalled in enumerate(jobs):
         job = Job(tmp_path / f"job{number}", workdir, endless)
         with contextlib.closing(job):
             job.wait_for(workdir / "checkpoints" / str(first_step // 4 * 4 + 4))
