@@ -33,7 +33,7 @@ from fundusgan_jax.progress import Progress
 from fundusgan_jax.report import write_report
 from fundusgan_jax.step import AXIS
 from fundusgan_jax.task import Phase, Run, Task
-from fundusgan_jax.workdir import best_metric, locked, open_checkpoints, open_dataset, open_perceptual
+from fundusgan_jax.workdir import best_metric, locked, open_dataset, open_perceptual, open_shared_checkpoints
 
 # A run that only skips will not recover.
 MOST_SKIPPED = 50
@@ -145,11 +145,7 @@ class Trainer:
 
     def __init__(self, run: Run, task: Task) -> None:
         self.run, self.config, self.task = run, run.config, task
-        # One writes; the others open what it has found there.
-        self.checkpoints = distributed.first_then_all(
-            lambda: open_checkpoints(run.config, run.workdir, read_only=not distributed.is_first())
-        )
-        latest = distributed.first_says(self.checkpoints.latest_step)
+        self.checkpoints, latest = open_shared_checkpoints(run.config, run.workdir)
         restored = None if latest is None else self.checkpoints.restore(latest, task.shapes(latest))
         self.start, state = restored or (0, task.first())
         _check_same(run, state)

@@ -103,6 +103,33 @@ def test_a_process_that_dies_ends_the_other(victim, tmp_path):
         assert time.monotonic() - began < 120
 
 
+# Calls of 4 steps at different paces; process 1 hears SIGTERM before its third, and both print where they stop.
+STOPPING = """
+import os, signal, sys, time
+from fundusgan_jax.distributed import Cluster, first_says, joined, stop_wanted
+number = int(sys.argv[2])
+with joined(Cluster(sys.argv[1], 2, number, [])):
+    for call in range(1000):
+        if number == 1 and call == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if stop_wanted(4 * call + 1, 4 * call + 4):
+            break
+        time.sleep(0.01 + 0.01 * number)
+    print(call, first_says(lambda: call))
+"""
+
+
+def test_a_signal_stops_all_at_the_end_of_one_call_of_several_steps():
+    words = [sys.executable, "-c", STOPPING, f"localhost:{free_port()}"]
+    both = [
+        subprocess.Popen([*words, str(number)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for number in (0, 1)
+    ]
+    calls = [process.communicate(timeout=60)[0].split()[-2:] for process in both]
+    assert len({call for pair in calls for call in pair}) == 1
+    assert 2 < int(calls[0][0]) < 999
+
+
 def test_alone_without_flags_and_launcher(launched):
     launched()
     assert distributed.find_cluster() is None
