@@ -67,17 +67,24 @@ class Checkpoints:
                 keep_checkpoints_without_metrics=False,
             )
             policies.append(best)
+        alone = jax.process_index()
         options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
             best_fn=score,
             cleanup_tmp_directories=not read_only,
             enable_async_checkpointing=asynchronous,
-            create=not read_only,
+            create=False,
             read_only=read_only,
+            # Of several processes one saves and all read, each by itself: orbax is to wait for no other.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=alone, active_processes={alone}, barrier_sync_key_prefix=f"process{alone}"
+            ),
         )
         if read_only and not self.folder.is_dir():
             raise UserError(f"{workdir} has no checkpoint; train first, or name the workdir of a run")
         try:
+            if not read_only:
+                self.folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         except OSError as error:
             raise _full(self.folder, error) from error

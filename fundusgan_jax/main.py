@@ -21,9 +21,18 @@ DESCRIPTION = """Trains FundusGAN or its StyleGAN prior on prepared fundus photo
   generate  python -m fundusgan_jax.main --workdir=DIR --mode=generate --output=OUT --num=100 --method=mix
   sample    python -m fundusgan_jax.main --workdir=PRIOR --mode=generate --output=OUT --num=100 --method=sample
 
+  several processes (one a host): the train line on each; SLURM, TPU pods and JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES,
+            JAX_PROCESS_ID are noticed, or say --coordinator=HOST:PORT --num_processes=N --process_id=K
+            (docs/scaling.md). Exit codes of a training: 0 all steps are done; 75 stopped by a signal and saved, start it
+            again; 2 a mistake, one line says which
+
 Any setting of configs/default.py can be given as --config.GROUP.NAME=VALUE,
 for example --config.train.batch_size=16. Prepare photographs first with
 python -m fundusgan_jax.data.prepare --help."""
+
+
+# Of a training that a signal stopped, after saving: EX_TEMPFAIL, which launchers start again.
+STOPPED = 75
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,6 +86,9 @@ def parser() -> argparse.ArgumentParser:
         default="",
         help="where public weights are looked for (default: $FUNDUSGAN_JAX_WEIGHTS)",
     )
+    flags.add_argument("--coordinator", default="", help="train, several processes: HOST:PORT of process 0")
+    flags.add_argument("--num_processes", type=int, default=None, help="train: how many there are in all")
+    flags.add_argument("--process_id", type=int, default=None, help="train: number of this one, from 0")
     return flags
 
 
@@ -113,6 +125,7 @@ def main(arguments: list[str]) -> int:
     from fundusgan_jax.compilation_cache import keep_compiled_programs
     from fundusgan_jax.config import load_config, validate
     from fundusgan_jax.deterministic import require_determinism
+    from fundusgan_jax.distributed import find_cluster, joined
     from fundusgan_jax.manifest import config_of_workdir
     from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
 
@@ -133,14 +146,23 @@ def main(arguments: list[str]) -> int:
         config = config_of_workdir(workdir, overrides)
     if config.deterministic:
         require_determinism()
-    keep_compiled_programs()
+    cluster = find_cluster(flags.coordinator, flags.num_processes, flags.process_id)
     if flags.mode not in ("train", "plan"):
         validate(config, 1)
+        if cluster is not None and cluster.process_id > 0:
+            print(f"process {cluster.process_id}: --mode={flags.mode} is done by process 0 alone", flush=True)
+            return 0
     if flags.mode == "train":
         from fundusgan_jax import train
 
-        train.train(config, workdir, train.resume_command(flags.config, workdir, overrides))
-    elif flags.mode == "plan":
+        command = train.resume_command(flags.config, workdir, overrides)
+        with joined(cluster):
+            # Not before: it starts the backend.
+            keep_compiled_programs()
+            finished = train.train(config, workdir, command)
+        return 0 if finished else STOPPED
+    keep_compiled_programs()
+    if flags.mode == "plan":
         from fundusgan_jax.memory import exhaustion_as_advice
         from fundusgan_jax.training_plan import print_plan
 

@@ -29,7 +29,9 @@ class DataParallel:
 
     def __init__(self, mode: Mode, axis_name: str, devices: Sequence[jax.Device] | None = None) -> None:
         self.mode, self.axis_name = mode, axis_name
-        self.devices = list(devices if devices is not None else jax.devices())
+        found = jax.devices() if devices is None else devices
+        # Those of a process side by side: process k has the k-th part of every batch.
+        self.devices = sorted(found, key=lambda device: (device.process_index, device.id))
         self.local = [device for device in self.devices if device.process_index == jax.process_index()]
         # Auto axes: explicit ones, make_mesh's default, would ask for a sharding of every operation.
         self._mesh = Mesh(np.asarray(self.devices), (axis_name,), axis_types=(AxisType.Auto,))
@@ -37,7 +39,12 @@ class DataParallel:
         self._split = NamedSharding(self._mesh, PartitionSpec(axis_name))
 
     def check_batch_size(self, batch_size: int) -> None:
-        """UserError where the batch does not divide over the devices."""
+        """UserError where the batch does not divide over the devices, or processes have more devices than others."""
+        if len(self.local) * jax.process_count() != len(self.devices):
+            raise UserError(
+                f"process {jax.process_index()} has {len(self.local)} of {len(self.devices)} devices; give all "
+                f"{jax.process_count()} processes the same number"
+            )
         if batch_size % len(self.devices):
             raise UserError(
                 f"train.batch_size {batch_size} does not divide over {len(self.devices)} devices; "
@@ -47,12 +54,19 @@ class DataParallel:
     def replicate(self, tree: Any) -> Any:
         """Host or single-device arrays -> the same values on every device."""
         if self.mode == "shard_map":
-            return jax.device_put(tree, self._replicated)
+            if len(self.local) == len(self.devices):
+                return jax.device_put(tree, self._replicated)
+            return jax.tree.map(self._replicate_over_processes, tree)
         local = Mesh(np.asarray(self.local), (self.axis_name,), axis_types=(AxisType.Auto,))
         sharding = NamedSharding(local, PartitionSpec(self.axis_name))
         return jax.tree.map(
             lambda x: jax.device_put(np.stack([np.asarray(x)] * len(self.local)), sharding), tree
         )
+
+    def _replicate_over_processes(self, x: Any) -> jax.Array:
+        # device_put would send the array round all processes first, to compare them.
+        copies = [jax.device_put(x, device) for device in self.local]
+        return jax.make_array_from_single_device_arrays(np.shape(x), self._replicated, copies)
 
     def single(self, tree: Any) -> Any:
         """Replicated arrays -> this process's first copy, on one device, without a transfer."""

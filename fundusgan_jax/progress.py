@@ -24,12 +24,14 @@ class Progress:
         unit: the unit's name as it follows the rate, for example 'img'.
         label: what is being done.
         done: units that were finished before (a resumed job); they do not count in the rate.
+        shown: False counts without a word (of several processes one speaks).
     """
 
-    def __init__(self, total: int, unit: str, label: str, done: int = 0) -> None:
+    def __init__(self, total: int, unit: str, label: str, done: int = 0, shown: bool = True) -> None:
         self.total, self.unit, self.label = total, unit, label
         self.done = self._resumed_at = done
         self._start = self._last_shown = time.monotonic()
+        self._shown = shown
         self._tty = sys.stderr.isatty()
 
     def update(self, count: int = 1, note: str = "") -> None:
@@ -43,10 +45,12 @@ class Progress:
     def close(self, note: str = "") -> None:
         """Shows the final state and ends the line."""
         self._show(note)
-        if self._tty:
+        if self._tty and self._shown:
             print(file=sys.stderr, flush=True)
 
     def _show(self, note: str) -> None:
+        if not self._shown:
+            return
         elapsed = max(time.monotonic() - self._start, 1e-9)
         rate = (self.done - self._resumed_at) / elapsed
         left = format_seconds((self.total - self.done) / rate) if rate > 0 else "unknown"

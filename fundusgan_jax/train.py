@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import signal
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -16,6 +18,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from fundusgan_jax import distributed
 from fundusgan_jax.config import validate
 from fundusgan_jax.data import pipeline
 from fundusgan_jax.data.packed import PackedDataset, split_named
@@ -31,7 +34,7 @@ from fundusgan_jax.progress import Progress
 from fundusgan_jax.report import write_report
 from fundusgan_jax.step import AXIS
 from fundusgan_jax.task import Phase, Run, Task
-from fundusgan_jax.workdir import best_metric, locked, open_checkpoints, open_dataset, open_perceptual
+from fundusgan_jax.workdir import best_metric, locked, open_dataset, open_perceptual, open_shared_checkpoints
 
 # A run that only skips will not recover.
 MOST_SKIPPED = 50
@@ -53,9 +56,7 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     perceptual_fingerprint = perceptual.fingerprint() if perceptual else None
     check_manifest(workdir, config, dataset.fingerprint, perceptual_fingerprint)
     if not can_draw():
-        print(
-            "note: Pillow is not installed: no sample grids (--mode=eval draws one where it is)", flush=True
-        )
+        distributed.say("note: Pillow is not installed: no sample grids (--mode=eval draws one where it is)")
     return Run(config, workdir, dataset, perceptual, parallel)
 
 
@@ -78,13 +79,21 @@ def open_task(run: Run) -> Task:
 
 
 class Stopper:
-    """Turns the first SIGINT or SIGTERM into a flag that the loop reads; a second one ends at once."""
+    """Turns the first SIGINT or SIGTERM into a wish that the loop asks for; a second one ends at once.
+
+    Of several processes any may get the signal: the coordination service hears SIGTERM and finds the step
+    that all stop after, so only SIGINT is handled here, and passed on as SIGTERM.
+    """
 
     def __init__(self) -> None:
         self.signal = ""
-        self._before = {
-            number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        self._several = jax.process_count() > 1
+        heard = (signal.SIGINT,) if self._several else (signal.SIGINT, signal.SIGTERM)
+        self._before = {number: signal.signal(number, self._handle) for number in heard}
+
+    def wanted(self, first: int, last: int) -> bool:
+        """Whether to stop after the call that makes steps `first` to `last`; asked once for each call."""
+        return distributed.stop_wanted(first, last) if self._several else bool(self.signal)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal:
@@ -95,6 +104,8 @@ class Stopper:
             file=sys.stderr,
             flush=True,
         )
+        if self._several:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def close(self) -> None:
         for number, handler in self._before.items():
@@ -135,12 +146,12 @@ class Trainer:
 
     def __init__(self, run: Run, task: Task) -> None:
         self.run, self.config, self.task = run, run.config, task
-        self.checkpoints = open_checkpoints(run.config, run.workdir)
-        latest = self.checkpoints.latest_step()
+        self.checkpoints, latest = open_shared_checkpoints(run.config, run.workdir)
         restored = None if latest is None else self.checkpoints.restore(latest, task.shapes(latest))
         self.start, state = restored or (0, task.first())
+        _check_same(run, state)
         self.state = run.parallel.replicate(state)
-        self.log = MetricsLog(run.workdir, self.start) if jax.process_index() == 0 else None
+        self.log = MetricsLog(run.workdir, self.start) if distributed.is_first() else None
         self._programs: dict[str, Any] = {}
         self._pending: tuple[int, Any] | None = None
         self._unchecked: tuple[int, dict[str, Any]] | None = None
@@ -154,7 +165,8 @@ class Trainer:
         source, data, self._read = batches(self.run, self.start)
         self._constants = parallel.replicate((self.task.constants, data))
         stopper = Stopper()
-        self._progress = Progress(total * size, "img", "training", done=self.start * size)
+        done, shown = self.start * size, distributed.is_first()
+        self._progress = Progress(total * size, "img", "training", done, shown)
         self._since, self._images = time.monotonic(), 0
         number = self.start
         try:
@@ -165,7 +177,7 @@ class Trainer:
                 if number % config.train.log_every == 0 or number == total:
                     self._pending = (number, metrics)
                 # Read once: a signal that comes while this step is saved or drawn stops after the next one.
-                stopping = bool(stopper.signal)
+                stopping = stopper.wanted(number, number)
                 self._after_step(number, number == total or stopping)
                 if stopping:
                     break
@@ -267,12 +279,15 @@ class Trainer:
             return
         self._check_finite()
         self._log_pending()
-        if jax.process_index() != 0:  # one writes, scores and draws for all
-            return
+        # One scores, draws and writes for all; without waiting they would be at the next step's collective.
+        distributed.first_says(lambda: self._write_step(number, evaluating, saving))
+
+    def _write_step(self, number: int, evaluating: bool, saving: bool) -> None:
+        """Scores, draws and saves what is due."""
         paused = time.monotonic()
         state = self.run.parallel.single(self.state)
         metrics = self._evaluate(number, state) if evaluating else None
-        if can_draw() and (evaluating or number % train.grid_every == 0):
+        if can_draw() and (evaluating or number % self.config.train.grid_every == 0):
             self.task.draw(number, state)
         if saving:
             self.checkpoints.save(number, state, metrics if self.task.ranks(number) else None)
@@ -303,37 +318,65 @@ def resume_command(config_path: str, workdir: Path, overrides: list[str]) -> str
     return shlex.join(words)
 
 
-def train(config: ConfigDict, workdir: Path, command: str) -> None:
-    """Trains `config` in `workdir` to its last step, or to a signal; ends with where the results are."""
+def _check_same(run: Run, state: Any) -> None:
+    """UserError where the processes of this run do not begin alike."""
+    if jax.process_count() == 1:
+        return
+    network = run.perceptual.fingerprint() if run.perceptual else None
+    leaves = [np.ascontiguousarray(leaf).tobytes() for leaf in jax.tree.leaves(jax.device_get(state))]
+    distributed.same_everywhere(
+        {
+            "settings of checksum": zlib.crc32(run.config.to_json().encode()),
+            "photographs of checksum": run.dataset.fingerprint,
+            "perceptual weights of checksum": network,
+            "first parameters of checksum": zlib.crc32(b"".join(leaves)),
+        }
+    )
+
+
+def train(config: ConfigDict, workdir: Path, command: str) -> bool:
+    """Trains `config` in `workdir` to its last step, or to a signal; ends with where the results are.
+
+    Returns:
+        True at the last step, False where a signal stopped it: saved, and to be started again.
+    """
     # Of several processes of one run, the first holds the workdir for all.
-    held = locked(workdir) if jax.process_index() == 0 else contextlib.nullcontext()
+    held = locked(workdir) if distributed.is_first() else contextlib.nullcontext()
     with held, exhaustion_as_advice(config):
-        _train(config, workdir, command)
+        return _train(config, workdir, command)
 
 
-def _train(config: ConfigDict, workdir: Path, command: str) -> None:
-    run = open_run(config, workdir)
+def _train(config: ConfigDict, workdir: Path, command: str) -> bool:
+    # What the first renders or packs is there when the others open it.
+    run = distributed.first_then_all(lambda: open_run(config, workdir))
     trainer = Trainer(run, open_task(run))
     # Not before: a mistake in --init_from must not leave a workdir that refuses the corrected command.
-    if jax.process_index() == 0:
+    if distributed.is_first():
         fingerprint = run.perceptual.fingerprint() if run.perceptual else None
         write_manifest(workdir, config, run.dataset.fingerprint, fingerprint, best_metric(config))
     if trainer.start >= config.train.num_steps:
         trainer._close_log()
         trainer.checkpoints.close()
-        print(f"{workdir} has all {config.train.num_steps} steps; raise --config.train.num_steps to go on")
+        distributed.say(
+            f"{workdir} has all {config.train.num_steps} steps; raise --config.train.num_steps to go on"
+        )
     else:
         split = split_named(run.dataset, config.data.train_split)
-        print(
+        processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+        distributed.say(
             f"training on {len(split.images)} photographs of {run.dataset.resolution} px, "
-            f"{len(run.parallel.devices)} device(s), from step {trainer.start} to {config.train.num_steps}",
-            flush=True,
+            f"{len(run.parallel.devices)} device(s){processes}, from step {trainer.start} to "
+            f"{config.train.num_steps}"
         )
         if not trainer.train():
-            print(f"stopped and saved; to resume:\n  {command}", flush=True)
-            return
-    if jax.process_index() != 0:
-        return
+            distributed.say(f"stopped and saved; to resume:\n  {command}")
+            return False
+    if distributed.is_first():
+        _say_where(config, workdir, trainer)
+    return True
+
+
+def _say_where(config: ConfigDict, workdir: Path, trainer: Trainer) -> None:
     report = write_report(workdir)
     if trainer.best_step is not None:
         print(f"best:     step {trainer.best_step} by {best_metric(config)} (--step=best takes it)")

@@ -9,7 +9,8 @@ from typing import Literal
 
 from ml_collections import ConfigDict
 
-from fundusgan_jax.checkpoint import Checkpoints
+from fundusgan_jax import distributed
+from fundusgan_jax.checkpoint import FOLDER, Checkpoints
 from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, ensure_packed
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.manifest import config_of_workdir
@@ -97,6 +98,35 @@ def open_checkpoints(config: ConfigDict, workdir: Path, read_only: bool = False)
         best_mode=mode,
         keep_best=config.train.keep_best,
         read_only=read_only,
+    )
+
+
+def open_shared_checkpoints(config: ConfigDict, workdir: Path) -> tuple[Checkpoints, int | None]:
+    """The checkpoints of a training of one or several processes, and the newest step as the first sees it.
+
+    The first opens them to write, the others to read.
+
+    Raises:
+        UserError: this process does not see what the first has written.
+    """
+    first = distributed.is_first()
+
+    def opened() -> Checkpoints:
+        if not first and not (workdir / FOLDER).is_dir():
+            raise _not_shared(workdir)
+        return open_checkpoints(config, workdir, read_only=not first)
+
+    checkpoints = distributed.first_then_all(opened)
+    latest = distributed.first_says(checkpoints.latest_step)
+    if latest is not None and latest not in checkpoints.steps():
+        raise _not_shared(workdir)
+    return checkpoints, latest
+
+
+def _not_shared(workdir: Path) -> UserError:
+    return UserError(
+        f"--workdir={workdir} is not the folder that process 0 writes; name one on a file system that all "
+        "processes share"
     )
 
 

@@ -8,5 +8,6 @@ if [ $# -lt 2 ]; then
 fi
 config=$1 workdir=$2
 shift 2
-export PYTHONPATH="$(cd "$(dirname "$0")/.." && pwd)${PYTHONPATH:+:$PYTHONPATH}"
+repository=$(cd "$(dirname "$0")/.." && pwd)
+export PYTHONPATH="$repository${PYTHONPATH:+:$PYTHONPATH}"
 exec python -m fundusgan_jax.main --config="$config" --workdir="$workdir" "$@"

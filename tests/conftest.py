@@ -25,7 +25,10 @@ os.environ["FUNDUSGAN_JAX_CACHE"] = str(Path(os.environ["JAX_COMPILATION_CACHE_D
 import pytest
 
 # Begun first, so that short files are left to fill the end, when one worker would wait for the other.
-LONGEST = ("test_main.py", "test_main_prior.py", "test_step.py", "test_prior_step.py", "test_weights.py")
+LONGEST = (
+    "test_main.py", "test_main_prior.py", "test_step.py", "test_prior_step.py", "test_weights.py", "test_distributed.py",
+    "test_slurm.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

