@@ -10,8 +10,9 @@ from jax import Array, lax
 from jax.nn import initializers
 
 from fundusgan_jax.models.plan import Kind
-from fundusgan_jax.ops.conv import conv2d, up_conv_phases
-from fundusgan_jax.ops.resample import blur, fir_of_phases
+from fundusgan_jax.ops.conv import conv2d
+from fundusgan_jax.ops.resample import blur
+from fundusgan_jax.ops.up_conv import up_conv
 
 LRELU_GAIN = math.sqrt(2)
 CLAMP = 256.0
@@ -89,7 +90,7 @@ def modulated_convolution(
     y = x * styles[:, None, None, :].astype(x.dtype)
     weights = kernel.astype(x.dtype)
     if kind == "up":
-        y = fir_of_phases(*up_conv_phases(y, weights))
+        y = up_conv(y, weights)
     elif kind == "blur":
         y = blur(y, dilation=dilation, padding=2 * dilation)
         y = conv2d(y, weights[::-1, ::-1], dilation=dilation)

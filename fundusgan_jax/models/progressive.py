@@ -18,8 +18,8 @@ from jax.nn import initializers
 from fundusgan_jax.models.discriminator import EqualConv, judged
 from fundusgan_jax.models.generator import NoiseMode, noise_map
 from fundusgan_jax.models.layers import EqualDense, clamp_low_precision, lrelu
-from fundusgan_jax.ops.conv import up_conv_phases
-from fundusgan_jax.ops.resample import average_pool, fir_of_phases
+from fundusgan_jax.ops.resample import average_pool
+from fundusgan_jax.ops.up_conv import up_conv
 
 LayerKind = Literal["const", "plain", "up"]
 
@@ -70,7 +70,7 @@ class UpConv(nn.Module):
         shape = (3, 3, x.shape[-1], self.features)
         kernel = self.param("kernel", initializers.normal(1.0), shape) / math.sqrt(math.prod(shape[:3]))
         # Flipped, so that like all other kernels it is cross-correlated with the map.
-        return clamp_low_precision(fir_of_phases(*up_conv_phases(x, kernel[::-1, ::-1].astype(x.dtype))))
+        return clamp_low_precision(up_conv(x, kernel[::-1, ::-1].astype(x.dtype)))
 
 
 class StyledLayer(nn.Module):

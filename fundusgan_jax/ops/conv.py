@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from fundusgan_jax.ops import winograd
+
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 Padding = int | tuple[tuple[int, int], tuple[int, int]]
 
@@ -29,6 +31,10 @@ def conv2d(x: Array, kernel: Array, *, stride: int = 1, padding: Padding = 0, di
     pads = ((padding, padding),) * 2 if isinstance(padding, int) else padding
     if x.shape[1] * x.shape[2] < kernel.shape[0] * kernel.shape[1]:
         return _conv_as_product(x, kernel, stride, pads, dilation)
+    padded = [side + sum(pad) for side, pad in zip(x.shape[1:3], pads)]
+    shape = (x.shape[0], *padded, x.shape[3])
+    if stride == 1 and winograd.pays(shape, kernel.shape, dilation, jnp.result_type(x, kernel)):
+        return winograd.convolution(jnp.pad(x, ((0, 0), *pads, (0, 0))), kernel, dilation)
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), pads, rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS
     )

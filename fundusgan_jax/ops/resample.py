@@ -30,15 +30,19 @@ def _interleave(even: Array, odd: Array, axis: int) -> Array:
     return stacked.reshape(shape)
 
 
-def _fir_phases(even: Array, odd: Array, axis: int) -> Array:
-    """[1, 3, 3, 1] / 4 over an interleaved signal of length 2n + 1, zero-padded by 1: length 2n.
+def fir_phases(even: Array, odd_around: Array, axis: int) -> Array:
+    """[1, 3, 3, 1] / 4 over an interleaved signal of length 2n + 1, with a pixel around it: length 2n.
 
-    `even` has n + 1 entries along `axis`, `odd` n.
+    Args:
+        even: n + 1 entries along `axis`.
+        odd_around: n + 2 entries: the n odd ones, with the one before the signal and the one after it.
+        axis: of both.
     """
-    n = odd.shape[axis]
+    n = even.shape[axis] - 1
     here, after = _slice(even, axis, 0, n), _slice(even, axis, 1, n)
-    out_even = (_shift(odd, axis, -1) + after) * 0.25 + (here + odd) * 0.75
-    out_odd = (here + _shift(odd, axis, 1)) * 0.25 + (odd + after) * 0.75
+    before, odd, next_odd = (_slice(odd_around, axis, start, n) for start in range(3))
+    out_even = (before + after) * 0.25 + (here + odd) * 0.75
+    out_odd = (here + next_odd) * 0.25 + (odd + after) * 0.75
     return _interleave(out_even, out_odd, axis)
 
 
@@ -52,7 +56,13 @@ def fir_of_phases(even_even: Array, even_odd: Array, odd_even: Array, odd_odd: A
     Returns:
         [N, 2H, 2W, C]: [1,3,3,1] x [1,3,3,1] / 64, gain 4, padding 1 on each side.
     """
-    return _fir_phases(_fir_phases(even_even, even_odd, 2), _fir_phases(odd_even, odd_odd, 2), 1)
+    even = fir_phases(even_even, _ringed(even_odd, 2), 2)
+    return fir_phases(even, _ringed(fir_phases(odd_even, _ringed(odd_odd, 2), 2), 1), 1)
+
+
+def _ringed(x: Array, axis: int) -> Array:
+    """A zero before and after along `axis`."""
+    return jnp.pad(x, [(1, 1) if a == axis else (0, 0) for a in range(x.ndim)])
 
 
 def upsample(x: Array) -> Array:
