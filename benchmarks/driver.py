@@ -26,6 +26,7 @@ from benchmarks.timing import (
     read_lines,
 )
 from fundusgan_jax.errors import Parser, UserError, run_door
+from fundusgan_jax.host_memory import keep_on_processors
 from fundusgan_jax.manifest import git_commit, versions
 from fundusgan_jax.progress import Progress
 
@@ -171,6 +172,7 @@ def _here(
     benchmark: Benchmark, chosen: argparse.Namespace, setting: Setting, argv: Sequence[str]
 ) -> list[Record]:
     """Measures in this process; what is out of memory is a record that says so."""
+    keep_on_processors()
     timer = Timer(benchmark.name, chosen.calls, chosen.profile)
     records: list[Record] = []
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import sys
 
+import jax
+
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 _AHEAD_BYTES = 512 * 2**20
@@ -27,3 +29,9 @@ def keep_freed_memory() -> bool:
         _MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: _AHEAD_BYTES, _ARENA_MAX: 1,
     }  # fmt: skip
     return all(mallopt(name, value) == 1 for name, value in settings.items())
+
+
+def keep_on_processors() -> None:
+    """`keep_freed_memory` where JAX computes on a processor; starts its backend."""
+    if jax.default_backend() == "cpu":
+        keep_freed_memory()

@@ -126,6 +126,7 @@ def main(arguments: list[str]) -> int:
     from fundusgan_jax.config import load_config, validate
     from fundusgan_jax.deterministic import require_determinism
     from fundusgan_jax.distributed import find_cluster, joined
+    from fundusgan_jax.host_memory import keep_on_processors
     from fundusgan_jax.manifest import config_of_workdir
     from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
 
@@ -157,11 +158,13 @@ def main(arguments: list[str]) -> int:
 
         command = train.resume_command(flags.config, workdir, overrides)
         with joined(cluster):
-            # Not before: it starts the backend.
+            # Not before: they start the backend.
             keep_compiled_programs()
+            keep_on_processors()
             finished = train.train(config, workdir, command)
         return 0 if finished else STOPPED
     keep_compiled_programs()
+    keep_on_processors()
     if flags.mode == "plan":
         from fundusgan_jax.memory import exhaustion_as_advice
         from fundusgan_jax.training_plan import print_plan

@@ -1,0 +1,127 @@
+"""Ours against StyleGAN2 in PyTorch on the same processor, in one run: python -m benchmarks.peers --torch=PYTHON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+
+from benchmarks import driver
+from benchmarks.generator import time_generator
+from benchmarks.timing import Measurement, Record, Timer, Work
+from benchmarks.training import FULL_WIDTH, Choice, Training
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.flops import generator_flops
+from fundusgan_jax.models.plan import GeneratorConfig
+
+DESCRIPTION = """Times our generator and the one of stylegan2_torch.py, which computes as stylegan2-ada-pytorch does where
+its CUDA extensions are not built, alternately on this processor (float32, full width), and prints the ratios. --step
+adds one training step at 128 px with batch 4: one update of the generator and one of the discriminator by Adam, without
+R1, path length and augmentation."""
+
+OURS, TORCH = "ours", "PyTorch"
+SCRIPT = Path(__file__).with_name("stylegan2_torch.py")
+STEP = (128, 4)
+
+
+def _add_flags(flags: argparse.ArgumentParser) -> None:
+    flags.add_argument("--torch", required=True, metavar="PYTHON", help="interpreter that has PyTorch")
+    flags.add_argument("--resolution", type=driver.numbers, default=[512, 1024], help="default: 512,1024")
+    flags.add_argument("--batch", type=driver.numbers, default=[1, 4], help="default: 1,4")
+    flags.add_argument("--program", type=driver.words, default=[OURS, TORCH], help="default: both")
+    flags.add_argument(
+        "--what", type=driver.words, default=["forward"], help="forward (default), step, or both"
+    )
+
+
+def _settings(chosen: argparse.Namespace) -> list[driver.Setting]:
+    driver.check_choices("program", chosen.program, (OURS, TORCH))
+    driver.check_choices("what", chosen.what, ("forward", "step"))
+    sizes = []
+    if "forward" in chosen.what:
+        sizes += [("forward", side, batch) for side in chosen.resolution for batch in chosen.batch]
+    if "step" in chosen.what:
+        sizes.append(("step", *(STEP if len(chosen.what) > 1 else (chosen.resolution[0], chosen.batch[0]))))
+    return [
+        {"what": what, "resolution": side, "batch": batch, "program": program}
+        for what, side, batch in sizes
+        for program in chosen.program
+    ]
+
+
+def _measure(chosen: argparse.Namespace, setting: driver.Setting, timer: Timer) -> Iterator[Measurement]:
+    if jax.default_backend() != "cpu":
+        raise UserError("benchmarks.peers compares on a processor; start it with JAX_PLATFORMS=cpu")
+    if setting["program"] == TORCH:
+        yield _of_torch(chosen.torch, setting, chosen.calls)
+    elif setting["what"] == "forward":
+        full = {"form": "stylegan2", "dtype": "float32", "channels": FULL_WIDTH, **setting}
+        yield time_generator(full, timer)._replace(settings=setting)
+    else:
+        *_, step = Training(_choice(setting)).measure(timer, setting)
+        yield step._replace(settings=setting)
+
+
+def _choice(setting: driver.Setting) -> Choice:
+    plain = ("--config.loss.r1_gamma=0", "--config.loss.pl_weight=0", "--config.augment.mode=none",
+             "--config.train.style_mixing=0")  # fmt: skip
+    return Choice("configs/stylegan2.py", plain, setting["resolution"], setting["batch"])
+
+
+def _of_torch(python: str, setting: driver.Setting, calls: int) -> Measurement:
+    words = [python, str(SCRIPT), f"--calls={calls}"]
+    words += [f"--{name}={setting[name]}" for name in ("what", "resolution", "batch")]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True)
+    except OSError as error:
+        raise UserError(f"--torch={python} cannot be started: {error.strerror}") from error
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise UserError(f"--torch={python} cannot run {SCRIPT.name}: {reason}; install torch there")
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    counted = generator_flops(GeneratorConfig(resolution=setting["resolution"]))
+    work = Work(
+        setting["batch"], "float32", setting["batch"] * counted if setting["what"] == "forward" else 0.0
+    )
+    return Measurement(
+        "peers", setting, found["seconds"], work, peak_bytes=found["peak_bytes"], peak_of="process"
+    )
+
+
+def ratios(records: Sequence[Record]) -> str:
+    """Markdown: ours over PyTorch's for every setting that both have."""
+    lines = [
+        "| | resolution | batch | ours, s/img | PyTorch, s/img | times as fast | memory, of PyTorch's |",
+        "|---" * 7 + "|",
+    ]
+    for mine in records:
+        for theirs in records:
+            apart = {**theirs["settings"], "program": OURS}
+            if theirs is mine or apart != mine["settings"] or "error" in mine or "error" in theirs:
+                continue
+            chosen, (first, second) = mine["settings"], (mine["img_per_sec"], theirs["img_per_sec"])
+            memory = mine.get("peak_bytes", 0) / max(theirs.get("peak_bytes", 0), 1)
+            lines.append(f"| {chosen['what']} | {chosen['resolution']} | {chosen['batch']} | {1 / first:.3f} | "
+                         f"{1 / second:.3f} | {first / second:.2f} | {memory:.2f} |")  # fmt: skip
+    return "\n".join(lines)
+
+
+def _finish(records: list[Record]) -> None:
+    print(ratios(records) + "\n")
+
+
+BENCHMARK = driver.Benchmark("peers", DESCRIPTION, _add_flags, _settings, _measure, finish=_finish)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the flags, times, prints; returns the exit code."""
+    return driver.main(BENCHMARK, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
