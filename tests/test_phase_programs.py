@@ -3,16 +3,22 @@
 import jax
 import numpy as np
 
-from fundusgan_jax.phase_programs import compile_phases, distinct_steps, steps_ahead
+from fundusgan_jax.phase_programs import (
+    Call,
+    as_sent,
+    calls_ahead,
+    compile_calls,
+    distinct_calls,
+    programs_of,
+)
 from fundusgan_jax.task import Phase
 from fundusgan_jax.training_plan import Planner
 from tests.tiny import tiny_prior_config
 
 
-def names(task, start, total):
-    return [
-        [phase.name for phase in phases] for phases in distinct_steps(task, steps_ahead(task, start, total))
-    ]
+def names(task, start, total, per_call=1):
+    found, _ = distinct_calls(calls_ahead(task, start, total, per_call))
+    return [[phase.name for phase in programs_of(call)] for call in found]
 
 
 def test_only_what_will_run_is_compiled():
@@ -40,17 +46,17 @@ def test_programs_compiled_from_shapes_run_and_hand_rows_on():
         batch, carry = given
         return state + 1, {"carried": jax.lax.psum(carry.sum(), parallel.axis_name)}, ()
 
-    steps = [(Phase("first", first), Phase("second", second))]
+    ahead = [Call(1, ((Phase("first", first), Phase("second", second)),))]
     float32 = np.float32
     shapes = (
         jax.ShapeDtypeStruct((), float32),
         jax.ShapeDtypeStruct((16,), float32),
-        jax.ShapeDtypeStruct((), float32),
+        (jax.ShapeDtypeStruct((), float32), None),
     )
-    programs = compile_phases(parallel, steps, *shapes)
+    programs = compile_calls(parallel, ahead, as_sent, *shapes)
     assert list(programs) == ["first", "second"]
-    state, constants = parallel.replicate(float32(0)), parallel.replicate(float32(3))
+    state, constants = parallel.replicate(float32(0)), (parallel.replicate(float32(3)), None, ())
     batch = parallel.split(np.arange(16, dtype=float32))
-    state, metrics, carry = programs["first"](state, (batch, ()), constants)
-    state, more, _ = programs["second"](state, (batch, carry), constants)
+    state, metrics, carry = programs["first"].run(state, (batch, ()), constants)
+    state, more, _ = programs["second"].run(state, (batch, carry), constants)
     assert (float(state), float(metrics["sum"]), float(more["carried"])) == (2, 120, 360)

@@ -6,6 +6,7 @@ import pytest
 from fundusgan_jax import training_plan
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.main import main
+from fundusgan_jax.phase_programs import programs_of
 from fundusgan_jax.training_plan import Need, Planner, perceptual_shapes, read_off, search
 from tests.tiny import tiny_config, tiny_prior_config
 
@@ -41,7 +42,7 @@ def test_the_largest_batch_is_found_in_few_compilations(first, limit, best):
 
 def test_the_phases_are_trainings_own_and_growing_networks_have_their_final_size():
     names = [
-        {phase.name for phases in planner.steps(planner.task(config)) for phase in phases}
+        {phase.name for call in planner.calls(planner.task(config))[0] for phase in programs_of(call)}
         for config in (
             tiny_prior_config(train__num_steps=100),
             tiny_config(loss__adv=0.1, train__num_steps=20),
