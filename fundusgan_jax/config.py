@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fundusgan_jax.augment import TRANSFORMS
+from fundusgan_jax.batch import group_blocks
 from fundusgan_jax.errors import UserError
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -244,15 +245,6 @@ def _validate_calls(config: ConfigDict) -> None:
                 f"train.{name}={every} is not a multiple of train.steps_per_call={count}; "
                 f"set --config.train.{name}={nearest}"
             )
-
-
-def group_blocks(num_devices: int) -> int:
-    """Blocks of a device's share of the batch that hold the members of a discriminator's group, one each.
-
-    Sample n of N is in group n modulo N / 4, so the four of a group are N / 4 apart: on four devices, or in as many
-    blocks of one device's share as devices are missing to that.
-    """
-    return 4 // math.gcd(4, num_devices)
 
 
 def divides(config: ConfigDict, batch_size: int, num_devices: int, parts: int) -> bool:
