@@ -68,3 +68,13 @@ def test_limits(tmp_path):
     assert memory.host_memory(container) == 2**20
     container.write_text("max\n")
     assert memory.host_memory(container) > 2**20
+
+
+def test_parts_that_are_advised_are_ones_that_training_takes():
+    config = tiny_config(train__batch_size=24, loss__adv=0.1)
+    # Two parts of 12 are the fewest that are no larger than 16; with a discriminator parts have whole groups of 4.
+    assert "accumulate=2 " in memory.advice(config, 16, 1)
+    assert "accumulate=3 " in memory.advice(config, 8, 1)
+    assert "accumulate=6 " in memory.advice(config, 0, 1)
+    config.train.accumulate = 6
+    assert "accumulate=" not in memory.advice(config, 0, 1)
