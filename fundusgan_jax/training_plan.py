@@ -153,7 +153,10 @@ def _count(tree: Any) -> int:
 def read_off(compiled: list[Need], per_device: int) -> Need:
     """The need at another size, on the line through the two compiled sizes that are nearest: between two it is
     overestimated, because the true curve bends upwards where activations outgrow what is there anyway."""
-    by_size = sorted(compiled, key=lambda need: need.per_device)
+    known = [need for need in compiled if need.total < EXHAUSTED]
+    if not known:
+        return Need(per_device, 0, EXHAUSTED, False)
+    by_size = sorted(known, key=lambda need: need.per_device)
     if len(by_size) == 1:
         only = by_size[0]
         more = (only.total - only.held) * per_device // only.per_device
@@ -198,10 +201,11 @@ def print_plan(config: ConfigDict) -> None:
     wanted = config.train.batch_size // planner.devices
     first = 2 ** (wanted.bit_length() - 1)
     compiled = search(planner, first, limit) if limit is not None else [planner.need(first)]
-    other = {
-        "train.remat=True": planner.need(first, remat=True),
-        "train.accumulate=2": planner.need(2 * first, accumulate=2),
-    }
+    other = {"train.remat=True": planner.need(first, remat=True)}
+    # The same parts, twice as many: what the gradient's sum and the photographs cost.
+    finer = 2 * config.train.accumulate
+    if planner.divides(2 * first, accumulate=finer):
+        other[f"train.accumulate={finer}"] = planner.need(2 * first, accumulate=finer)
     best = max((need for need in compiled if limit and need.total <= limit), default=None)
     rows = {need.per_device: need for need in compiled}
     last = 2 * max(best.per_device if best else 1, first)
@@ -230,10 +234,14 @@ def _print_memory(planner: Planner, rows: dict[int, Need], other: dict[str, Need
         need = rows[size]
         how = "compiled" if need.compiled else "estimate"
         fits = "" if limit is None or need.total <= limit else ", does not fit"
-        print(f"| {size * planner.devices} | {size} | {gib(need.total)} | {how}{fits} |")
+        print(f"| {size * planner.devices} | {size} | {_amount(need)} | {how}{fits} |")
     for name, need in other.items():
         size = need.per_device
-        print(f"| {size * planner.devices}, {name} | {size} | {gib(need.total)} | compiled |")
+        print(f"| {size * planner.devices}, {name} | {size} | {_amount(need)} | compiled |")
+
+
+def _amount(need: Need) -> str:
+    return gib(need.total) if need.total < EXHAUSTED else "more than there is"
 
 
 def _print_rate(planner: Planner, device: jax.Device) -> None:
@@ -256,7 +264,7 @@ def _print_advice(
 ) -> None:
     size = config.train.batch_size
     if limit is None:
-        print(f"train.batch_size={size} needs {gib(wanted.total)} a device; this device names no limit")
+        print(f"train.batch_size={size} needs {_amount(wanted)} a device; this device names no limit")
         return
     fits = best.per_device * devices if best else 0
     if best is not None:

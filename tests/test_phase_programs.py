@@ -121,6 +121,7 @@ def after_six_steps(per_call, devices):
     return jax.device_get(parallel.single(state)), values, flags
 
 
+@pytest.mark.slow  # test_main_prior.py has a prior; this is a FundusGAN with its photographs on the devices
 def test_several_steps_in_one_program_are_those_steps():
     (one, terms, _), (three, same_terms, flags) = after_six_steps(1, 1), after_six_steps(3, 1)
     assert int(three.step) == 6 and len(flags) == 6 and not np.any(flags)

@@ -17,7 +17,17 @@ def test_the_line_through_compiled_sizes():
     assert read_off(points, 16).total == 260
     assert read_off(points, 64).total == 1220
     assert read_off(points, 1).total == 30
+    # A size that could not even be compiled is no point of the line.
+    assert read_off([*points, Need(64, 0, training_plan.EXHAUSTED, True)], 128).total == 2500
     assert read_off(points[:1], 16) == Need(16, 10, 190, False)
+
+
+def test_exhaustion_while_compiling_is_a_size_that_does_not_fit(monkeypatch):
+    def exhausted(*arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
+
+    monkeypatch.setattr(training_plan, "compile_calls", exhausted)
+    assert Planner(tiny_prior_config()).need(1) == Need(1, 0, training_plan.EXHAUSTED, True)
 
 
 class Curve:
