@@ -214,7 +214,8 @@ def compile_calls(
 
 
 def _stacked_shape(x: Any, count: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((x.shape[0], count, *x.shape[1:]), x.dtype)
+    shape = (x.shape[0], count, *x.shape[1:])
+    return jax.ShapeDtypeStruct(shape, x.dtype, sharding=getattr(x, "sharding", None))
 
 
 def _compiled(

@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_refused_before_the_first_step(monkeypatch):
     ahead = [Call(1, ((Phase("small", needy),),))]
     programs = StepPrograms(config, parallel, as_sent, (None, None))
     programs.prepare(ahead, parallel.replicate(np.zeros(())), np.zeros((8, 16), np.float32), False)
-    with pytest.raises(UserError, match="batch_size=8 needs .* 'small'.*accumulate=2"):
+    with pytest.raises(UserError, match="batch_size=8 needs .*'small'.*accumulate=2"):
         StepPrograms(config, parallel, as_sent, (None, None)).prepare(
             ahead, parallel.replicate(np.zeros(())), np.zeros((8, 2**16), np.float32), False
         )
