@@ -106,10 +106,13 @@ def test_several_steps_a_call_give_a_runs_numbers_and_resume_to_the_same_bits(tr
     # Path length and R1 are due in steps 2, 4 and 6: not at the end of the first call, and twice in the second.
     assert calls[0] == pytest.approx(steps[2], rel=1e-2, abs=1e-3)
     assert calls[1] == pytest.approx(steps[5], rel=5e-2, abs=5e-3)
-    ours, theirs = arrays(whole, 3), arrays(trained, 3)
+    ours, theirs = (
+        {name: np.float64(x) for name, x in arrays(run, 3).items() if np.asarray(x).dtype == np.float32}
+        for run in (whole, trained)
+    )
     # Adam's steps have the size of the learning rate whatever the gradient's: single numbers may be one apart.
-    apart = sum(float(np.square(np.float64(ours[name]) - theirs[name]).sum()) for name in theirs)
-    assert apart < 1e-4 * sum(float(np.square(np.float64(theirs[name])).sum()) for name in theirs)
+    apart = sum(float(np.square(ours[name] - theirs[name]).sum()) for name in theirs)
+    assert apart < 1e-4 * sum(float(np.square(theirs[name]).sum()) for name in theirs)
     resumed = cut_back(whole, 3, tmp_path / "resumed")
     assert main.main(words(resumed, *together)) == 0
     assert_same_run(whole, resumed, 6)
