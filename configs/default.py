@@ -76,7 +76,7 @@ def get_config() -> ConfigDict:
     config.train = train = ConfigDict()
     train.batch_size = 8  # photographs per step, all devices together
     train.num_steps = 100_000  # steps in all
-    train.accumulate = 1  # parts that a device computes a step's batch in, one after another: less memory
+    train.accumulate = 1  # parts that a device computes a step's batch in, one after another: less memory (norm=batch: statistics of a part)
     train.remat = False  # compute activations again for the gradient instead of keeping them: less memory
     train.steps_per_call = 1  # steps per compiled call (jax.lax.scan): less waiting for the host
     train.log_every = 48  # steps between rows of metrics.jsonl; a multiple of r1_every shows R1 in every row

@@ -20,7 +20,15 @@ from fundusgan_jax.models.encoder import EncoderConfig
 from fundusgan_jax.models.fundusgan import FundusGANConfig, Variables
 from fundusgan_jax.models.lpips import PerceptualNet, perceptual_distance
 from fundusgan_jax.models.plan import GeneratorConfig
-from fundusgan_jax.optimise import averaged, ema_decay, guarded, sample_keys, schedule
+from fundusgan_jax.optimise import (
+    averaged,
+    blocks_on,
+    ema_decay,
+    guarded,
+    mean_gradient,
+    sample_keys,
+    schedule,
+)
 
 AXIS = "data"
 
@@ -185,7 +193,8 @@ def generator_phase(
     model = model_config(config, axis_name)
     keys = sample_keys(config.seed, batch.sample) if config.model.noise_mode == "random" else None
 
-    def objective(params: dict[str, Any]) -> tuple[Array, tuple[dict[str, Array], Any, Array]]:
+    def objective(params: dict[str, Any], rows: Any) -> tuple[Array, tuple[Any, Array]]:
+        batch, keys = rows
         variables = state.variables._replace(params=params)
         painted = fundusgan.reconstruct(
             model, variables, batch.image, noise_mode=config.model.noise_mode, noise_keys=keys, train=True
@@ -197,9 +206,12 @@ def generator_phase(
             )
             terms["adv"] = losses.generator_adversarial(judged)
             terms["loss"] = terms["loss"] + config.loss.adv * terms["adv"]
-        return terms["loss"], (terms, painted.batch_stats, painted.image)
+        return terms["loss"], ((terms, painted.batch_stats), painted.image)
 
-    gradients, (terms, batch_stats, images) = jax.grad(objective, has_aux=True)(state.variables.params)
+    blocks = blocks_on(axis_name) if state.adversary is not None else 1
+    gradients, ((terms, batch_stats), images) = mean_gradient(
+        objective, state.variables.params, (batch, keys), config.train.accumulate, blocks
+    )
     if axis_name is not None:
         gradients, terms = lax.pmean((gradients, terms), axis_name)
     updates, opt_state = make_optimizer(config).update(gradients, state.opt_state, state.variables.params)
