@@ -12,6 +12,7 @@ from flax import linen as nn
 from jax import Array
 from jax.nn import initializers
 
+from fundusgan_jax.models.layers import rematerialised
 from fundusgan_jax.models.resnet import ResNet, ResNetFeatures, imagenet_normalize
 from fundusgan_jax.ops.conv import conv2d
 
@@ -24,6 +25,7 @@ class EncoderConfig:
     'group'. fpn_channels: width of the pyramid. head_channels: width of the map2style heads.
     num_ws, w_dim: style vectors and their width. base_channels: channels of the generator's base map.
     axis_name: device axis that batch statistics are averaged over; None on one device.
+    dtype: of the convolutions; parameters, statistics and style vectors stay float32. remat: see `GeneratorConfig`.
     """
 
     depth: int = 50
@@ -34,6 +36,8 @@ class EncoderConfig:
     w_dim: int = 512
     base_channels: int = 512
     axis_name: str | None = None
+    dtype: str = "float32"
+    remat: bool = False
 
 
 class EncoderOutput(NamedTuple):
@@ -86,7 +90,8 @@ class Conv(nn.Module):
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", initializers.he_normal(), shape)
         bias = self.param("bias", initializers.zeros, (self.features,))
-        return conv2d(x, kernel, stride=self.stride, padding=self.size // 2) + bias
+        y = conv2d(x, kernel.astype(x.dtype), stride=self.stride, padding=self.size // 2)
+        return (y.astype(jnp.float32) + bias).astype(x.dtype)
 
 
 class FeaturePyramid(nn.Module):
@@ -127,7 +132,7 @@ class Map2Style(nn.Module):
         x = x.reshape(*x.shape[:3], self.heads, self.channels)
         for index in range(1, self.num_convs):
             x = nn.leaky_relu(self._strided(f"conv{index}", x), 0.01)
-        x = x.mean((1, 2))
+        x = x.astype(jnp.float32).mean((1, 2))
         shape = (self.heads, self.channels, self.w_dim)
         # Small, so that a run from scratch starts near w_avg: with N(0, 1) the styles start off scale.
         kernel = self.param("out_kernel", initializers.normal(0.1), shape)
@@ -146,7 +151,8 @@ class Map2Style(nn.Module):
         init = initializers.variance_scaling(2.0, "fan_in", "normal", in_axis=1, out_axis=2, batch_axis=0)
         kernel = self.param(f"{name}_kernel", init, (self.heads, 9 * self.channels, self.channels))
         bias = self.param(f"{name}_bias", initializers.zeros, (self.heads, self.channels))
-        return jnp.einsum("nxyhi,hio->nxyho", jnp.concatenate(taps, -1), kernel) + bias
+        y = jnp.einsum("nxyhi,hio->nxyho", jnp.concatenate(taps, -1), kernel.astype(x.dtype))
+        return (y.astype(jnp.float32) + bias).astype(x.dtype)
 
 
 class Encoder(nn.Module):
@@ -157,7 +163,15 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, image: Array, w_avg: Array, train: bool = False) -> EncoderOutput:
         config = self.config
-        backbone = ResNet(config.depth, norm=config.norm, axis_name=config.axis_name, name="backbone")
+        backbone = ResNet(
+            config.depth,
+            norm=config.norm,
+            axis_name=config.axis_name,
+            dtype=jnp.dtype(config.dtype),
+            remat=config.remat,
+            name="backbone",
+        )
+        map2style = rematerialised(Map2Style, config.remat)
         features = backbone(imagenet_normalize(image), train)
         f_high, f_mid, f_low = FeaturePyramid(config.fpn_channels, name="fpn")(features)
         styles = []
@@ -166,7 +180,7 @@ class Encoder(nn.Module):
         ):
             if heads:
                 num_convs = max(1, int(math.log2(level.shape[1])))
-                head = Map2Style(heads, config.head_channels, config.w_dim, num_convs, name=f"heads_{name}")
+                head = map2style(heads, config.head_channels, config.w_dim, num_convs, name=f"heads_{name}")
                 styles.append(head(level))
         base = Conv(config.base_channels, 1, name="base")(f_mid)
         return EncoderOutput(
