@@ -35,6 +35,24 @@ def distinct_steps(task: Task, numbers: Iterable[int]) -> list[tuple[Phase, ...]
     return found
 
 
+def lower_phases(
+    parallel: DataParallel, steps: Iterable[tuple[Phase, ...]], state: Any, batch: Any, constants: Any
+) -> Iterator[tuple[str, jax.stages.Lowered]]:
+    """Each phase's name and program before the backend compiles it, once; arguments as of `compile_phases`."""
+    carries: dict[str, Any] = {}
+    for phases in steps:
+        carry: Any = ()
+        for phase in phases:
+            if phase.name not in carries:
+                mapped: Any = parallel.compile(phase.run, carries=True)
+                lowered = mapped.lower(state, (batch, carry), constants)
+                carries[phase.name] = jax.tree.map(
+                    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), lowered.out_info[2]
+                )
+                yield phase.name, lowered
+            carry = carries[phase.name]
+
+
 def compile_phases(
     parallel: DataParallel,
     steps: Iterable[tuple[Phase, ...]],
@@ -55,17 +73,7 @@ def compile_phases(
         Compiled programs by the phases' names.
     """
     programs: dict[str, Any] = {}
-    carries: dict[str, Any] = {}
-    for phases in steps:
-        carry: Any = ()
-        for phase in phases:
-            if phase.name not in programs:
-                mapped: Any = parallel.compile(phase.run, carries=True)
-                lowered = mapped.lower(state, (batch, carry), constants)
-                carries[phase.name] = jax.tree.map(
-                    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), lowered.out_info[2]
-                )
-                programs[phase.name] = lowered.compile()
-                done()
-            carry = carries[phase.name]
+    for name, lowered in lower_phases(parallel, steps, state, batch, constants):
+        programs[name] = lowered.compile()
+        done()
     return programs

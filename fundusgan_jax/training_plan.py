@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,13 +48,14 @@ class Planner:
 
     Args:
         config: valid settings; of a growing prior the last stage is planned.
+        devices: to plan for; the default is all there are.
     """
 
-    def __init__(self, config: ConfigDict) -> None:
+    def __init__(self, config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> None:
         self.config = ConfigDict(config.to_dict())
         # Planning scores nothing: no network of features is to be looked for.
         self.config.eval.features = "none"
-        self.parallel = DataParallel("shard_map", AXIS)
+        self.parallel = DataParallel("shard_map", AXIS, devices)
         self.devices = len(self.parallel.devices)
 
     def task(self, config: ConfigDict) -> Task:
@@ -78,11 +79,14 @@ class Planner:
         count = len({phase.name for phases in steps for phase in phases})
         changed = "".join(f", {name}={value}" for name, value in train.items())
         progress = Progress(count, "programs", f"compiling for {per_device} images a device{changed}")
-        batch = _batch_shapes(config.train.batch_size, config.data.resolution)
-        state = task.shapes(config.train.num_steps)
-        programs = compile_phases(self.parallel, steps, state, batch, task.constants, progress.update)
+        programs = compile_phases(self.parallel, steps, *self.shapes(config, task), progress.update)
         progress.close()
         return programs
+
+    def shapes(self, config: ConfigDict, task: Task) -> tuple[Any, Batch, Any]:
+        """State, batch and constants of a step, as shapes and dtypes."""
+        batch = _batch_shapes(config.train.batch_size, config.data.resolution)
+        return task.shapes(config.train.num_steps), batch, task.constants
 
     def need(self, per_device: int, **train: Any) -> Need:
         """Memory at `per_device` images a device."""
