@@ -101,9 +101,13 @@ def prior_curve(config, steps):
 @pytest.mark.parametrize(
     ("curve", "settings"),
     [
-        (fundusgan_curve, tiny_config),
+        pytest.param(fundusgan_curve, tiny_config, marks=pytest.mark.slow),
         (prior_curve, tiny_prior_config),
-        (prior_curve, functools.partial(tiny_prior_config, model__style="adain", growth__start=16)),
+        pytest.param(
+            prior_curve,
+            functools.partial(tiny_prior_config, model__style="adain", growth__start=16),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["fundusgan", "stylegan2", "adain"],
 )
