@@ -35,9 +35,7 @@ def get_config() -> ConfigDict:
     model.w_dim = 512  # width of a style vector
     model.delta = 1  # synthesis blocks with a skip fusion, 0 to 7: more gives detail, less editable styles
     model.noise_mode = "random"  # 'random' per sample, 'const' stored maps, 'none'
-    model.dtype = (
-        "float32"  # of convolutions: 'float32' or 'bfloat16'; parameters, losses, optimiser stay float32
-    )
+    model.dtype = "float32"  # of convolutions in training: 'float32' or 'bfloat16'; the rest, scores and generation stay float32
     model.style = "stylegan2"  # prior: 'stylegan2' or 'adain' (StyleGAN v1, growing from growth.start)
     model.z_dim = 512  # prior: width of the random input
     model.mapping_layers = 8  # prior: layers from z to w

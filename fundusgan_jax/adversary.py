@@ -45,6 +45,14 @@ def channel_table(config: ConfigDict, resolution: int) -> tuple[tuple[int, int],
     )
 
 
+def how(config: ConfigDict, training: bool = True) -> dict[str, Any]:
+    """The networks' fields dtype and remat: model.dtype and train.remat in training, float32 in everything else."""
+    return {
+        "dtype": config.model.dtype if training else "float32",
+        "remat": training and config.train.remat,
+    }
+
+
 def logits(
     config: ConfigDict,
     params: dict[str, Any],
@@ -58,9 +66,11 @@ def logits(
     classes = one_hot(config, label)
     layers = config.model.mapping_layers
     if config.model.style == "adain":
-        growing = GrowingDiscriminator(images.shape[1], table, mapping_layers=layers, axis_name=axis_name)
+        growing = GrowingDiscriminator(
+            images.shape[1], table, mapping_layers=layers, axis_name=axis_name, **how(config)
+        )
         return growing.apply({"params": params}, images, classes, alpha)  # type: ignore[return-value]
-    network = Discriminator(table, mapping_layers=layers, axis_name=axis_name)
+    network = Discriminator(table, mapping_layers=layers, axis_name=axis_name, **how(config))
     return network.apply({"params": params}, images, classes)  # type: ignore[return-value]
 
 

@@ -17,6 +17,7 @@ from fundusgan_jax.adversary import (
     AdversaryState,
     channel_table,
     generator_logits,
+    how,
     initial_adversary,
     update_adversary,
 )
@@ -64,14 +65,15 @@ class PriorState(NamedTuple):
     adversary: AdversaryState
 
 
-def generator_config(config: ConfigDict) -> GeneratorConfig:
-    """The plain StyleGAN2 generator (base_size 4) of the run's settings."""
+def generator_config(config: ConfigDict, *, training: bool = False) -> GeneratorConfig:
+    """The plain StyleGAN2 generator (base_size 4) of the run's settings; training: see `step.model_config`."""
     return GeneratorConfig(
         resolution=config.model.resolution,
         base_size=4,
         channel_base=config.model.channel_base,
         channel_max=config.model.channel_max,
         w_dim=config.model.w_dim,
+        **how(config, training),
     )
 
 
@@ -88,12 +90,12 @@ def resolution_at(config: ConfigDict, step: int) -> int:
     return stage_at(growth(config), done)[0]
 
 
-def _synthesis(config: ConfigDict, resolution: int) -> Any:
+def _synthesis(config: ConfigDict, resolution: int, training: bool = False) -> Any:
+    sizes = generator_config(config, training=training)
     if config.model.style == "adain":
-        return AdaINSynthesis(
-            resolution, channel_table(config, resolution), config.model.w_dim, generator_config(config).num_ws
-        )
-    return Synthesis(generator_config(config))
+        table = channel_table(config, resolution)
+        return AdaINSynthesis(resolution, table, sizes.w_dim, sizes.num_ws, **how(config, training))
+    return Synthesis(sizes)
 
 
 def paint(
@@ -106,9 +108,13 @@ def paint(
     alpha: Array | float = 1.0,
     noise_mode: NoiseMode,
     noise_keys: Array | None = None,
+    training: bool = False,
 ) -> Array:
-    """w_plus [N, num_ws, w_dim] -> images [N, resolution, resolution, 3], nominally in [-1, 1]."""
-    network = _synthesis(config, resolution)
+    """w_plus [N, num_ws, w_dim] -> images [N, resolution, resolution, 3] float32, nominally in [-1, 1].
+
+    training: compute by model.dtype and train.remat, not in float32.
+    """
+    network = _synthesis(config, resolution, training)
     variables = {"params": params["synthesis"], "noise": noise}
     extra = (alpha,) if config.model.style == "adain" else ()
     return network.apply(variables, w_plus, *extra, noise_mode=noise_mode, noise_keys=noise_keys)  # type: ignore[no-any-return]
@@ -212,6 +218,7 @@ def _painted(
         alpha=state.alpha,
         noise_mode=mode,
         noise_keys=keys,
+        training=True,
     )
 
 

@@ -49,13 +49,14 @@ class Planner:
 
     Args:
         config: valid settings; of a growing prior the last stage is planned.
+        devices: to plan for; the default is all there are.
     """
 
-    def __init__(self, config: ConfigDict) -> None:
+    def __init__(self, config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> None:
         self.config = ConfigDict(config.to_dict())
         # Planning scores nothing: no network of features is to be looked for.
         self.config.eval.features = "none"
-        self.parallel = DataParallel("shard_map", AXIS)
+        self.parallel = DataParallel("shard_map", AXIS, devices)
         self.devices = len(self.parallel.devices)
 
     def task(self, config: ConfigDict) -> Task:
@@ -88,6 +89,11 @@ class Planner:
         programs = compile_calls(self.parallel, wanted, as_sent, state, batch, constants, progress.update)
         progress.close()
         return programs
+
+    def shapes(self, config: ConfigDict, task: Task) -> tuple[Any, Batch, Any]:
+        """State, batch and constants of a step, as shapes and dtypes."""
+        batch = _batch_shapes(config.train.batch_size, config.data.resolution)
+        return task.shapes(config.train.num_steps), batch, task.constants
 
     def need(self, per_device: int, **train: Any) -> Need:
         """Memory at `per_device` images a device; EXHAUSTED where even compiling takes more than there is."""
