@@ -123,7 +123,7 @@ def time_loop(choice: Choice, timer: Timer, setting: driver.Setting) -> Measurem
     """Seconds per step as the trainer logs them, over rows of one period of the schedule each; the first row, in which
     it compiles, is left out."""
     config = training_config(choice)
-    steps = math.lcm(period(config), config.train.steps_per_call)
+    steps = max(period(config), config.train.steps_per_call)
     config.train.log_every = steps
     rows = max(LEAST_ROWS, math.ceil(timer.calls / steps))
     with tempfile.TemporaryDirectory() as folder:
@@ -131,7 +131,6 @@ def time_loop(choice: Choice, timer: Timer, setting: driver.Setting) -> Measurem
         trainer = Trainer(run, open_task(run))
         watcher = threading.Thread(target=_stop_after, args=(Path(folder), rows + 1), daemon=True)
         watcher.start()
-        trainer.prepare()
         trainer.train()
         peak, whose = peak_memory()
         logged = [row["img_per_sec"] for row in read_metrics(folder) if row["kind"] == "train"]

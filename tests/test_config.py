@@ -117,25 +117,6 @@ def test_settings_that_do_not_fit_each_other_are_refused(override: str, message:
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("task", "devices", "changes", "message"), [
-    ("prior", 1, "accumulate=4 batch_size=8", "choose one of 1, 2"),
-    ("prior", 8, "accumulate=3 batch_size=16", "choose one of 1, 2"),
-    ("prior", 2, "accumulate=4 batch_size=16", ""),
-    ("fundusgan", 2, "accumulate=8 batch_size=16", ""),
-    ("fundusgan", 2, "accumulate=3 batch_size=16", "choose one of 1, 2, 4, 8"),
-    ("fundusgan", 1, "steps_per_call=10", "train.log_every=48 is not a multiple of .*log_every=50"),
-    ("fundusgan", 1, "steps_per_call=8", ""),
-])  # fmt: skip
-def test_parts_of_a_batch_and_steps_of_a_call(task, devices, changes, message) -> None:
-    config = load_config(str(CONFIGS / ("stylegan2.py" if task == "prior" else "default.py")), [])
-    apply_overrides(config, [f"--config.train.{change}" for change in changes.split()])
-    if not message:
-        validate(config, devices)
-        return
-    with pytest.raises(UserError, match=message):
-        validate(config, devices)
-
-
 def test_files_that_are_not_configurations(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"did you mean .*configs/ddr\.py"):
         load_config(str(CONFIGS / "ddrr.py"), [])

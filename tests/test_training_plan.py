@@ -6,7 +6,6 @@ import pytest
 from fundusgan_jax import training_plan
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.main import main
-from fundusgan_jax.phase_programs import programs_of
 from fundusgan_jax.training_plan import Need, Planner, perceptual_shapes, read_off, search
 from tests.tiny import tiny_config, tiny_prior_config
 
@@ -17,17 +16,7 @@ def test_the_line_through_compiled_sizes():
     assert read_off(points, 16).total == 260
     assert read_off(points, 64).total == 1220
     assert read_off(points, 1).total == 30
-    # A size that could not even be compiled is no point of the line.
-    assert read_off([*points, Need(64, 0, training_plan.EXHAUSTED, True)], 128).total == 2500
     assert read_off(points[:1], 16) == Need(16, 10, 190, False)
-
-
-def test_exhaustion_while_compiling_is_a_size_that_does_not_fit(monkeypatch):
-    def exhausted(*arguments):
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
-
-    monkeypatch.setattr(training_plan, "compile_calls", exhausted)
-    assert Planner(tiny_prior_config()).need(1) == Need(1, 0, training_plan.EXHAUSTED, True)
 
 
 class Curve:
@@ -52,7 +41,7 @@ def test_the_largest_batch_is_found_in_few_compilations(first, limit, best):
 
 def test_the_phases_are_trainings_own_and_growing_networks_have_their_final_size():
     names = [
-        {phase.name for call in planner.calls(planner.task(config))[0] for phase in programs_of(call)}
+        {phase.name for phases in planner.steps(planner.task(config)) for phase in phases}
         for config in (
             tiny_prior_config(train__num_steps=100),
             tiny_config(loss__adv=0.1, train__num_steps=20),
