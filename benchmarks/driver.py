@@ -118,6 +118,8 @@ def _parse(benchmark: Benchmark, argv: Sequence[str]) -> argparse.Namespace:
 
 def _run(benchmark: Benchmark, argv: Sequence[str]) -> int:
     chosen = _parse(benchmark, argv)
+    if chosen.in_process:
+        keep_on_processors()
     settings = benchmark.settings(chosen)
     before = read_lines(chosen.json) if chosen.proceed and chosen.json.exists() else []
     records: list[Record] = []
@@ -172,7 +174,6 @@ def _here(
     benchmark: Benchmark, chosen: argparse.Namespace, setting: Setting, argv: Sequence[str]
 ) -> list[Record]:
     """Measures in this process; what is out of memory is a record that says so."""
-    keep_on_processors()
     timer = Timer(benchmark.name, chosen.calls, chosen.profile)
     records: list[Record] = []
     try:

@@ -25,8 +25,7 @@ from fundusgan_jax.train import Trainer, open_task
 DESCRIPTION = """Times the phases of a training step with the real tasks on random photographs: FundusGAN's generator, alone
 and against a discriminator, the discriminator, the same with R1; a prior's G, G + path length, D, D + R1; and 'step', the
 average over the lazy schedule. The state is donated, as in training. Settings of the configuration are changed by
---config.NAME=VALUE: --config.train.remat=True, --config.train.accumulate=4, --config.train.steps_per_call=8 (the last
-shows in --what=loop alone). Random weights stand for the perceptual network's where there is no file of them."""
+--config.NAME=VALUE, for example --config.augment.mode=none. Random weights stand for the perceptual network's where there is no file of them."""
 
 CONFIGS = ("configs/ddr.py", "configs/stylegan2.py")
 DTYPES = ("float32", "bfloat16")

@@ -57,6 +57,13 @@ NOT_NEGATIVE = (
     "optim.discriminator_b2", "train.style_mixing", "train.freeze_generator_blocks", "train.freeze_discriminator",
     "augment.p", "growth.fade_kimg", "growth.stable_kimg", "eval.seed", "eval.memorisation",
 )  # fmt: skip
+# Settings that no code reads yet: another value is refused, so that nobody believes in it.
+WITHOUT_EFFECT = {
+    "model.dtype": "float32",
+    "train.accumulate": 1,
+    "train.remat": False,
+    "train.steps_per_call": 1,
+}
 # What may differ between two runs of one workdir, because it does not change the numbers of a step.
 FREE = ("data.dir", "data.cache", "train.num_steps", "train.log_every", "train.grid_every", "train.eval_every",
         "train.checkpoint_every", "train.keep_last", "train.keep_best", "train.best_metric", "train.parallel",
@@ -218,6 +225,9 @@ def validate(config: ConfigDict, num_devices: int) -> None:
             raise UserError(f"{name}={settings[name]} is a probability: at most 1")
     if settings["seed"] >= 2**31:
         raise UserError(f"seed={settings['seed']} must be below {2**31}")
+    for name, neutral in WITHOUT_EFFECT.items():
+        if settings[name] != neutral:
+            raise UserError(f"{name}={settings[name]} has no effect in this version; leave it at {neutral}")
     if config.task == "prior":
         _validate_prior(config)
     else:

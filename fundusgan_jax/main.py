@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.host_memory import keep_on_processors
 
 DESCRIPTION = """Trains FundusGAN or its StyleGAN prior on prepared fundus photographs, evaluates it, makes images with it.
 
@@ -126,7 +127,6 @@ def main(arguments: list[str]) -> int:
     from fundusgan_jax.config import load_config, validate
     from fundusgan_jax.deterministic import require_determinism
     from fundusgan_jax.distributed import find_cluster, joined
-    from fundusgan_jax.host_memory import keep_on_processors
     from fundusgan_jax.manifest import config_of_workdir
     from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
 
@@ -158,13 +158,11 @@ def main(arguments: list[str]) -> int:
 
         command = train.resume_command(flags.config, workdir, overrides)
         with joined(cluster):
-            # Not before: they start the backend.
+            # Not before: it starts the backend.
             keep_compiled_programs()
-            keep_on_processors()
             finished = train.train(config, workdir, command)
         return 0 if finished else STOPPED
     keep_compiled_programs()
-    keep_on_processors()
     if flags.mode == "plan":
         from fundusgan_jax.memory import exhaustion_as_advice
         from fundusgan_jax.training_plan import print_plan
@@ -197,4 +195,5 @@ if __name__ == "__main__":
     # TensorFlow, where clu brings it in for TensorBoard's files, is to keep quiet.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    keep_on_processors()
     sys.exit(run_door(lambda: main(sys.argv[1:])))

@@ -73,7 +73,7 @@ def check_memory(programs: Mapping[str, Any], config: ConfigDict, limit: int | N
         devices: how many the batch is spread over.
 
     Raises:
-        UserError: a program needs more; names the batch size that should fit, and the settings that need less.
+        UserError: a program needs more; names the batch size that should fit.
     """
     needs = {name: program_memory(compiled) for name, compiled in programs.items()}
     worst = max(needs, key=lambda name: needs[name].total, default="")
@@ -82,7 +82,7 @@ def check_memory(programs: Mapping[str, Any], config: ConfigDict, limit: int | N
     held, total = needs[worst]
     raise UserError(
         f"train.batch_size={config.train.batch_size} needs {gib(total)} on each of {devices} device(s) ('{worst}'), and "
-        f"there are {gib(limit)}; {advice(config, fitting_batch(config, held, total, limit, devices))}; --mode=plan shows what fits"
+        f"there are {gib(limit)}; {advice(fitting_batch(config, held, total, limit, devices))}; --mode=plan shows what fits"
     )
 
 
@@ -97,19 +97,9 @@ def fitting_batch(config: ConfigDict, held: int, total: int, limit: int, devices
     return devices * (room if room < 4 else room - room % 4)
 
 
-def advice(config: ConfigDict, fitting: int) -> str:
-    """What needs less memory than `config`, in one line; fitting: a batch size that should fit, 0 for none."""
-    train = config.train
-    ways = []
-    if fitting:
-        ways.append(f"--config.train.batch_size={fitting} should fit")
-        parts = -(-train.batch_size // fitting) * train.accumulate
-        ways.append(f"--config.train.accumulate={parts} computes the batch in {parts} parts")
-    elif train.batch_size > jax.device_count() * train.accumulate:
-        parts = train.batch_size // jax.device_count()
-        ways.append(f"--config.train.accumulate={parts} computes the batch in {parts} parts")
-    if not train.remat:
-        ways.append("--config.train.remat=True keeps fewer activations")
+def advice(fitting: int) -> str:
+    """What needs less memory, in one line; fitting: a batch size that should fit, 0 for none."""
+    ways = [f"--config.train.batch_size={fitting} should fit"] if fitting else []
     ways.append("a smaller model or more devices need less each")
     return "; ".join(ways)
 
@@ -124,7 +114,7 @@ def exhaustion_as_advice(config: ConfigDict) -> Iterator[None]:
             raise
         raise UserError(
             f"the device's memory is exhausted at train.batch_size={config.train.batch_size}; half of it may fit; "
-            f"{advice(config, 0)}; --mode=plan shows what fits"
+            f"{advice(0)}; --mode=plan shows what fits"
         ) from error
 
 

@@ -69,24 +69,23 @@ class Planner:
         """Phases of the run's last steps, where a growing network has its final size."""
         return distinct_steps(task, _numbers_from_the_end(task, self.config.train.num_steps))
 
-    def compiled(self, per_device: int, **train: Any) -> dict[str, Any]:
-        """The step's programs at `per_device` images a device; `train`: settings of config.train changed for it."""
+    def compiled(self, per_device: int) -> dict[str, Any]:
+        """The step's programs at `per_device` images a device."""
         config = ConfigDict(self.config.to_dict())
-        config.train.update({**train, "batch_size": per_device * self.devices})
+        config.train.batch_size = per_device * self.devices
         task = self.task(config)
         steps = self.steps(task)
         count = len({phase.name for phases in steps for phase in phases})
-        changed = "".join(f", {name}={value}" for name, value in train.items())
-        progress = Progress(count, "programs", f"compiling for {per_device} images a device{changed}")
+        progress = Progress(count, "programs", f"compiling for {per_device} images a device")
         batch = _batch_shapes(config.train.batch_size, config.data.resolution)
         state = task.shapes(config.train.num_steps)
         programs = compile_phases(self.parallel, steps, state, batch, task.constants, progress.update)
         progress.close()
         return programs
 
-    def need(self, per_device: int, **train: Any) -> Need:
+    def need(self, per_device: int) -> Need:
         """Memory at `per_device` images a device."""
-        found = [program_memory(program) for program in self.compiled(per_device, **train).values()]
+        found = [program_memory(program) for program in self.compiled(per_device).values()]
         worst = max(found, key=lambda memory: memory.total)
         return Need(per_device, worst.held, worst.total, True)
 
@@ -189,16 +188,12 @@ def print_plan(config: ConfigDict) -> None:
     wanted = config.train.batch_size // planner.devices
     first = 2 ** (wanted.bit_length() - 1)
     compiled = search(planner, first, limit) if limit is not None else [planner.need(first)]
-    other = {
-        "train.remat=True": planner.need(first, remat=True),
-        "train.accumulate=2": planner.need(2 * first, accumulate=2),
-    }
     best = max((need for need in compiled if limit and need.total <= limit), default=None)
     rows = {need.per_device: need for need in compiled}
     last = 2 * max(best.per_device if best else 1, first)
     for size in [*(2**k for k in range(last.bit_length())), wanted]:
         rows.setdefault(size, read_off(compiled, size))
-    _print_memory(planner, rows, other, limit)
+    _print_memory(planner, rows, limit)
     _print_rate(planner, device)
     _print_advice(config, rows[wanted], best, limit, planner.devices)
 
@@ -215,16 +210,13 @@ def _print_model(planner: Planner, device: jax.Device, limit: int | None) -> Non
     print(f"GFLOP per image of a step: {flops[STEP] / 1e9:.4g} on average ({each})", flush=True)
 
 
-def _print_memory(planner: Planner, rows: dict[int, Need], other: dict[str, Need], limit: int | None) -> None:
+def _print_memory(planner: Planner, rows: dict[int, Need], limit: int | None) -> None:
     print("\n| train.batch_size | images a device | memory a device | |\n|---|---|---|---|")
     for size in sorted(rows):
         need = rows[size]
         how = "compiled" if need.compiled else "estimate"
         fits = "" if limit is None or need.total <= limit else ", does not fit"
         print(f"| {size * planner.devices} | {size} | {gib(need.total)} | {how}{fits} |")
-    for name, need in other.items():
-        size = need.per_device
-        print(f"| {size * planner.devices}, {name} | {size} | {gib(need.total)} | compiled |")
 
 
 def _print_rate(planner: Planner, device: jax.Device) -> None:
@@ -257,4 +249,4 @@ def _print_advice(
     if wanted.total <= limit:
         print(f"train.batch_size={size} fits: {gib(wanted.total)} of {gib(limit)}")
     else:
-        print(f"train.batch_size={size} does not fit; {advice(config, fits)}")
+        print(f"train.batch_size={size} does not fit; {advice(fits)}")

@@ -165,3 +165,11 @@ def test_settings_of_an_earlier_version_get_their_defaults():
     assert differences(old.to_dict(), config.to_dict()) == {}
     fill_missing(old)
     assert old.to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize("name, value", [("model.dtype", "bfloat16"), ("train.accumulate", 2), ("train.remat", True),
+                                         ("train.steps_per_call", 4)])  # fmt: skip
+def test_settings_without_effect_are_refused(name, value):
+    config = load_config("configs/demo.py", [f"--config.{name}={value}"])
+    with pytest.raises(UserError, match=f"{name}={value} has no effect"):
+        validate(config, 1)

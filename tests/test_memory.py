@@ -33,10 +33,11 @@ def test_what_does_not_fit_is_refused_with_a_batch_that_does():
     line = str(told.value)
     assert "train.batch_size=64 needs 8 MiB on each of 1 device(s) ('big'), and there are 6 MiB" in line
     # Half of what the batch takes beyond what is held is there: half the batch.
-    for part in ("batch_size=32 should fit", "accumulate=2", "remat=True", "--mode=plan"):
+    for part in ("batch_size=32 should fit", "a smaller model or more devices", "--mode=plan"):
         assert part in line, part
-    with pytest.raises(UserError, match="accumulate=8 computes"):
+    with pytest.raises(UserError) as told:
         memory.check_memory(programs, config, 3 * 2**20, 1)
+    assert "should fit" not in str(told.value)
 
 
 def test_batches_that_should_fit_are_ones_that_training_takes():
@@ -48,11 +49,10 @@ def test_batches_that_should_fit_are_ones_that_training_takes():
 
 
 def test_exhaustion_while_running_is_one_line():
-    config = tiny_config(train__remat=True)
+    config = tiny_config()
     exhausted = pytest.raises(UserError, match="memory is exhausted at train.batch_size=8")
-    with exhausted as told, memory.exhaustion_as_advice(config):
+    with exhausted, memory.exhaustion_as_advice(config):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
-    assert "remat=True" not in str(told.value)  # it is on already
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), memory.exhaustion_as_advice(config):
         raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
 
