@@ -25,8 +25,6 @@ beside it. Given again, it passes over what the file has from this commit. --qui
 after ten minutes; --small is for a try on a processor. A setting that does not fit the memory is a row that says so."""
 
 BOTH = "--dtype=float32,bfloat16"
-# Training computes in it alone so far.
-FLOAT32 = "--dtype=float32"
 
 
 class Command(NamedTuple):
@@ -41,16 +39,20 @@ FULL = (
     Command("Generator, forward", "generator", ("--resolution=512,1024", "--batch=1,2,4,8,16,32,64", BOTH)),
     Command(
         "Prior, training step", "train_step",
-        ("--config=configs/stylegan2.py", "--resolution=512,1024", "--batch=4,8,16,32,64", FLOAT32),
+        ("--config=configs/stylegan2.py", "--resolution=512,1024", "--batch=4,8,16,32,64", BOTH),
     ),
     Command(
         "FundusGAN, training step (512 px, 1024 generator)", "train_step",
-        ("--config=configs/ddr.py", "--batch=1,4,8,16,32", FLOAT32),
+        ("--config=configs/ddr.py", "--batch=1,4,8,16,32", BOTH),
+    ),
+    Command(
+        "FundusGAN, training step, activations computed again", "train_step",
+        ("--config=configs/ddr.py", "--batch=8,16,32,64", "--dtype=bfloat16", "--config.train.remat=True"),
     ),
     Command("Prior, the trainer's whole loop", "train_step",
-            ("--config=configs/stylegan2.py", "--batch=32", FLOAT32, "--what=loop")),
-    Command("Encoder", "encoder", ("--resolution=256,512", "--backbone=resnet50", "--batch=1,8,32", FLOAT32)),
-    Command("Data input", "input", ("--config=configs/ddr.py", "--batch=8,32", FLOAT32, "--patients=128")),
+            ("--config=configs/stylegan2.py", "--batch=32", "--dtype=bfloat16", "--what=loop")),
+    Command("Encoder", "encoder", ("--resolution=256,512", "--backbone=resnet50", "--batch=1,8,32", BOTH)),
+    Command("Data input", "input", ("--config=configs/ddr.py", "--batch=8,32", "--dtype=bfloat16", "--patients=128")),
     Command("Metric networks", "metrics", ("--side=256,512", "--batch=8,64")),
 )  # fmt: skip
 QUICK = (
@@ -59,17 +61,17 @@ QUICK = (
     Command("Generator, forward, float32", "generator",
             ("--form=stylegan2", "--resolution=512", "--batch=16", "--dtype=float32")),
     Command("Prior, training step", "train_step",
-            ("--config=configs/stylegan2.py", "--batch=16", FLOAT32, "--config.augment.mode=none")),
+            ("--config=configs/stylegan2.py", "--batch=16", "--dtype=bfloat16", "--config.augment.mode=none")),
     Command("FundusGAN, training step (512 px, 1024 generator)", "train_step",
-            ("--config=configs/ddr.py", "--batch=8", FLOAT32, "--adversary=0")),
-    Command("Encoder", "encoder", ("--resolution=512", "--batch=8", "--pass=gradient", FLOAT32)),
+            ("--config=configs/ddr.py", "--batch=8", "--dtype=bfloat16", "--adversary=0")),
+    Command("Encoder", "encoder", ("--resolution=512", "--batch=8", "--pass=gradient", "--dtype=bfloat16")),
     Command("Metric networks", "metrics", ("--network=inception,lpips_vgg", "--batch=64")),
 )  # fmt: skip
 _TINY = ("--channels=8", "--calls=2")
 SMALL = (
     Command("Generator, forward", "generator", ("--form=stylegan2", "--resolution=64", "--batch=1,2", "--dtype=float32", *_TINY)),
     Command("Encoder", "encoder", ("--resolution=64", "--backbone=resnet18", "--batch=1", "--pass=forward",
-                                   FLOAT32, *_TINY)),
+                                   "--dtype=float32", *_TINY)),
 )  # fmt: skip
 
 

@@ -61,7 +61,9 @@ def _add_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--resolution", type=driver.numbers, default=[256, 512], help="default: 256,512")
     flags.add_argument("--backbone", type=driver.words, default=["resnet50"], help="default: resnet50")
     flags.add_argument("--batch", type=driver.numbers, default=[1, 8], help="default: 1,8")
-    flags.add_argument("--dtype", type=driver.words, default=["float32"], help="float32 (default)")
+    flags.add_argument(
+        "--dtype", type=driver.words, default=list(DTYPES), help=f"default: {','.join(DTYPES)}"
+    )
     flags.add_argument("--pass", type=driver.words, default=list(PASSES), help=f"default: {','.join(PASSES)}")
     flags.add_argument(
         "--channels", type=int, default=FULL_WIDTH, help=f"of pyramid and heads (default {FULL_WIDTH})"

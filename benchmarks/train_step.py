@@ -25,7 +25,8 @@ from fundusgan_jax.train import Trainer, open_task
 DESCRIPTION = """Times the phases of a training step with the real tasks on random photographs: FundusGAN's generator, alone
 and against a discriminator, the discriminator, the same with R1; a prior's G, G + path length, D, D + R1; and 'step', the
 average over the lazy schedule. The state is donated, as in training. Settings of the configuration are changed by
---config.NAME=VALUE, for example --config.augment.mode=none. Random weights stand for the perceptual network's where there is no file of them."""
+--config.NAME=VALUE: --config.train.remat=True, --config.train.accumulate=4, --config.train.steps_per_call=8 (the last
+shows in --what=loop alone). Random weights stand for the perceptual network's where there is no file of them."""
 
 CONFIGS = ("configs/ddr.py", "configs/stylegan2.py")
 DTYPES = ("float32", "bfloat16")
@@ -122,7 +123,7 @@ def time_loop(choice: Choice, timer: Timer, setting: driver.Setting) -> Measurem
     """Seconds per step as the trainer logs them, over rows of one period of the schedule each; the first row, in which
     it compiles, is left out."""
     config = training_config(choice)
-    steps = max(period(config), config.train.steps_per_call)
+    steps = math.lcm(period(config), config.train.steps_per_call)
     config.train.log_every = steps
     rows = max(LEAST_ROWS, math.ceil(timer.calls / steps))
     with tempfile.TemporaryDirectory() as folder:
@@ -130,6 +131,7 @@ def time_loop(choice: Choice, timer: Timer, setting: driver.Setting) -> Measurem
         trainer = Trainer(run, open_task(run))
         watcher = threading.Thread(target=_stop_after, args=(Path(folder), rows + 1), daemon=True)
         watcher.start()
+        trainer.prepare()
         trainer.train()
         peak, whose = peak_memory()
         logged = [row["img_per_sec"] for row in read_metrics(folder) if row["kind"] == "train"]

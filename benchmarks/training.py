@@ -22,14 +22,15 @@ from fundusgan_jax.data.packed import PackedDataset, PackedSplit
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.lpips import PerceptualNet, find_weights
 from fundusgan_jax.parallel import DataParallel
+from fundusgan_jax.phase_programs import reading
 from fundusgan_jax.prior_step import path_length_interval
 from fundusgan_jax.step import AXIS
 from fundusgan_jax.task import Phase, Run, Task
 from fundusgan_jax.workdir import open_perceptual
 
 FULL_WIDTH = 512
-# Longer than any benchmark: what is due every so many steps is never due.
-NEVER = 10**9
+# Longer than any benchmark: what is due every so many steps is never due. A multiple of every usual steps_per_call.
+NEVER = 735_134_400
 # A phase's name, without the prior's ' at 512 px', among those of step_flops.
 COUNTED_AS = {
     "G": step_flops.GENERATOR,
@@ -79,6 +80,7 @@ def training_config(choice: Choice) -> ConfigDict:
         config.train[name] = NEVER
     config.train.log_every = period(config)
     apply_overrides(config, list(choice.overrides))
+    config.train.log_every = math.lcm(config.train.log_every, config.train.steps_per_call)
     validate(config, choice.devices)
     return config
 
@@ -161,7 +163,7 @@ class Training:
         self.parallel = self.run.parallel
         self._state = self.parallel.replicate(self.task.first())
         self.source, data, self._read = train.batches(self.run, 0)
-        self._constants = self.parallel.replicate((self.task.constants, data))
+        self._constants = (*self.parallel.replicate((self.task.constants, data)), ())
         self.batch = self.parallel.split(next(self.source))
         self._carry: dict[int, Any] = {0: ()}
 
@@ -171,13 +173,8 @@ class Training:
 
     def compile(self, part: Part) -> Program:
         """The phase mapped over the devices, with the reading of its batch, as the trainer compiles it."""
-
-        def step(state: Any, given: Any, constants: Any) -> Any:
-            (sent, carry), (constants, data) = given, constants
-            return part.phase.run(state, (self._read(sent, data), carry), constants)
-
         given = (self.batch, self._carry[part.place])
-        mapped = self.parallel.compile(step, carries=True)
+        mapped = self.parallel.compile(reading(part.phase, self._read).run, carries=True)
         return compiled(mapped, (self._state, given, self._constants), self.choice.dtype)
 
     def call(self, part: Part, program: Program) -> Any:

@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     model.w_dim = 512  # width of a style vector
     model.delta = 1  # synthesis blocks with a skip fusion, 0 to 7: more gives detail, less editable styles
     model.noise_mode = "random"  # 'random' per sample, 'const' stored maps, 'none'
-    model.dtype = "float32"  # NOT IN EFFECT YET: of convolutions: 'float32' or 'bfloat16'; parameters, losses, optimiser stay float32
+    model.dtype = "float32"  # of convolutions in training: 'float32' or 'bfloat16'; the rest, scores and generation stay float32
     model.style = "stylegan2"  # prior: 'stylegan2' or 'adain' (StyleGAN v1, growing from growth.start)
     model.z_dim = 512  # prior: width of the random input
     model.mapping_layers = 8  # prior: layers from z to w
@@ -74,13 +74,9 @@ def get_config() -> ConfigDict:
     config.train = train = ConfigDict()
     train.batch_size = 8  # photographs per step, all devices together
     train.num_steps = 100_000  # steps in all
-    train.accumulate = (
-        1  # NOT IN EFFECT YET: parts that a device computes a step's batch in, one after another: less memory
-    )
-    train.remat = False  # NOT IN EFFECT YET: compute activations again for the gradient instead of keeping them: less memory
-    train.steps_per_call = (
-        1  # NOT IN EFFECT YET: steps per compiled call (jax.lax.scan): less waiting for the host
-    )
+    train.accumulate = 1  # parts that a device computes a step's batch in, one after another: less memory (norm=batch: statistics of a part)
+    train.remat = False  # compute activations again for the gradient instead of keeping them: less memory
+    train.steps_per_call = 1  # steps per compiled call (jax.lax.scan): less waiting for the host
     train.log_every = 48  # steps between rows of metrics.jsonl; a multiple of r1_every shows R1 in every row
     train.grid_every = 1000  # steps between sample grids
     train.eval_every = 5000  # steps between evaluations of the held-out split

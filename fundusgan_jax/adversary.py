@@ -17,7 +17,7 @@ from fundusgan_jax.augment import FUNDUS, adapted, augment
 from fundusgan_jax.latents import one_hot
 from fundusgan_jax.models.discriminator import Discriminator
 from fundusgan_jax.models.progressive import GrowingDiscriminator
-from fundusgan_jax.optimise import guarded, lazy_adam, sample_keys
+from fundusgan_jax.optimise import blocks_on, guarded, lazy_adam, mean_gradient, sample_keys
 
 # What a sample's random keys are for; folded into them, so that no two draws share one.
 AUGMENT_FOR_GENERATOR, AUGMENT_REAL, AUGMENT_FAKE = 101, 102, 103
@@ -45,6 +45,14 @@ def channel_table(config: ConfigDict, resolution: int) -> tuple[tuple[int, int],
     )
 
 
+def how(config: ConfigDict, training: bool = True) -> dict[str, Any]:
+    """The networks' fields dtype and remat: model.dtype and train.remat in training, float32 in everything else."""
+    return {
+        "dtype": config.model.dtype if training else "float32",
+        "remat": training and config.train.remat,
+    }
+
+
 def logits(
     config: ConfigDict,
     params: dict[str, Any],
@@ -58,9 +66,11 @@ def logits(
     classes = one_hot(config, label)
     layers = config.model.mapping_layers
     if config.model.style == "adain":
-        growing = GrowingDiscriminator(images.shape[1], table, mapping_layers=layers, axis_name=axis_name)
+        growing = GrowingDiscriminator(
+            images.shape[1], table, mapping_layers=layers, axis_name=axis_name, **how(config)
+        )
         return growing.apply({"params": params}, images, classes, alpha)  # type: ignore[return-value]
-    network = Discriminator(table, mapping_layers=layers, axis_name=axis_name)
+    network = Discriminator(table, mapping_layers=layers, axis_name=axis_name, **how(config))
     return network.apply({"params": params}, images, classes)  # type: ignore[return-value]
 
 
@@ -180,16 +190,16 @@ def update_adversary(
     optimizer = discriminator_optimizer(config, resolution)
     together = with_r1 and not lazy_interval(config)
 
-    def judged(params: dict[str, Any], images: Array, purpose: int) -> Array:
-        seen = augmented(config, images, adversary.augment_p, sample, purpose)
-        return logits(config, params, seen, label, alpha, axis_name)
+    def judged(params: dict[str, Any], images: Array, rows: _Rows, purpose: int) -> Array:
+        seen = augmented(config, images, adversary.augment_p, rows.sample, purpose)
+        return logits(config, params, seen, rows.label, alpha, axis_name)
 
-    def r1_term(params: dict[str, Any]) -> Array:
-        return jnp.mean(losses.r1_penalty(lambda x: judged(params, x, AUGMENT_REAL), real))
+    def r1_term(params: dict[str, Any], rows: _Rows) -> Array:
+        return jnp.mean(losses.r1_penalty(lambda x: judged(params, x, rows, AUGMENT_REAL), rows.real))
 
-    def main(params: dict[str, Any]) -> tuple[Array, dict[str, Array]]:
-        real_logits = judged(params, real, AUGMENT_REAL)
-        fake_logits = judged(params, lax.stop_gradient(fake), AUGMENT_FAKE)
+    def main(params: dict[str, Any], rows: _Rows) -> tuple[Array, tuple[dict[str, Array], tuple[()]]]:
+        real_logits = judged(params, rows.real, rows, AUGMENT_REAL)
+        fake_logits = judged(params, lax.stop_gradient(rows.fake), rows, AUGMENT_FAKE)
         loss = losses.discriminator_adversarial(real_logits, fake_logits)
         terms = {
             "d_adv": loss,
@@ -198,19 +208,20 @@ def update_adversary(
             "real_sign": jnp.mean(jnp.sign(real_logits)),
         }
         if together:
-            terms["r1"] = r1_term(params)
+            terms["r1"] = r1_term(params, rows)
             loss = loss + 0.5 * r1_gamma(config) * terms["r1"]
-        return loss, terms
+        return loss, (terms, ())
 
-    def lazy(params: dict[str, Any]) -> tuple[Array, dict[str, Array]]:
-        penalty = r1_term(params)
-        return 0.5 * r1_gamma(config) * config.train.r1_every * penalty, {"r1": penalty}
+    def lazy(params: dict[str, Any], rows: _Rows) -> tuple[Array, tuple[dict[str, Array], tuple[()]]]:
+        penalty = r1_term(params, rows)
+        return 0.5 * r1_gamma(config) * config.train.r1_every * penalty, ({"r1": penalty}, ())
 
     params, opt_state = adversary.params, adversary.opt_state
     terms: dict[str, Array] = {}
     checked: dict[str, Any] = {}
+    rows, parts = _Rows(real, fake, label, sample), config.train.accumulate
     for name, objective in _objectives(main, lazy if with_r1 and not together else None):
-        gradients, found = jax.grad(objective, has_aux=True)(params)
+        gradients, (found, _) = mean_gradient(objective, params, rows, parts, blocks_on(axis_name))
         if axis_name is not None:
             gradients, found = lax.pmean((gradients, found), axis_name)
         updates, opt_state = optimizer.update(gradients, opt_state, params)
@@ -228,7 +239,16 @@ def update_adversary(
     return kept, {**terms, "augment_p": kept.augment_p}, bad
 
 
-Objective = Callable[[dict[str, Any]], tuple[Array, dict[str, Array]]]
+class _Rows(NamedTuple):
+    """What a discriminator's update has one row per sample of; see `update_adversary`."""
+
+    real: Array
+    fake: Array
+    label: Array
+    sample: Array
+
+
+Objective = Callable[[dict[str, Any], _Rows], tuple[Array, tuple[dict[str, Array], tuple[()]]]]
 
 
 def _objectives(main: Objective, lazy: Objective | None) -> list[tuple[str, Objective]]:

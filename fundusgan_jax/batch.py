@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -24,6 +25,15 @@ class Batch(NamedTuple):
     label: Any
     eye: Any
     sample: Any
+
+
+def group_blocks(num_devices: int) -> int:
+    """Blocks of a device's share of the batch that hold the members of a discriminator's group, one each.
+
+    Sample n of N is in group n modulo N / 4, so the four of a group are N / 4 apart: on four devices, or in as many
+    blocks of one device's share as devices are missing to that.
+    """
+    return 4 // math.gcd(4, num_devices)
 
 
 def to_float(image: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fundusgan_jax.augment import TRANSFORMS
+from fundusgan_jax.batch import group_blocks
 from fundusgan_jax.errors import UserError
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -57,18 +58,11 @@ NOT_NEGATIVE = (
     "optim.discriminator_b2", "train.style_mixing", "train.freeze_generator_blocks", "train.freeze_discriminator",
     "augment.p", "growth.fade_kimg", "growth.stable_kimg", "eval.seed", "eval.memorisation",
 )  # fmt: skip
-# Settings that no code reads yet: another value is refused, so that nobody believes in it.
-WITHOUT_EFFECT = {
-    "model.dtype": "float32",
-    "train.accumulate": 1,
-    "train.remat": False,
-    "train.steps_per_call": 1,
-}
 # What may differ between two runs of one workdir, because it does not change the numbers of a step.
 FREE = ("data.dir", "data.cache", "train.num_steps", "train.log_every", "train.grid_every", "train.eval_every",
         "train.checkpoint_every", "train.keep_last", "train.keep_best", "train.best_metric", "train.parallel",
         "loss.perceptual_weights", "encoder.weights", "eval.batch_size", "eval.num", "eval.use_ema",
-        "eval.features_weights", "eval.memorisation", "train.on_nan", "train.remat")  # fmt: skip
+        "eval.features_weights", "eval.memorisation", "train.on_nan", "train.remat", "train.steps_per_call")  # fmt: skip
 
 
 def load_config(path: str, overrides: list[str]) -> ConfigDict:
@@ -225,9 +219,6 @@ def validate(config: ConfigDict, num_devices: int) -> None:
             raise UserError(f"{name}={settings[name]} is a probability: at most 1")
     if settings["seed"] >= 2**31:
         raise UserError(f"seed={settings['seed']} must be below {2**31}")
-    for name, neutral in WITHOUT_EFFECT.items():
-        if settings[name] != neutral:
-            raise UserError(f"{name}={settings[name]} has no effect in this version; leave it at {neutral}")
     if config.task == "prior":
         _validate_prior(config)
     else:
@@ -239,6 +230,44 @@ def validate(config: ConfigDict, num_devices: int) -> None:
             f"train.batch_size={config.train.batch_size} does not divide over {num_devices} devices; "
             f"choose a multiple of {num_devices}"
         )
+    _validate_calls(config)
+    _validate_parts(config, num_devices)
+
+
+def _validate_calls(config: ConfigDict) -> None:
+    """What is due after a step is due after a call."""
+    count = config.train.steps_per_call
+    for name in ("log_every", "grid_every", "eval_every", "checkpoint_every"):
+        every = config.train[name]
+        if every % count:
+            nearest = max(round(every / count), 1) * count
+            raise UserError(
+                f"train.{name}={every} is not a multiple of train.steps_per_call={count}; "
+                f"set --config.train.{name}={nearest}"
+            )
+
+
+def divides(config: ConfigDict, batch_size: int, num_devices: int, parts: int) -> bool:
+    """Whether a batch divides over the devices, there into `parts` of one size, and each part into whole groups of the
+    discriminator where there is one."""
+    share, rest = divmod(batch_size, num_devices)
+    if config.task != "prior" and config.loss.adv == 0:
+        return rest == 0 and share % parts == 0
+    if rest or (batch_size > 4 and batch_size % 4):
+        return False
+    return parts == 1 or share % (parts * group_blocks(num_devices)) == 0
+
+
+def _validate_parts(config: ConfigDict, num_devices: int) -> None:
+    size, parts = config.train.batch_size, config.train.accumulate
+    if divides(config, size, num_devices, parts):
+        return
+    share = size // num_devices
+    possible = [n for n in range(1, share + 1) if divides(config, size, num_devices, n)]
+    raise UserError(
+        f"train.accumulate={parts} does not divide the {share} photographs of each device into equal parts (of whole "
+        f"groups of 4, where there is a discriminator); choose one of {', '.join(map(str, possible))}"
+    )
 
 
 def _validate_fundusgan(config: ConfigDict) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
+from fundusgan_jax.config import divides
 from fundusgan_jax.errors import UserError
 
 # As XLA and the platforms' allocators say it.
@@ -20,20 +21,23 @@ EXHAUSTED = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
 class ProgramMemory(NamedTuple):
     """Bytes that one compiled program needs on each device.
 
-    held: arguments, which are there before and between calls as well (state, constants, batch). total: arguments,
-    results and temporaries; donated arguments, whose memory the results take, count once.
+    held: what is there before and between calls as well (state, constants, batches). total: that, results and
+    temporaries; donated arguments, whose memory the results take, count once.
     """
 
     held: int
     total: int
 
 
-def program_memory(compiled: Any) -> ProgramMemory:
-    """What XLA's memory analysis says of an ahead-of-time compiled program; zeros where the platform has none."""
+def program_memory(compiled: Any, there: int = 0) -> ProgramMemory:
+    """What XLA's memory analysis says of an ahead-of-time compiled program; what is held alone where the platform has none.
+
+    there: bytes on each device while it runs, whether it reads them or not, where they are more than its arguments.
+    """
     found = compiled.memory_analysis()
     if found is None:
-        return ProgramMemory(0, 0)
-    held = int(found.argument_size_in_bytes)
+        return ProgramMemory(there, there)
+    held = max(int(found.argument_size_in_bytes), there)
     made = int(found.output_size_in_bytes) - int(found.alias_size_in_bytes)
     return ProgramMemory(held, held + made + int(found.temp_size_in_bytes))
 
@@ -63,45 +67,74 @@ def host_memory(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int | None:
         return whole
 
 
-def check_memory(programs: Mapping[str, Any], config: ConfigDict, limit: int | None, devices: int) -> None:
+def check_memory(
+    needs: Mapping[str, ProgramMemory], config: ConfigDict, limit: int | None, devices: int
+) -> None:
     """Raises before the first step what would end it with RESOURCE_EXHAUSTED.
 
     Args:
-        programs: the step's compiled programs by their phase's name.
+        needs: of the step's compiled programs by their names.
         config: the run's settings.
         limit: bytes of a device (`device_memory`); None checks nothing.
         devices: how many the batch is spread over.
 
     Raises:
-        UserError: a program needs more; names the batch size that should fit.
+        UserError: a program needs more; names a batch size that may fit, and the settings that need less.
     """
-    needs = {name: program_memory(compiled) for name, compiled in programs.items()}
     worst = max(needs, key=lambda name: needs[name].total, default="")
     if limit is None or not worst or needs[worst].total <= limit:
         return
     held, total = needs[worst]
+    fitting = fitting_batch(config, held, total, limit, devices)
     raise UserError(
         f"train.batch_size={config.train.batch_size} needs {gib(total)} on each of {devices} device(s) ('{worst}'), and "
-        f"there are {gib(limit)}; {advice(fitting_batch(config, held, total, limit, devices))}; --mode=plan shows what fits"
+        f"there are {gib(limit)}; {advice(config, fitting, devices)}; --mode=plan shows what fits"
     )
 
 
 def fitting_batch(config: ConfigDict, held: int, total: int, limit: int, devices: int) -> int:
-    """The largest batch size that should fit, all devices together; 0 where not even one image a device does.
+    """The largest usual batch size that may fit, all devices together; 0 where not even one image a device does.
 
-    A batch's memory grows with its images, what is held does not: exact enough for advice, an estimate all the same.
-    Above 4 images a device it is a multiple of 4 a device, which the discriminator's groups ask for.
+    An estimate: memory grows with the images beyond what is held, and gradients, which do not grow, are taken for
+    images. So it may be too high for small batches; powers of two leave some room.
     """
     share = config.train.batch_size // devices
     room = int(share * max(limit - held, 0) / max(total - held, 1))
-    return devices * (room if room < 4 else room - room % 4)
+    parts = config.train.accumulate
+    usual = {unit * 2**k for unit in (1, parts, 4 * parts) for k in range(max(room, 1).bit_length())}
+    sizes = [size for size in usual if size <= room and divides(config, size * devices, devices, parts)]
+    return devices * max(sizes, default=0)
 
 
-def advice(fitting: int) -> str:
-    """What needs less memory, in one line; fitting: a batch size that should fit, 0 for none."""
-    ways = [f"--config.train.batch_size={fitting} should fit"] if fitting else []
+def advice(config: ConfigDict, fitting: int, devices: int) -> str:
+    """What needs less memory than `config`, in one line; fitting: a batch size that may fit, 0 for none."""
+    train = config.train
+    ways = []
+    share = train.batch_size // devices
+    finer = [
+        parts
+        for parts in range(train.accumulate + 1, share + 1)
+        if divides(config, train.batch_size, devices, parts)
+    ]
+    if fitting:
+        ways.append(f"--config.train.batch_size={fitting} may fit")
+        # Parts no larger than those that fit; else the smallest there are.
+        finer = [parts for parts in finer if parts * fitting >= train.batch_size * train.accumulate] or finer[
+            -1:
+        ]
+    else:
+        finer = finer[-1:]
+    if finer:
+        ways.append(f"--config.train.accumulate={finer[0]} computes the batch in {finer[0]} parts")
+    if not train.remat:
+        ways.append("--config.train.remat=True keeps fewer activations")
     ways.append("a smaller model or more devices need less each")
     return "; ".join(ways)
+
+
+def is_exhaustion(error: jax.errors.JaxRuntimeError) -> bool:
+    """Whether the platform says by it that memory is exhausted."""
+    return any(word in str(error) for word in EXHAUSTED)
 
 
 @contextlib.contextmanager
@@ -110,11 +143,11 @@ def exhaustion_as_advice(config: ConfigDict) -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if not any(word in str(error) for word in EXHAUSTED):
+        if not is_exhaustion(error):
             raise
         raise UserError(
             f"the device's memory is exhausted at train.batch_size={config.train.batch_size}; half of it may fit; "
-            f"{advice(0)}; --mode=plan shows what fits"
+            f"{advice(config, 0, jax.device_count())}; --mode=plan shows what fits"
         ) from error
 
 

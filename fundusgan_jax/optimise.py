@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 from ml_collections import ConfigDict
+
+from fundusgan_jax.batch import group_blocks
 
 State = TypeVar("State")
 ANY = "any"
@@ -58,6 +60,72 @@ def sample_keys(seed: Array | int, sample: Array, purpose: int | None = None) ->
     if purpose is None:
         return keys
     return jax.vmap(lambda key: jax.random.fold_in(key, purpose))(keys)
+
+
+def blocks_on(axis_name: str | None) -> int:
+    """`group_blocks` of the devices of a bound axis; of one device where there is none."""
+    return group_blocks(lax.axis_size(axis_name) if axis_name is not None else 1)
+
+
+def _parted(rows: Any, parts: int, blocks: int) -> Any:
+    """[N, ...] -> [parts, N / parts, ...]; a part takes its share of each of `blocks` equal blocks."""
+
+    def divided(x: Array) -> Array:
+        whole = x.reshape(blocks, parts, x.shape[0] // (blocks * parts), *x.shape[1:])
+        return jnp.moveaxis(whole, 1, 0).reshape(parts, -1, *x.shape[1:])
+
+    return jax.tree.map(divided, rows)
+
+
+def _joined(rows: Any, blocks: int) -> Any:
+    """The inverse of `_parted`: [parts, N / parts, ...] -> [N, ...] in the order of the batch."""
+
+    def whole(x: Array) -> Array:
+        parted = x.reshape(x.shape[0], blocks, -1, *x.shape[2:])
+        return jnp.moveaxis(parted, 0, 1).reshape(-1, *x.shape[2:])
+
+    return jax.tree.map(whole, rows)
+
+
+def in_parts(compute: Callable[[Any], Any], rows: Any, parts: int) -> Any:
+    """compute(rows), a function of each sample by itself, on `parts` parts of the rows one after another."""
+    if parts == 1:
+        return compute(rows)
+    return _joined(lax.map(compute, _parted(rows, parts, 1)), 1)
+
+
+def mean_gradient(
+    objective: Callable[[Any, Any], tuple[Array, tuple[Any, Any]]],
+    params: Any,
+    rows: Any,
+    parts: int,
+    blocks: int = 1,
+) -> tuple[Any, tuple[Any, Any]]:
+    """The gradient of a mean over samples, computed on `parts` parts of them one after another: less memory at a time.
+
+    Args:
+        objective: (params, rows) -> (mean over the rows, (more means, arrays with one row per sample)).
+        params: what the gradient is taken to.
+        rows: arrays [N, ...].
+        parts: how many; 1 computes all at once. N is a multiple of parts * blocks.
+        blocks: a part takes its share of each of so many blocks of the rows (`blocks_on`).
+
+    Returns:
+        As of jax.grad(objective, has_aux=True) on all rows at once, within rounding, provided that no row but those
+        of its own part matters to a row.
+    """
+    gradient = jax.grad(objective, has_aux=True)
+    if parts == 1:
+        return gradient(params, rows)
+
+    def add(total: Any, part: Any) -> tuple[Any, tuple[Any, Any]]:
+        found, made = gradient(params, part)
+        return jax.tree.map(jnp.add, total, found), made
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    total, (means, made) = lax.scan(add, zeros, _parted(rows, parts, blocks))
+    means = jax.tree.map(lambda x: jnp.mean(x, 0), means)
+    return jax.tree.map(lambda x: x / parts, total), (means, _joined(made, blocks))
 
 
 def ema_decay(config: ConfigDict, step: Array) -> Array:

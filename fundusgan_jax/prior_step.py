@@ -17,6 +17,7 @@ from fundusgan_jax.adversary import (
     AdversaryState,
     channel_table,
     generator_logits,
+    how,
     initial_adversary,
     update_adversary,
 )
@@ -26,7 +27,16 @@ from fundusgan_jax.models.generator import NoiseMode, Synthesis
 from fundusgan_jax.models.plan import GeneratorConfig
 from fundusgan_jax.models.progressive import AdaINSynthesis, Growth, stage_at
 from fundusgan_jax.ops.resample import average_pool
-from fundusgan_jax.optimise import averaged, ema_decay, guarded, lazy_adam, sample_keys
+from fundusgan_jax.optimise import (
+    averaged,
+    blocks_on,
+    ema_decay,
+    guarded,
+    in_parts,
+    lazy_adam,
+    mean_gradient,
+    sample_keys,
+)
 
 AXIS = "data"
 W_AVG_DECAY, PL_DECAY = 0.995, 0.01  # per step (StyleGAN2-ADA)
@@ -55,14 +65,15 @@ class PriorState(NamedTuple):
     adversary: AdversaryState
 
 
-def generator_config(config: ConfigDict) -> GeneratorConfig:
-    """The plain StyleGAN2 generator (base_size 4) of the run's settings."""
+def generator_config(config: ConfigDict, *, training: bool = False) -> GeneratorConfig:
+    """The plain StyleGAN2 generator (base_size 4) of the run's settings; training: see `step.model_config`."""
     return GeneratorConfig(
         resolution=config.model.resolution,
         base_size=4,
         channel_base=config.model.channel_base,
         channel_max=config.model.channel_max,
         w_dim=config.model.w_dim,
+        **how(config, training),
     )
 
 
@@ -79,12 +90,12 @@ def resolution_at(config: ConfigDict, step: int) -> int:
     return stage_at(growth(config), done)[0]
 
 
-def _synthesis(config: ConfigDict, resolution: int) -> Any:
+def _synthesis(config: ConfigDict, resolution: int, training: bool = False) -> Any:
+    sizes = generator_config(config, training=training)
     if config.model.style == "adain":
-        return AdaINSynthesis(
-            resolution, channel_table(config, resolution), config.model.w_dim, generator_config(config).num_ws
-        )
-    return Synthesis(generator_config(config))
+        table = channel_table(config, resolution)
+        return AdaINSynthesis(resolution, table, sizes.w_dim, sizes.num_ws, **how(config, training))
+    return Synthesis(sizes)
 
 
 def paint(
@@ -97,9 +108,13 @@ def paint(
     alpha: Array | float = 1.0,
     noise_mode: NoiseMode,
     noise_keys: Array | None = None,
+    training: bool = False,
 ) -> Array:
-    """w_plus [N, num_ws, w_dim] -> images [N, resolution, resolution, 3], nominally in [-1, 1]."""
-    network = _synthesis(config, resolution)
+    """w_plus [N, num_ws, w_dim] -> images [N, resolution, resolution, 3] float32, nominally in [-1, 1].
+
+    training: compute by model.dtype and train.remat, not in float32.
+    """
+    network = _synthesis(config, resolution, training)
     variables = {"params": params["synthesis"], "noise": noise}
     extra = (alpha,) if config.model.style == "adain" else ()
     return network.apply(variables, w_plus, *extra, noise_mode=noise_mode, noise_keys=noise_keys)  # type: ignore[no-any-return]
@@ -203,6 +218,7 @@ def _painted(
         alpha=state.alpha,
         noise_mode=mode,
         noise_keys=keys,
+        training=True,
     )
 
 
@@ -232,16 +248,20 @@ def generator_phase(
     """
     optimizer = prior_optimizer(config)
 
-    def main(params: dict[str, Any]) -> tuple[Array, tuple[dict[str, Array], Array]]:
+    def main(params: dict[str, Any], batch: Batch) -> tuple[Array, tuple[Any, tuple[()]]]:
         w, w_plus = mixed_styles(config, params, batch, _GENERATOR, resolution)
         images = _painted(config, state, params, w_plus, batch, _GENERATOR, resolution)
         judged = generator_logits(
             config, state.adversary, images, batch.label, batch.sample, state.alpha, axis_name
         )
         loss = losses.generator_adversarial(judged)
-        return loss, ({"loss": loss}, jnp.mean(w, 0))
+        return loss, (({"loss": loss}, jnp.mean(w, 0)), ())
 
-    gradients, (terms, w_mean) = jax.grad(main, has_aux=True)(state.params)
+    # Photographs are not looked at here.
+    drawn = batch._replace(image=(), eye=())
+    gradients, ((terms, w_mean), _) = mean_gradient(
+        main, state.params, drawn, config.train.accumulate, blocks_on(axis_name)
+    )
     if axis_name is not None:
         gradients, terms, w_mean = lax.pmean((gradients, terms, w_mean), axis_name)
     checked = {**terms, "gradient of the generator": gradients}
@@ -279,34 +299,46 @@ def _path_length_gradients(
     axis_name: str | None,
 ) -> tuple[Any, dict[str, Array]]:
     """Gradient of the path length penalty over the samples of even number: half the batch, whatever the devices."""
-    part, weight = batch, None
+    half, weight = batch._replace(image=(), eye=()), None
     if batch.sample.shape[0] % 2 == 0:
         # A device's share begins at an even number then.
-        part = Batch(*(x[::2] for x in batch))
+        half = half._replace(label=batch.label[::2], sample=batch.sample[::2])
     else:
         # A single sample on a device cannot be halved: all are computed, the odd ones do not count.
         even = (batch.sample % 2 == 0).astype(jnp.float32)
         weight = even / jnp.maximum(_mean_over(even, axis_name), 1e-8)
+    # Parts no larger than the main gradient's.
+    parts = math.gcd(half.sample.shape[0], config.train.accumulate)
 
-    def mean(x: Array) -> Array:
-        return _mean_over(x if weight is None else x * weight, axis_name)
+    def weighted(x: Array, weight: Array | None) -> Array:
+        return x if weight is None else x * weight
 
-    def objective(params: dict[str, Any]) -> tuple[Array, dict[str, Array]]:
+    def lengths_of(params: dict[str, Any], part: Batch) -> Array:
         _, w_plus = mixed_styles(config, params, part, _PATH_LENGTH, resolution)
         keys = sample_keys(config.seed, part.sample, _PATH_LENGTH + _DIRECTION)
         direction = jax.vmap(lambda key: jax.random.normal(key, (resolution, resolution, 3)))(keys)
-        lengths = losses.path_lengths(
+        return losses.path_lengths(
             lambda w: _painted(config, state, params, w, part, _PATH_LENGTH, resolution),
             w_plus,
             direction / resolution,
         )
-        pl_mean = state.pl_mean + PL_DECAY * (lax.stop_gradient(mean(lengths)) - state.pl_mean)
-        squared = jnp.square(lengths - pl_mean)
-        penalty = jnp.mean(squared if weight is None else squared * weight)
-        terms = {"pl_penalty": penalty, "pl_length": mean(lengths), "pl_mean": pl_mean}
-        return config.loss.pl_weight * config.train.pl_every * penalty, terms
 
-    gradients, terms = jax.grad(objective, has_aux=True)(params)
+    def mean(x: Array) -> Array:
+        return _mean_over(weighted(x, weight), axis_name)
+
+    # The penalty is measured from a mean of all parts: of several, that takes a pass of its own.
+    all_lengths = in_parts(lambda part: lengths_of(params, part), half, parts) if parts > 1 else None
+
+    def objective(params: dict[str, Any], rows: Any) -> tuple[Array, tuple[dict[str, Array], tuple[()]]]:
+        part, part_weight = rows
+        lengths = lengths_of(params, part)
+        whole = lengths if all_lengths is None else all_lengths
+        pl_mean = state.pl_mean + PL_DECAY * (lax.stop_gradient(mean(whole)) - state.pl_mean)
+        penalty = jnp.mean(weighted(jnp.square(lengths - pl_mean), part_weight))
+        terms = {"pl_penalty": penalty, "pl_length": mean(whole), "pl_mean": pl_mean}
+        return config.loss.pl_weight * config.train.pl_every * penalty, (terms, ())
+
+    gradients, (terms, _) = mean_gradient(objective, params, (half, weight), parts)
     return lax.pmean((gradients, terms), axis_name) if axis_name is not None else (gradients, terms)
 
 
@@ -324,8 +356,12 @@ def discriminator_phase(
 
     Arguments and result as in `generator_phase`; with_r1: whether R1 is due; static.
     """
-    _, w_plus = mixed_styles(config, state.params, batch, _DISCRIMINATOR, resolution)
-    fake = _painted(config, state, state.params, w_plus, batch, _DISCRIMINATOR, resolution)
+
+    def painted(batch: Batch) -> Array:
+        _, w_plus = mixed_styles(config, state.params, batch, _DISCRIMINATOR, resolution)
+        return _painted(config, state, state.params, w_plus, batch, _DISCRIMINATOR, resolution)
+
+    fake = in_parts(painted, batch._replace(image=(), eye=()), config.train.accumulate)
     growing = config.model.style == "adain"
     real = at_stage(batch.image, resolution, state.alpha) if growing else batch.image
     adversary, terms, bad = update_adversary(

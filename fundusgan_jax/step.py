@@ -12,7 +12,7 @@ from jax import Array, lax
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from fundusgan_jax import losses
-from fundusgan_jax.adversary import AdversaryState, generator_logits, initial_adversary, update_adversary
+from fundusgan_jax.adversary import AdversaryState, generator_logits, how, initial_adversary, update_adversary
 from fundusgan_jax.batch import Batch
 from fundusgan_jax.latents import initial_mapping
 from fundusgan_jax.models import fundusgan
@@ -20,7 +20,15 @@ from fundusgan_jax.models.encoder import EncoderConfig
 from fundusgan_jax.models.fundusgan import FundusGANConfig, Variables
 from fundusgan_jax.models.lpips import PerceptualNet, perceptual_distance
 from fundusgan_jax.models.plan import GeneratorConfig
-from fundusgan_jax.optimise import averaged, ema_decay, guarded, sample_keys, schedule
+from fundusgan_jax.optimise import (
+    averaged,
+    blocks_on,
+    ema_decay,
+    guarded,
+    mean_gradient,
+    sample_keys,
+    schedule,
+)
 
 AXIS = "data"
 
@@ -39,8 +47,14 @@ class TrainState(NamedTuple):
     adversary: AdversaryState | None
 
 
-def model_config(config: ConfigDict, axis_name: str | None = AXIS) -> FundusGANConfig:
-    """The networks' sizes from the run's settings; `axis_name` is the device axis of batch statistics."""
+def model_config(
+    config: ConfigDict, axis_name: str | None = AXIS, *, training: bool = False
+) -> FundusGANConfig:
+    """The networks' sizes from the run's settings.
+
+    axis_name: device axis of batch statistics. training: compute by model.dtype and train.remat; without, in
+    float32 and with nothing to rematerialise.
+    """
     size = config.data.resolution
     generator = GeneratorConfig(
         resolution=config.model.resolution,
@@ -50,6 +64,7 @@ def model_config(config: ConfigDict, axis_name: str | None = AXIS) -> FundusGANC
         channel_max=config.model.channel_max,
         w_dim=config.model.w_dim,
         delta=config.model.delta,
+        **how(config, training),
     )
     encoder = EncoderConfig(
         depth=int(config.encoder.backbone.removeprefix("resnet")),
@@ -60,6 +75,7 @@ def model_config(config: ConfigDict, axis_name: str | None = AXIS) -> FundusGANC
         w_dim=generator.w_dim,
         base_channels=generator.channels_at(4),
         axis_name=axis_name,
+        **how(config, training),
     )
     return FundusGANConfig(input_size=size, encoder=encoder, generator=generator)
 
@@ -142,7 +158,8 @@ def loss_terms(
     }
     total = config.loss.l2 * terms["l2"] + config.loss.reg * terms["reg"]
     if perceptual is not None:
-        terms[perceptual.metric] = jnp.mean(perceptual_distance(perceptual, reconstruction.image, image))
+        distance = perceptual_distance(perceptual, reconstruction.image, image, **how(config))
+        terms[perceptual.metric] = jnp.mean(distance)
         total = total + config.loss.lpips * terms[perceptual.metric]
     return {"loss": total, **terms}
 
@@ -182,10 +199,11 @@ def generator_phase(
         The next state, the loss terms (means over the whole batch; under 'nonfinite', which of them or of
         the gradients were not finite: the state is then the old one), and the reconstructions [N, S, S, 3].
     """
-    model = model_config(config, axis_name)
+    model = model_config(config, axis_name, training=True)
     keys = sample_keys(config.seed, batch.sample) if config.model.noise_mode == "random" else None
 
-    def objective(params: dict[str, Any]) -> tuple[Array, tuple[dict[str, Array], Any, Array]]:
+    def objective(params: dict[str, Any], rows: Any) -> tuple[Array, tuple[Any, Array]]:
+        batch, keys = rows
         variables = state.variables._replace(params=params)
         painted = fundusgan.reconstruct(
             model, variables, batch.image, noise_mode=config.model.noise_mode, noise_keys=keys, train=True
@@ -197,9 +215,12 @@ def generator_phase(
             )
             terms["adv"] = losses.generator_adversarial(judged)
             terms["loss"] = terms["loss"] + config.loss.adv * terms["adv"]
-        return terms["loss"], (terms, painted.batch_stats, painted.image)
+        return terms["loss"], ((terms, painted.batch_stats), painted.image)
 
-    gradients, (terms, batch_stats, images) = jax.grad(objective, has_aux=True)(state.variables.params)
+    blocks = blocks_on(axis_name) if state.adversary is not None else 1
+    gradients, ((terms, batch_stats), images) = mean_gradient(
+        objective, state.variables.params, (batch, keys), config.train.accumulate, blocks
+    )
     if axis_name is not None:
         gradients, terms = lax.pmean((gradients, terms), axis_name)
     updates, opt_state = make_optimizer(config).update(gradients, state.opt_state, state.variables.params)
@@ -245,7 +266,7 @@ def discriminator_phase(
 def reconstruct_step(
     variables: Variables, image: Array, sample: Array, *, config: ConfigDict
 ) -> fundusgan.Reconstruction:
-    """Reconstruction without training: image [N, S, S, 3] in [-1, 1], sample [N] numbers for the noise."""
+    """Reconstruction without training, in float32: image [N, S, S, 3] in [-1, 1], sample [N] numbers for the noise."""
     keys = sample_keys(config.seed, sample) if config.model.noise_mode == "random" else None
     return fundusgan.reconstruct(
         model_config(config, None), variables, image, noise_mode=config.model.noise_mode, noise_keys=keys

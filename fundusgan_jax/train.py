@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shlex
 import signal
@@ -30,10 +31,11 @@ from fundusgan_jax.manifest import check_manifest, write_manifest
 from fundusgan_jax.memory import exhaustion_as_advice
 from fundusgan_jax.optimise import ANY
 from fundusgan_jax.parallel import DataParallel
+from fundusgan_jax.phase_programs import Call, StepPrograms, as_sent, calls, calls_ahead
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.report import write_report
 from fundusgan_jax.step import AXIS
-from fundusgan_jax.task import Phase, Run, Task
+from fundusgan_jax.task import Run, Task
 from fundusgan_jax.workdir import best_metric, locked, open_dataset, open_perceptual, open_shared_checkpoints
 
 # A run that only skips will not recover.
@@ -127,7 +129,7 @@ def batches(run: Run, start: int) -> tuple[Iterator[Any], Any, Callable[[Any, An
     )
     if config.data.cache != "device":
         source = pipeline.train_batches(run.dataset, split, config.data.cache, stream)
-        return source, None, lambda batch, data: batch
+        return source, None, as_sent
     part = split_named(run.dataset, split)
     data = pipeline.DeviceData(np.asarray(part.images), part.label, part.eye)
     return (
@@ -140,8 +142,8 @@ def batches(run: Run, start: int) -> tuple[Iterator[Any], Any, Callable[[Any, An
 class Trainer:
     """One run from its last checkpoint to its last step.
 
-    The loop dispatches step k before it reads the metrics of step k - 1, so that the device never waits
-    for the host.
+    The loop dispatches a call (train.steps_per_call steps) before it reads the metrics of the call before it, so
+    that the device never waits for the host.
     """
 
     def __init__(self, run: Run, task: Task) -> None:
@@ -152,32 +154,49 @@ class Trainer:
         _check_same(run, state)
         self.state = run.parallel.replicate(state)
         self.log = MetricsLog(run.workdir, self.start) if distributed.is_first() else None
-        self._programs: dict[str, Any] = {}
         self._pending: tuple[int, Any] | None = None
         self._unchecked: tuple[int, dict[str, Any]] | None = None
         self._skipped = 0
         self.best_step = self.checkpoints.best_step()
 
+    def prepare(self) -> None:
+        """Opens the data and compiles what will run.
+
+        Raises:
+            UserError: it needs more memory than the devices have.
+        """
+        source, data, read = batches(self.run, self.start)
+        constants = self.run.parallel.replicate((self.task.constants, data))
+        self._programs = StepPrograms(self.config, self.run.parallel, read, constants)
+        first = next(source)
+        self._source = itertools.chain([first], source)
+        self._compile_ahead(self.start, first)
+
+    def _compile_ahead(self, start: int, batch: Any) -> None:
+        train = self.config.train
+        ahead = calls_ahead(self.task, start, train.num_steps, train.steps_per_call)
+        self._programs.prepare(ahead, self.state, batch, distributed.is_first())
+
     def train(self) -> bool:
         """Trains to num_steps; False where a signal stopped it first. Saved and logged either way."""
-        config, parallel = self.config, self.run.parallel
+        config = self.config
         total, size = config.train.num_steps, config.train.batch_size
-        source, data, self._read = batches(self.run, self.start)
-        self._constants = parallel.replicate((self.task.constants, data))
         stopper = Stopper()
         done, shown = self.start * size, distributed.is_first()
         self._progress = Progress(total * size, "img", "training", done, shown)
         self._since, self._images = time.monotonic(), 0
         number = self.start
         try:
-            for number, batch in enumerate(source, self.start + 1):
-                metrics = self._step(number, batch)
+            for call in calls(self.task, self.start, total, config.train.steps_per_call):
+                number, count = call.last, len(call.steps)
+                metrics = self._dispatch(call, list(itertools.islice(self._source, count)))
                 self._log_pending()
-                self._images += size
+                self._images += size * count
                 if number % config.train.log_every == 0 or number == total:
                     self._pending = (number, metrics)
                 # Read once: a signal that comes while this step is saved or drawn stops after the next one.
-                stopping = stopper.wanted(number, number)
+                stopping = stopper.wanted(call.first, number)
+                self._progress.update(size * count)
                 self._after_step(number, number == total or stopping)
                 if stopping:
                     break
@@ -194,47 +213,39 @@ class Trainer:
         if self.log is not None:
             self.log.close()
 
-    def _step(self, number: int, batch: Any) -> dict[str, Any]:
-        """Dispatches the phases of one step, then looks at what the step before it found."""
-        if self.task.grows_before(number):
-            grown = self.task.grown(number, self.run.parallel.single(self.state))
+    def _dispatch(self, call: Call, sent: list[Any]) -> dict[str, Any]:
+        """Dispatches the steps of one call, then looks at what the call before it found."""
+        if self.task.grows_before(call.first):
+            grown = self.task.grown(call.first, self.run.parallel.single(self.state))
             self.state = self.run.parallel.replicate(grown)
-        sent, carry = self.run.parallel.split(batch), ()
-        metrics: dict[str, Any] = {}
-        nonfinite: dict[str, Any] = {}
-        for phase in self.task.phases(number):
-            self.state, found, carry = self._program(phase)(self.state, (sent, carry), self._constants)
-            nonfinite |= {f"{phase.name}: {name}": bad for name, bad in found.pop("nonfinite").items()}
-            metrics |= found
+            self._compile_ahead(call.first - 1, sent[0])
+        self.state, metrics, nonfinite = self._programs.run(call, self.state, sent)
         self._check_finite()
-        self._unchecked = (number, nonfinite)
+        self._unchecked = (call.first, nonfinite)
         return metrics
 
-    def _program(self, phase: Phase) -> Any:
-        if phase.name not in self._programs:
-            read = self._read
-
-            def run(state: Any, given: Any, constants: Any) -> Any:
-                (sent, carry), (constants, data) = given, constants
-                return phase.run(state, (read(sent, data), carry), constants)
-
-            self._programs[phase.name] = self.run.parallel.compile(run, carries=True)
-        return self._programs[phase.name]
-
     def _check_finite(self) -> None:
-        """Stops the run where the last checked step met a number that is not finite, or counts it as skipped.
+        """Stops the run where a step of the last unchecked call met a number that is not finite, or counts it as skipped.
 
         The step itself has kept its old state, so nothing bad is ever saved.
         """
         if self._unchecked is None:
             return
-        (number, found), self._unchecked = self._unchecked, None
-        single = self.run.parallel.single
-        if not any(bool(single(bad)) for name, bad in found.items() if name.endswith(f": {ANY}")):
-            self._skipped = 0
-            return
-        names = [name for name, bad in found.items() if not name.endswith(f": {ANY}") and bool(single(bad))]
-        what = f"step {number} is not finite ({', '.join(names)})"
+        (first, found), self._unchecked = self._unchecked, None
+
+        def flags(name: str) -> np.ndarray:
+            return np.atleast_1d(self.run.parallel.single(found[name]))
+
+        any_bad = np.any([flags(name) for name in found if name.endswith(f": {ANY}")], 0)
+        for index, is_bad in enumerate(any_bad):
+            if not is_bad:
+                self._skipped = 0
+                continue
+            named = [name for name in found if not name.endswith(f": {ANY}") and flags(name)[index]]
+            self._not_finite(f"step {first + index} is not finite ({', '.join(named)})")
+
+    def _not_finite(self, what: str) -> None:
+        """Counts a step as skipped, or raises UserError with the last good checkpoint."""
         self._skipped += 1
         if self.config.train.on_nan == "skip" and self._skipped < MOST_SKIPPED:
             print(f"\nnote: {what}; that update was left out", file=sys.stderr, flush=True)
@@ -272,7 +283,6 @@ class Trainer:
     def _after_step(self, number: int, last: bool) -> None:
         """What is due after step `number`; `last` saves whatever the interval."""
         train = self.config.train
-        self._progress.update(self.config.train.batch_size)
         evaluating = number % train.eval_every == 0 or number == train.num_steps
         saving = last or evaluating or number % train.checkpoint_every == 0
         if not (evaluating or saving or number % train.grid_every == 0):
@@ -350,7 +360,9 @@ def _train(config: ConfigDict, workdir: Path, command: str) -> bool:
     # What the first renders or packs is there when the others open it.
     run = distributed.first_then_all(lambda: open_run(config, workdir))
     trainer = Trainer(run, open_task(run))
-    # Not before: a mistake in --init_from must not leave a workdir that refuses the corrected command.
+    if trainer.start < config.train.num_steps:
+        trainer.prepare()
+    # Not before: a mistake in --init_from, or too large a batch, must not leave a workdir that refuses the corrected command.
     if distributed.is_first():
         fingerprint = run.perceptual.fingerprint() if run.perceptual else None
         write_manifest(workdir, config, run.dataset.fingerprint, fingerprint, best_metric(config))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,22 +12,34 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fundusgan_jax.batch import Batch
-from fundusgan_jax.config import validate
+from fundusgan_jax.config import divides, validate
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit
 from fundusgan_jax.device_peaks import peak_flops
-from fundusgan_jax.memory import advice, device_memory, gib, program_memory
+from fundusgan_jax.memory import advice, device_memory, gib, is_exhaustion
 from fundusgan_jax.models.lpips import PerceptualNet, map_channels
 from fundusgan_jax.models.squeezenet import SqueezeNet
 from fundusgan_jax.models.vgg import VGG16
 from fundusgan_jax.parallel import DataParallel
-from fundusgan_jax.phase_programs import HORIZON, compile_phases, distinct_steps
+from fundusgan_jax.phase_programs import (
+    HORIZON,
+    Call,
+    Lowered,
+    Ready,
+    as_sent,
+    calls,
+    compile_calls,
+    distinct_calls,
+    lower_calls,
+)
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.step import AXIS
 from fundusgan_jax.step_flops import STEP, phase_flops
-from fundusgan_jax.task import Phase, Run, Task
+from fundusgan_jax.task import Run, Task
 
 # Images a device: nobody needs more.
 MOST = 256
+# Bytes of a step that is too large to be compiled.
+EXHAUSTED = 2**62
 # Share of the peak that the expected steps an hour assume: configs/cpu.py reaches 0.37 of a large convolution's rate on
 # two cores, configs/demo.py 0.11 (benchmarks/NOTES.md); stylegan2-ada-pytorch 0.25 of an A100's TF32 rate at 512 px.
 UTILISATION = 0.25
@@ -48,13 +60,14 @@ class Planner:
 
     Args:
         config: valid settings; of a growing prior the last stage is planned.
+        devices: to plan for; the default is all there are.
     """
 
-    def __init__(self, config: ConfigDict) -> None:
+    def __init__(self, config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> None:
         self.config = ConfigDict(config.to_dict())
         # Planning scores nothing: no network of features is to be looked for.
         self.config.eval.features = "none"
-        self.parallel = DataParallel("shard_map", AXIS)
+        self.parallel = DataParallel("shard_map", AXIS, devices)
         self.devices = len(self.parallel.devices)
 
     def task(self, config: ConfigDict) -> Task:
@@ -65,36 +78,52 @@ class Planner:
         dataset = _stand_in(config)
         return open_task(Run(config, Path(), dataset, perceptual_shapes(config), self.parallel))
 
-    def steps(self, task: Task) -> list[tuple[Phase, ...]]:
-        """Phases of the run's last steps, where a growing network has its final size."""
-        return distinct_steps(task, _numbers_from_the_end(task, self.config.train.num_steps))
+    def calls(self, task: Task) -> tuple[list[Call], int]:
+        """The different calls of the run's last steps, where a growing network has its final size; and how many programs
+        they have."""
+        per_call, total = self.config.train.steps_per_call, self.config.train.num_steps
+        start = max(total - HORIZON, 0) // per_call * per_call
+        grown = [number - 1 for number in range(start + 1, total + 1) if task.grows_before(number)]
+        return distinct_calls(calls(task, max([start, *grown]), total, per_call))
 
-    def compiled(self, per_device: int) -> dict[str, Any]:
-        """The step's programs at `per_device` images a device."""
+    def compiled(self, per_device: int, **train: Any) -> dict[str, Ready]:
+        """The programs at `per_device` images a device; `train`: settings of config.train changed for it."""
         config = ConfigDict(self.config.to_dict())
-        config.train.batch_size = per_device * self.devices
+        config.train.update({**train, "batch_size": per_device * self.devices})
         task = self.task(config)
-        steps = self.steps(task)
-        count = len({phase.name for phases in steps for phase in phases})
-        progress = Progress(count, "programs", f"compiling for {per_device} images a device")
-        batch = _batch_shapes(config.train.batch_size, config.data.resolution)
-        state = task.shapes(config.train.num_steps)
-        programs = compile_phases(self.parallel, steps, state, batch, task.constants, progress.update)
+        wanted, count = self.calls(task)
+        changed = "".join(f", {name}={value}" for name, value in train.items())
+        progress = Progress(count, "programs", f"compiling for {per_device} images a device{changed}")
+        arguments = wanted, as_sent, *self._shapes(config, task)
+        programs = compile_calls(self.parallel, *arguments, progress.update)
         progress.close()
         return programs
 
-    def need(self, per_device: int) -> Need:
-        """Memory at `per_device` images a device."""
-        found = [program_memory(program) for program in self.compiled(per_device).values()]
+    def lowered(self, task: Task) -> Iterator[Lowered]:
+        """The programs of `self.config` before the backend compiles them."""
+        return lower_calls(self.parallel, self.calls(task)[0], as_sent, *self._shapes(self.config, task))
+
+    def _shapes(self, config: ConfigDict, task: Task) -> tuple[Any, Batch, Any]:
+        """State, batch and constants of a step, as shapes and dtypes."""
+        batch = _batch_shapes(config.train.batch_size, config.data.resolution)
+        return task.shapes(config.train.num_steps), batch, (task.constants, None)
+
+    def need(self, per_device: int, **train: Any) -> Need:
+        """Memory at `per_device` images a device; EXHAUSTED where even compiling takes more than there is."""
+        try:
+            programs = self.compiled(per_device, **train)
+        except jax.errors.JaxRuntimeError as error:
+            if not is_exhaustion(error):
+                raise
+            return Need(per_device, 0, EXHAUSTED, True)
+        found = [ready.memory for ready in programs.values() if ready.memory is not None]
         worst = max(found, key=lambda memory: memory.total)
         return Need(per_device, worst.held, worst.total, True)
 
-
-def _numbers_from_the_end(task: Task, total: int) -> Iterator[int]:
-    for number in range(total, max(total - HORIZON, 0), -1):
-        yield number
-        if task.grows_before(number):
-            return
+    def divides(self, per_device: int, **train: Any) -> bool:
+        """Whether training would take so many images a device."""
+        parts = train.get("accumulate", self.config.train.accumulate)
+        return divides(self.config, per_device * self.devices, self.devices, parts)
 
 
 def _batch_shapes(size: int, resolution: int) -> Batch:
@@ -143,7 +172,10 @@ def _count(tree: Any) -> int:
 def read_off(compiled: list[Need], per_device: int) -> Need:
     """The need at another size, on the line through the two compiled sizes that are nearest: between two it is
     overestimated, because the true curve bends upwards where activations outgrow what is there anyway."""
-    by_size = sorted(compiled, key=lambda need: need.per_device)
+    known = [need for need in compiled if need.total < EXHAUSTED]
+    if not known:
+        return Need(per_device, 0, EXHAUSTED, False)
+    by_size = sorted(known, key=lambda need: need.per_device)
     if len(by_size) == 1:
         only = by_size[0]
         more = (only.total - only.held) * per_device // only.per_device
@@ -188,12 +220,17 @@ def print_plan(config: ConfigDict) -> None:
     wanted = config.train.batch_size // planner.devices
     first = 2 ** (wanted.bit_length() - 1)
     compiled = search(planner, first, limit) if limit is not None else [planner.need(first)]
+    other = {"train.remat=True": planner.need(first, remat=True)}
+    # The same parts, twice as many: what the gradient's sum and the photographs cost.
+    finer = 2 * config.train.accumulate
+    if planner.divides(2 * first, accumulate=finer):
+        other[f"train.accumulate={finer}"] = planner.need(2 * first, accumulate=finer)
     best = max((need for need in compiled if limit and need.total <= limit), default=None)
     rows = {need.per_device: need for need in compiled}
     last = 2 * max(best.per_device if best else 1, first)
     for size in [*(2**k for k in range(last.bit_length())), wanted]:
         rows.setdefault(size, read_off(compiled, size))
-    _print_memory(planner, rows, limit)
+    _print_memory(planner, rows, other, limit)
     _print_rate(planner, device)
     _print_advice(config, rows[wanted], best, limit, planner.devices)
 
@@ -210,13 +247,20 @@ def _print_model(planner: Planner, device: jax.Device, limit: int | None) -> Non
     print(f"GFLOP per image of a step: {flops[STEP] / 1e9:.4g} on average ({each})", flush=True)
 
 
-def _print_memory(planner: Planner, rows: dict[int, Need], limit: int | None) -> None:
+def _print_memory(planner: Planner, rows: dict[int, Need], other: dict[str, Need], limit: int | None) -> None:
     print("\n| train.batch_size | images a device | memory a device | |\n|---|---|---|---|")
     for size in sorted(rows):
         need = rows[size]
         how = "compiled" if need.compiled else "estimate"
         fits = "" if limit is None or need.total <= limit else ", does not fit"
-        print(f"| {size * planner.devices} | {size} | {gib(need.total)} | {how}{fits} |")
+        print(f"| {size * planner.devices} | {size} | {_amount(need)} | {how}{fits} |")
+    for name, need in other.items():
+        size = need.per_device
+        print(f"| {size * planner.devices}, {name} | {size} | {_amount(need)} | compiled |")
+
+
+def _amount(need: Need) -> str:
+    return gib(need.total) if need.total < EXHAUSTED else "more than there is"
 
 
 def _print_rate(planner: Planner, device: jax.Device) -> None:
@@ -239,7 +283,7 @@ def _print_advice(
 ) -> None:
     size = config.train.batch_size
     if limit is None:
-        print(f"train.batch_size={size} needs {gib(wanted.total)} a device; this device names no limit")
+        print(f"train.batch_size={size} needs {_amount(wanted)} a device; this device names no limit")
         return
     fits = best.per_device * devices if best else 0
     if best is not None:
@@ -249,4 +293,4 @@ def _print_advice(
     if wanted.total <= limit:
         print(f"train.batch_size={size} fits: {gib(wanted.total)} of {gib(limit)}")
     else:
-        print(f"train.batch_size={size} does not fit; {advice(fits)}")
+        print(f"train.batch_size={size} does not fit; {advice(config, fits, devices)}")

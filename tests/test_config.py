@@ -117,6 +117,25 @@ def test_settings_that_do_not_fit_each_other_are_refused(override: str, message:
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(("task", "devices", "changes", "message"), [
+    ("prior", 1, "accumulate=4 batch_size=8", "choose one of 1, 2"),
+    ("prior", 8, "accumulate=3 batch_size=16", "choose one of 1, 2"),
+    ("prior", 2, "accumulate=4 batch_size=16", ""),
+    ("fundusgan", 2, "accumulate=8 batch_size=16", ""),
+    ("fundusgan", 2, "accumulate=3 batch_size=16", "choose one of 1, 2, 4, 8"),
+    ("fundusgan", 1, "steps_per_call=10", "train.log_every=48 is not a multiple of .*log_every=50"),
+    ("fundusgan", 1, "steps_per_call=8", ""),
+])  # fmt: skip
+def test_parts_of_a_batch_and_steps_of_a_call(task, devices, changes, message) -> None:
+    config = load_config(str(CONFIGS / ("stylegan2.py" if task == "prior" else "default.py")), [])
+    apply_overrides(config, [f"--config.train.{change}" for change in changes.split()])
+    if not message:
+        validate(config, devices)
+        return
+    with pytest.raises(UserError, match=message):
+        validate(config, devices)
+
+
 def test_files_that_are_not_configurations(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"did you mean .*configs/ddr\.py"):
         load_config(str(CONFIGS / "ddrr.py"), [])
@@ -165,11 +184,3 @@ def test_settings_of_an_earlier_version_get_their_defaults():
     assert differences(old.to_dict(), config.to_dict()) == {}
     fill_missing(old)
     assert old.to_dict() == config.to_dict()
-
-
-@pytest.mark.parametrize("name, value", [("model.dtype", "bfloat16"), ("train.accumulate", 2), ("train.remat", True),
-                                         ("train.steps_per_call", 4)])  # fmt: skip
-def test_settings_without_effect_are_refused(name, value):
-    config = load_config("configs/demo.py", [f"--config.{name}={value}"])
-    with pytest.raises(UserError, match=f"{name}={value} has no effect"):
-        validate(config, 1)

@@ -97,6 +97,27 @@ def test_an_interrupted_run_resumes_to_the_same_bits(trained, tmp_path):
     assert_same_run(trained, workdir, 6)
 
 
+def test_several_steps_a_call_give_a_runs_numbers_and_resume_to_the_same_bits(trained, tmp_path):
+    together = ("train.steps_per_call=3", "train.log_every=3")
+    whole = tmp_path / "whole"
+    assert main.main(words(whole, *together)) == 0
+    steps, calls = ([row for row in rows(run) if row["kind"] == "train"] for run in (trained, whole))
+    assert [row["step"] for row in calls] == [3, 6]
+    # Path length and R1 are due in steps 2, 4 and 6: not at the end of the first call, and twice in the second.
+    assert calls[0] == pytest.approx(steps[2], rel=1e-2, abs=1e-3)
+    assert calls[1] == pytest.approx(steps[5], rel=5e-2, abs=5e-3)
+    ours, theirs = (
+        {name: np.float64(x) for name, x in arrays(run, 3).items() if np.asarray(x).dtype == np.float32}
+        for run in (whole, trained)
+    )
+    # Adam's steps have the size of the learning rate whatever the gradient's: single numbers may be one apart.
+    apart = sum(float(np.square(ours[name] - theirs[name]).sum()) for name in theirs)
+    assert apart < 1e-4 * sum(float(np.square(theirs[name]).sum()) for name in theirs)
+    resumed = cut_back(whole, 3, tmp_path / "resumed")
+    assert main.main(words(resumed, *together)) == 0
+    assert_same_run(whole, resumed, 6)
+
+
 GROWING = (
     "model.style=adain", "growth.start=16", "growth.stable_kimg=0.016", "growth.fade_kimg=0.032",
     "train.r1_every=1", "loss.r1_gamma=10.0", "loss.pl_weight=0.0", "train.checkpoint_every=2", "train.eval_every=6",

@@ -2,17 +2,32 @@
 
 import jax
 import numpy as np
+import pytest
 
-from fundusgan_jax.phase_programs import compile_phases, distinct_steps, steps_ahead
+from fundusgan_jax import phase_programs
+from fundusgan_jax.data import pipeline
+from fundusgan_jax.data.packed import PackedSplit
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.parallel import DataParallel
+from fundusgan_jax.phase_programs import (
+    Call,
+    StepPrograms,
+    as_sent,
+    calls,
+    calls_ahead,
+    compile_calls,
+    distinct_calls,
+    programs_of,
+)
+from fundusgan_jax.step import AXIS, first_state
 from fundusgan_jax.task import Phase
 from fundusgan_jax.training_plan import Planner
-from tests.tiny import tiny_prior_config
+from tests.tiny import tiny_config, tiny_prior_config
 
 
-def names(task, start, total):
-    return [
-        [phase.name for phase in phases] for phases in distinct_steps(task, steps_ahead(task, start, total))
-    ]
+def names(task, start, total, per_call=1):
+    found, _ = distinct_calls(calls_ahead(task, start, total, per_call))
+    return [[phase.name for phase in programs_of(call)] for call in found]
 
 
 def test_only_what_will_run_is_compiled():
@@ -40,17 +55,105 @@ def test_programs_compiled_from_shapes_run_and_hand_rows_on():
         batch, carry = given
         return state + 1, {"carried": jax.lax.psum(carry.sum(), parallel.axis_name)}, ()
 
-    steps = [(Phase("first", first), Phase("second", second))]
+    ahead = [Call(1, ((Phase("first", first), Phase("second", second)),))]
     float32 = np.float32
     shapes = (
         jax.ShapeDtypeStruct((), float32),
         jax.ShapeDtypeStruct((16,), float32),
-        jax.ShapeDtypeStruct((), float32),
+        (jax.ShapeDtypeStruct((), float32), None),
     )
-    programs = compile_phases(parallel, steps, *shapes)
+    programs = compile_calls(parallel, ahead, as_sent, *shapes)
     assert list(programs) == ["first", "second"]
-    state, constants = parallel.replicate(float32(0)), parallel.replicate(float32(3))
+    state, constants = parallel.replicate(float32(0)), (parallel.replicate(float32(3)), None, ())
     batch = parallel.split(np.arange(16, dtype=float32))
-    state, metrics, carry = programs["first"](state, (batch, ()), constants)
-    state, more, _ = programs["second"](state, (batch, carry), constants)
+    state, metrics, carry = programs["first"].run(state, (batch, ()), constants)
+    state, more, _ = programs["second"].run(state, (batch, carry), constants)
     assert (float(state), float(metrics["sum"]), float(more["carried"])) == (2, 120, 360)
+
+
+def spans(task, start, total, per_call):
+    return [(call.first, call.last) for call in calls(task, start, total, per_call)]
+
+
+def test_calls_end_at_their_multiples_at_the_last_step_and_before_a_network_grows():
+    config = tiny_prior_config(model__style="adain", growth__fade_kimg=0.016, growth__stable_kimg=0.024)
+    task = Planner(config).task(config)
+    # 8 px for 3 steps, then 16 px.
+    assert spans(task, 0, 9, 4) == [(1, 3), (4, 4), (5, 8), (9, 9)]
+    assert spans(task, 5, 9, 4) == [(6, 8), (9, 9)]
+    assert [(call.first, call.last) for call in calls_ahead(task, 0, 9, 4)] == [(1, 3)]
+    assert spans(task, 0, 3, 1) == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_one_program_for_all_the_places_that_a_lazy_phase_may_have_in_a_call():
+    config = tiny_prior_config(train__r1_every=1000, train__pl_every=4)
+    task = Planner(config).task(config)
+    assert names(task, 0, 30, 3) == [
+        ["3 steps of G at 16 px, D at 16 px"],
+        ["3 steps of G + path length at 16 px or G at 16 px, D at 16 px"],
+    ]
+
+
+def after_six_steps(per_call, devices):
+    """FundusGAN with a lazily regularised discriminator, its photographs on the devices; flags of every step."""
+    config = tiny_config(
+        loss__adv=0.1, train__r1_every=2, model__noise_mode="random", augment__mode="fixed", augment__p=0.5,
+        augment__transforms="brightness",
+    )  # fmt: skip
+    parallel = DataParallel("shard_map", AXIS, jax.devices()[:devices])
+    task = Planner(config).task(config)
+    rng = np.random.default_rng(0)
+    labels = np.zeros(16, np.int32)
+    data = pipeline.DeviceData(rng.integers(0, 256, (16, 64, 64, 3), np.uint8), labels, labels)
+    split = PackedSplit(data.images, labels, labels, (), ())
+    dataset = task.run.dataset._replace(splits={"train": split})
+    orders = list(pipeline.device_orders(dataset, "train", pipeline.Stream(0, 8, True, 0, 6)))
+    programs = StepPrograms(
+        config, parallel, lambda order, data: pipeline.gather(data, order), parallel.replicate((None, data))
+    )
+    state, flags = parallel.replicate(first_state(config)), []
+    for call in calls(task, 0, 6, per_call):
+        before = jax.tree.leaves(state)
+        state, metrics, nonfinite = programs.run(call, state, orders[call.first - 1 : call.last])
+        flags += list(np.stack([np.atleast_1d(bad) for bad in nonfinite.values()], 1))
+        assert all(leaf.is_deleted() for leaf in before if leaf.ndim), "the state is donated"
+    values = {name: float(value) for name, value in metrics.items()}
+    return jax.device_get(parallel.single(state)), values, flags
+
+
+@pytest.mark.slow  # test_main_prior.py has a prior; this is a FundusGAN with its photographs on the devices
+def test_several_steps_in_one_program_are_those_steps():
+    (one, terms, _), (three, same_terms, flags) = after_six_steps(1, 1), after_six_steps(3, 1)
+    assert int(three.step) == 6 and len(flags) == 6 and not np.any(flags)
+    assert terms.keys() == same_terms.keys() and "r1" in terms
+    assert same_terms == pytest.approx(terms, rel=2e-3, abs=1e-4)
+    first = first_state(tiny_config(loss__adv=0.1)).variables.params
+    apart, moved = (
+        distance(three.variables.params, one.variables.params),
+        distance(first, one.variables.params),
+    )
+    # Adam divides a gradient by its own size: rounding in tiny gradients shows, far below what the steps moved.
+    assert apart < 1e-2 * moved
+    assert distance(three.adversary.params, one.adversary.params) < 1e-3
+
+
+def distance(a, b):
+    return sum(float(np.square(x - y).sum()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b))) ** 0.5
+
+
+def test_what_does_not_fit_is_refused_before_the_first_step(monkeypatch):
+    config = tiny_prior_config()
+    parallel = DataParallel("shard_map", AXIS, jax.devices()[:1])
+    monkeypatch.setattr(phase_programs, "device_memory", lambda device: 2**20)
+
+    def needy(state, given, constants):
+        batch = jax.lax.psum(given[0], AXIS)
+        return state, {"loss": batch.sum(), "nonfinite": {}}, ()
+
+    ahead = [Call(1, ((Phase("small", needy),),))]
+    programs = StepPrograms(config, parallel, as_sent, (None, None))
+    programs.prepare(ahead, parallel.replicate(np.zeros(())), np.zeros((8, 16), np.float32), False)
+    with pytest.raises(UserError, match="batch_size=8 needs .*'small'.*accumulate=2"):
+        StepPrograms(config, parallel, as_sent, (None, None)).prepare(
+            ahead, parallel.replicate(np.zeros(())), np.zeros((8, 2**16), np.float32), False
+        )

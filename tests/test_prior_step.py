@@ -86,9 +86,17 @@ def relative(a, b):
 
 @pytest.mark.parametrize("mode, devices", [("shard_map", 8), pytest.param("pmap", 8, marks=pytest.mark.slow)])
 def test_many_devices_give_what_one_gives(mode, devices, on_one):
-    state, rows = train(mode, devices, **SENSITIVE)
-    one, one_rows = on_one
     # Eight devices hold one sample each: half a batch of path lengths and groups of four span devices.
+    assert_same_numbers(train(mode, devices, **SENSITIVE), on_one)
+
+
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_batch_in_parts_gives_what_it_gives_at_once(devices, on_one):
+    assert_same_numbers(train("shard_map", devices, train__accumulate=2, **SENSITIVE), on_one)
+
+
+def assert_same_numbers(found, expected):
+    (state, rows), (one, one_rows) = found, expected
     assert rows[0] == pytest.approx(one_rows[0], rel=2e-4, abs=1e-5)
     assert rows[1] == pytest.approx(one_rows[1], rel=5e-3, abs=1e-3)
     # Adam divides a gradient by its own size; its moments show a factor that parameters would not.

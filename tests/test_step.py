@@ -13,7 +13,7 @@ from fundusgan_jax import losses
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.optimise import ema_decay, sample_keys
 from fundusgan_jax.parallel import DataParallel
-from fundusgan_jax.step import AXIS, TrainState, first_state, train_step
+from fundusgan_jax.step import AXIS, TrainState, first_state, generator_phase, train_step
 from tests.tiny import random_batch, tiny_config
 
 
@@ -85,6 +85,25 @@ def test_pmap_and_shard_map_give_the_same_numbers(on_eight):
 
 def test_eight_devices_give_what_one_gives(on_eight, on_one):
     assert_same_numbers(on_eight, on_one)
+
+
+def test_a_batch_in_parts_gives_the_gradient_and_the_images_of_the_whole_in_its_order():
+    found = []
+    for parts in (1, 2):
+        config = FrozenConfigDict(
+            tiny_config(loss__adv=0.5, model__noise_mode="random", train__accumulate=parts)
+        )
+        phase = functools.partial(generator_phase, config=config, axis_name=None)
+        found.append(
+            jax.jit(lambda state, phase=phase: phase(state, random_batch(8), None))(first_state(config))
+        )
+    (one, terms, images), (other, same_terms, same_images) = found
+    assert not any(bool(bad) for bad in {**terms.pop("nonfinite"), **same_terms.pop("nonfinite")}.values())
+    assert {k: float(v) for k, v in same_terms.items()} == pytest.approx(
+        {k: float(v) for k, v in terms.items()}, rel=1e-5
+    )
+    np.testing.assert_allclose(same_images, images, rtol=1e-4, atol=1e-5)
+    assert relative_difference(first_moments(other), first_moments(one)) < 1e-4
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(on_one):

@@ -31,7 +31,12 @@ def bare_trainer(monkeypatch, bad_steps=(), **changes):
 
     trainer.run = SimpleNamespace(
         parallel=SimpleNamespace(
-            replicate=lambda x: x, compile=compile, split=lambda x: x, single=lambda x: x
+            # pmap: programs that are not compiled ahead.
+            mode="pmap",
+            replicate=lambda x: x,
+            compile=compile,
+            split=lambda x: x,
+            single=lambda x: x,
         ),
         workdir="RUN",
     )
@@ -44,7 +49,7 @@ def bare_trainer(monkeypatch, bad_steps=(), **changes):
         evaluate=lambda number, state: {},
     )
     trainer.start, trainer.state, trainer._pending, trainer._unchecked = 0, None, None, None
-    trainer._programs, trainer._skipped = {}, 0
+    trainer._skipped = 0
     trainer.log = SimpleNamespace(write=lambda row: None, close=lambda: None)
     trainer.checkpoints = SimpleNamespace(
         save=lambda step, state, metrics: saved.append(step),
@@ -58,6 +63,7 @@ def bare_trainer(monkeypatch, bad_steps=(), **changes):
         return iter(range(1, trainer.config.train.num_steps + 1)), None, lambda batch, data: batch
 
     monkeypatch.setattr(train, "batches", numbers)
+    trainer.prepare()
     return trainer, saved, drawn, seen
 
 

@@ -6,6 +6,7 @@ import pytest
 from fundusgan_jax import training_plan
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.main import main
+from fundusgan_jax.phase_programs import programs_of
 from fundusgan_jax.training_plan import Need, Planner, perceptual_shapes, read_off, search
 from tests.tiny import tiny_config, tiny_prior_config
 
@@ -16,7 +17,17 @@ def test_the_line_through_compiled_sizes():
     assert read_off(points, 16).total == 260
     assert read_off(points, 64).total == 1220
     assert read_off(points, 1).total == 30
+    # A size that could not even be compiled is no point of the line.
+    assert read_off([*points, Need(64, 0, training_plan.EXHAUSTED, True)], 128).total == 2500
     assert read_off(points[:1], 16) == Need(16, 10, 190, False)
+
+
+def test_exhaustion_while_compiling_is_a_size_that_does_not_fit(monkeypatch):
+    def exhausted(*arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
+
+    monkeypatch.setattr(training_plan, "compile_calls", exhausted)
+    assert Planner(tiny_prior_config()).need(1) == Need(1, 0, training_plan.EXHAUSTED, True)
 
 
 class Curve:
@@ -41,7 +52,7 @@ def test_the_largest_batch_is_found_in_few_compilations(first, limit, best):
 
 def test_the_phases_are_trainings_own_and_growing_networks_have_their_final_size():
     names = [
-        {phase.name for phases in planner.steps(planner.task(config)) for phase in phases}
+        {phase.name for call in planner.calls(planner.task(config))[0] for phase in programs_of(call)}
         for config in (
             tiny_prior_config(train__num_steps=100),
             tiny_config(loss__adv=0.1, train__num_steps=20),
@@ -79,6 +90,6 @@ def test_a_plan_of_the_command(monkeypatch, capsys):
     assert main(["--config=configs/stylegan2.py", "--mode=plan", *words]) == 0
     told = capsys.readouterr().out
     for part in ("devices: 8 x cpu, 0 MiB each", "M (mapping ", ", discriminator ", "GFLOP per image of a step",
-                 "| 8 | 1 |", "is assumed, not measured"):  # fmt: skip
+                 "| 8 | 1 |", "train.remat=True", "train.accumulate=2", "is assumed, not measured"):  # fmt: skip
         assert part in told, part
     assert "train.batch_size=8 does not fit" in told and "a smaller model or more devices" in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 from jax.nn import initializers
@@ -24,4 +25,4 @@ class ConvReLU(nn.Module):
         kernel = self.param("kernel", initializers.he_normal(), shape)
         bias = self.param("bias", initializers.zeros, (self.features,))
         y = conv2d(x, kernel.astype(x.dtype), stride=self.stride, padding=self.padding)
-        return jax.nn.relu(y + bias.astype(x.dtype))
+        return jax.nn.relu(y.astype(jnp.float32) + bias).astype(x.dtype)

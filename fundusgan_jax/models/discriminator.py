@@ -10,7 +10,7 @@ from jax import Array, lax
 from jax.nn import initializers
 
 from fundusgan_jax.models.generator import Mapping
-from fundusgan_jax.models.layers import EqualDense, clamp_low_precision, lrelu
+from fundusgan_jax.models.layers import EqualDense, clamp_low_precision, lrelu, rematerialised
 from fundusgan_jax.ops.conv import conv2d
 from fundusgan_jax.ops.resample import fir
 
@@ -37,9 +37,10 @@ class EqualConv(nn.Module):
             x = conv2d(x, kernel.astype(x.dtype), stride=2)
         else:
             x = conv2d(x, kernel.astype(x.dtype), padding=padding)
+        y = x.astype(jnp.float32)
         if self.activate:
-            x = lrelu(x + self.param("bias", initializers.zeros, (self.features,)).astype(x.dtype))
-        return clamp_low_precision(x * self.gain)
+            y = lrelu(y + self.param("bias", initializers.zeros, (self.features,)))
+        return clamp_low_precision(y * self.gain, x.dtype)
 
 
 def minibatch_deviation(x: Array, group_size: int = 4, axis_name: str | None = None) -> Array:
@@ -93,23 +94,26 @@ class Discriminator(nn.Module):
 
     channels: (resolution, channels) for every power of two from 4 to R. group_size: of the minibatch
     deviation. mapping_layers: of the label's mapping network. axis_name: device axis that the batch is
-    divided over, or None.
+    divided over, or None. dtype: of the convolutions. remat: see `GeneratorConfig`.
     """
 
     channels: tuple[tuple[int, int], ...]
     group_size: int = 4
     mapping_layers: int = 8
     axis_name: str | None = None
+    dtype: str = "float32"
+    remat: bool = False
 
     @nn.compact
     def __call__(self, image: Array, label: Array | None = None) -> Array:
         channels = dict(self.channels)
         resolution = max(channels)
-        x = EqualConv(channels[resolution], 1, name="fromrgb")(image)
+        conv = rematerialised(EqualConv, self.remat)
+        x = conv(channels[resolution], 1, name="fromrgb")(image.astype(self.dtype))
         half = math.sqrt(0.5)
         for size in (2**k for k in range(int(math.log2(resolution)), 2, -1)):
             narrow = channels[size // 2]
-            skip = EqualConv(narrow, 1, down=True, activate=False, gain=half, name=f"b{size}_skip")(x)
-            x = EqualConv(channels[size], name=f"b{size}_conv0")(x)
-            x = skip + EqualConv(narrow, down=True, gain=half, name=f"b{size}_conv1")(x)
+            skip = conv(narrow, 1, down=True, activate=False, gain=half, name=f"b{size}_skip")(x)
+            x = conv(channels[size], name=f"b{size}_conv0")(x)
+            x = skip + conv(narrow, down=True, gain=half, name=f"b{size}_conv1")(x)
         return judged(x, label, self.group_size, self.mapping_layers, self.axis_name)

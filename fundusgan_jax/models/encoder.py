@@ -6,14 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 from jax.nn import initializers
 
+from fundusgan_jax.models.layers import rematerialised
 from fundusgan_jax.models.resnet import ResNet, ResNetFeatures, imagenet_normalize
 from fundusgan_jax.ops.conv import conv2d
+from fundusgan_jax.ops.resample import double_bilinear
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class EncoderConfig:
     'group'. fpn_channels: width of the pyramid. head_channels: width of the map2style heads.
     num_ws, w_dim: style vectors and their width. base_channels: channels of the generator's base map.
     axis_name: device axis that batch statistics are averaged over; None on one device.
+    dtype: of the convolutions; parameters, statistics and style vectors stay float32. remat: see `GeneratorConfig`.
     """
 
     depth: int = 50
@@ -34,6 +36,8 @@ class EncoderConfig:
     w_dim: int = 512
     base_channels: int = 512
     axis_name: str | None = None
+    dtype: str = "float32"
+    remat: bool = False
 
 
 class EncoderOutput(NamedTuple):
@@ -86,7 +90,8 @@ class Conv(nn.Module):
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", initializers.he_normal(), shape)
         bias = self.param("bias", initializers.zeros, (self.features,))
-        return conv2d(x, kernel, stride=self.stride, padding=self.size // 2) + bias
+        y = conv2d(x, kernel.astype(x.dtype), stride=self.stride, padding=self.size // 2)
+        return (y.astype(jnp.float32) + bias).astype(x.dtype)
 
 
 class FeaturePyramid(nn.Module):
@@ -101,7 +106,7 @@ class FeaturePyramid(nn.Module):
         for name in ("c5", "c4", "c3"):
             x = Conv(self.channels, 1, name=f"lateral_{name}")(getattr(features, name))
             if below is not None:
-                x = x + jax.image.resize(below, x.shape, "bilinear")
+                x = x + double_bilinear(below)
             below = x
             pyramid.append(Conv(self.channels, 3, name=f"smooth_{name}")(x))
         return pyramid[2], pyramid[1], pyramid[0]
@@ -124,29 +129,32 @@ class Map2Style(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = nn.leaky_relu(Conv(self.heads * self.channels, 3, 2, name="conv0")(x), 0.01)
-        x = x.reshape(*x.shape[:3], self.heads, self.channels)
+        # The heads first, once: the products over them then need no map transposed, forward or backward.
+        x = jnp.moveaxis(x.reshape(*x.shape[:3], self.heads, self.channels), 3, 0)
         for index in range(1, self.num_convs):
             x = nn.leaky_relu(self._strided(f"conv{index}", x), 0.01)
-        x = x.mean((1, 2))
+        x = x.astype(jnp.float32).mean((2, 3))
         shape = (self.heads, self.channels, self.w_dim)
         # Small, so that a run from scratch starts near w_avg: with N(0, 1) the styles start off scale.
         kernel = self.param("out_kernel", initializers.normal(0.1), shape)
         bias = self.param("out_bias", initializers.zeros, (self.heads, self.w_dim))
-        return jnp.einsum("nhc,hcw->nhw", x, kernel) / math.sqrt(self.channels) + bias
+        return jnp.einsum("hnc,hcw->nhw", x, kernel) / math.sqrt(self.channels) + bias
 
     def _strided(self, name: str, x: Array) -> Array:
-        """3x3, stride 2, padding 1, each head with its own kernel; [N, H, W, heads, C]."""
-        rows, columns = (x.shape[1] + 1) // 2, (x.shape[2] + 1) // 2
-        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0), (0, 0)))
+        """3x3, stride 2, padding 1, each head with its own kernel; [heads, N, H, W, C]."""
+        rows, columns = (x.shape[2] + 1) // 2, (x.shape[3] + 1) // 2
+        padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
         taps = [
-            padded[:, a : a + 2 * rows - 1 : 2, b : b + 2 * columns - 1 : 2]
+            padded[:, :, a : a + 2 * rows - 1 : 2, b : b + 2 * columns - 1 : 2]
             for a in range(3)
             for b in range(3)
         ]
         init = initializers.variance_scaling(2.0, "fan_in", "normal", in_axis=1, out_axis=2, batch_axis=0)
         kernel = self.param(f"{name}_kernel", init, (self.heads, 9 * self.channels, self.channels))
         bias = self.param(f"{name}_bias", initializers.zeros, (self.heads, self.channels))
-        return jnp.einsum("nxyhi,hio->nxyho", jnp.concatenate(taps, -1), kernel) + bias
+        seen = jnp.concatenate(taps, -1).reshape(self.heads, -1, 9 * self.channels)
+        y = jnp.matmul(seen, kernel.astype(x.dtype)).astype(jnp.float32) + bias[:, None]
+        return y.reshape(self.heads, -1, rows, columns, self.channels).astype(x.dtype)
 
 
 class Encoder(nn.Module):
@@ -157,7 +165,15 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, image: Array, w_avg: Array, train: bool = False) -> EncoderOutput:
         config = self.config
-        backbone = ResNet(config.depth, norm=config.norm, axis_name=config.axis_name, name="backbone")
+        backbone = ResNet(
+            config.depth,
+            norm=config.norm,
+            axis_name=config.axis_name,
+            dtype=jnp.dtype(config.dtype),
+            remat=config.remat,
+            name="backbone",
+        )
+        map2style = rematerialised(Map2Style, config.remat)
         features = backbone(imagenet_normalize(image), train)
         f_high, f_mid, f_low = FeaturePyramid(config.fpn_channels, name="fpn")(features)
         styles = []
@@ -166,7 +182,7 @@ class Encoder(nn.Module):
         ):
             if heads:
                 num_convs = max(1, int(math.log2(level.shape[1])))
-                head = Map2Style(heads, config.head_channels, config.w_dim, num_convs, name=f"heads_{name}")
+                head = map2style(heads, config.head_channels, config.w_dim, num_convs, name=f"heads_{name}")
                 styles.append(head(level))
         base = Conv(config.base_channels, 1, name="base")(f_mid)
         return EncoderOutput(

@@ -11,7 +11,13 @@ from flax import linen as nn
 from jax import Array
 from jax.nn import initializers
 
-from fundusgan_jax.models.layers import EqualDense, ModulatedConv, ToRGB, second_moment_normalize
+from fundusgan_jax.models.layers import (
+    EqualDense,
+    ModulatedConv,
+    ToRGB,
+    rematerialised,
+    second_moment_normalize,
+)
 from fundusgan_jax.models.plan import BlockPlan, GeneratorConfig, generator_plan
 from fundusgan_jax.ops.conv import conv2d
 from fundusgan_jax.ops.resample import blur, upsample
@@ -80,9 +86,8 @@ class Fusion(nn.Module):
         reduced = nn.leaky_relu(self._conv("reduce", feature.astype(x.dtype), channels), 0.2)
         merged = self._conv("merge", jnp.concatenate([x, reduced], -1), channels, identity=True)
         if rgb is not None:
-            rgb = self._conv(
-                "merge_rgb", jnp.concatenate([rgb, reduced.astype(rgb.dtype)], -1), 3, identity=True
-            )
+            both = jnp.concatenate([rgb.astype(x.dtype), reduced], -1)
+            rgb = self._conv("merge_rgb", both, 3, identity=True).astype(jnp.float32)
         return merged, rgb
 
     def _conv(self, name: str, x: Array, features: int, identity: bool = False) -> Array:
@@ -95,7 +100,8 @@ class Fusion(nn.Module):
 
         kernel = self.param(f"{name}_kernel", initialise, (3, 3, x.shape[-1], features))
         bias = self.param(f"{name}_bias", initializers.zeros, (features,))
-        return conv2d(x, kernel.astype(x.dtype), padding=1) + bias.astype(x.dtype)
+        y = conv2d(x, kernel.astype(x.dtype), padding=1)
+        return (y.astype(jnp.float32) + bias).astype(x.dtype)
 
 
 class Synthesis(nn.Module):
@@ -146,18 +152,21 @@ class Synthesis(nn.Module):
             repeated = const.repeat(config.base_size // 4, 0).repeat(config.base_size // 4, 1)
             base = jnp.broadcast_to(repeated, (w_plus.shape[0], *repeated.shape))
         x, rgb = base.astype(config.dtype), None
+        fusion, conv, torgb = (
+            rematerialised(module, config.remat) for module in (Fusion, ModulatedConv, ToRGB)
+        )
         for index, block in enumerate(plan):
             if block.fused:
-                x, rgb = Fusion(name=f"fusion{index}")(x, rgb, skips[index])
+                x, rgb = fusion(name=f"fusion{index}")(x, rgb, skips[index])
             for layer in block.layers:
                 if noise is not None:
                     layer_map: Array | None = noise[layer.number - 1]
                 else:
                     layer_map = noise_map(self, layer.number, layer.size, noise_mode, noise_keys)
                 name = f"b{block.native}_conv{1 if layer is block.layers[-1] else 0}"
-                module = ModulatedConv(layer.out_channels, layer.kind, layer.dilation, name=name)
+                module = conv(layer.out_channels, layer.kind, layer.dilation, name=name)
                 x = module(x, w_plus[:, layer.w_index], layer_map)
-            painted = ToRGB(name=f"b{block.native}_torgb")(x, w_plus[:, block.rgb_w_index])
+            painted = torgb(name=f"b{block.native}_torgb")(x, w_plus[:, block.rgb_w_index])
             rgb = painted if rgb is None else _resample_rgb(rgb, block) + painted
         assert rgb is not None  # a plan has at least one block
         return rgb

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -14,6 +15,8 @@ from fundusgan_jax.ops.conv import conv2d
 from fundusgan_jax.ops.resample import blur
 from fundusgan_jax.ops.up_conv import up_conv
 
+Module = TypeVar("Module", bound=nn.Module)
+
 LRELU_GAIN = math.sqrt(2)
 CLAMP = 256.0
 
@@ -23,12 +26,20 @@ def lrelu(x: Array) -> Array:
     return jnp.where(x >= 0, x, x * 0.2) * LRELU_GAIN
 
 
-def clamp_low_precision(x: Array) -> Array:
-    """Clamps to +-256 sqrt 2 in half precision, where an activation could overflow; float32 passes."""
-    if x.dtype == jnp.float32:
+def clamp_low_precision(x: Array, dtype: jnp.dtype) -> Array:
+    """x in `dtype`; in half precision clamped to +-256 sqrt 2, where an activation could overflow."""
+    if dtype == jnp.float32:
         return x
     bound = CLAMP * LRELU_GAIN
-    return jnp.clip(x, -bound, bound)
+    return jnp.clip(x, -bound, bound).astype(dtype)
+
+
+def rematerialised(module: type[Module], remat: bool, static_argnums: tuple[int, ...] = ()) -> type[Module]:
+    """The class, or one of the same names and numbers that keeps only its input for the gradient and computes the rest again.
+
+    static_argnums: arguments of __call__ that are no arrays, 1 for the first.
+    """
+    return nn.remat(module, static_argnums=static_argnums) if remat else module
 
 
 def second_moment_normalize(x: Array) -> Array:
@@ -87,7 +98,8 @@ def modulated_convolution(
         fan_in = math.prod(kernel.shape[:3])
         kernel = kernel / (math.sqrt(fan_in) * jnp.max(jnp.abs(kernel), (0, 1, 2)))
         styles = styles / jnp.max(jnp.abs(styles), 1, keepdims=True)
-    y = x * styles[:, None, None, :].astype(x.dtype)
+    # In float32, as the sums over places that are the styles' gradients; XLA fuses the conversions.
+    y = (x.astype(jnp.float32) * styles[:, None, None, :]).astype(x.dtype)
     weights = kernel.astype(x.dtype)
     if kind == "up":
         y = up_conv(y, weights)
@@ -98,7 +110,7 @@ def modulated_convolution(
         y = conv2d(y, weights, padding=dilation * (kernel.shape[0] // 2), dilation=dilation)
     if demodulate:
         power = jnp.square(styles) @ jnp.sum(jnp.square(kernel), (0, 1))
-        y = y * lax.rsqrt(power + 1e-8)[:, None, None, :].astype(y.dtype)
+        y = (y.astype(jnp.float32) * lax.rsqrt(power + 1e-8)[:, None, None, :]).astype(x.dtype)
     return y
 
 
@@ -119,10 +131,11 @@ class ModulatedConv(nn.Module):
         kernel = self.param("kernel", initializers.normal(1.0), (3, 3, channels, self.features))
         strength = self.param("noise_strength", initializers.zeros, ())
         bias = self.param("bias", initializers.zeros, (self.features,))
-        x = modulated_convolution(x, kernel, styles, kind=self.kind, dilation=self.dilation)
+        y = modulated_convolution(x, kernel, styles, kind=self.kind, dilation=self.dilation)
+        y = y.astype(jnp.float32)
         if noise is not None:
-            x = x + (noise * strength).astype(x.dtype)
-        return clamp_low_precision(lrelu(x + bias.astype(x.dtype)))
+            y = y + noise * strength
+        return clamp_low_precision(lrelu(y + bias), x.dtype)
 
 
 class ToRGB(nn.Module):
@@ -135,4 +148,4 @@ class ToRGB(nn.Module):
         kernel = self.param("kernel", initializers.normal(1.0), (1, 1, channels, 3))
         bias = self.param("bias", initializers.zeros, (3,))
         y = modulated_convolution(x, kernel, styles, demodulate=False)
-        return clamp_low_precision(y + bias.astype(y.dtype)).astype(jnp.float32)
+        return clamp_low_precision(y.astype(jnp.float32) + bias, x.dtype).astype(jnp.float32)

@@ -76,13 +76,22 @@ class PerceptualNet:
             digest.update(np.asarray(leaf).tobytes())
         return digest.hexdigest()
 
-    def apply(self, images: Array) -> tuple[Array, ...]:
-        """Images [N, H, W, 3] in [-1, 1] -> feature maps [N, H', W', C]."""
-        maps = self.module.apply(self.variables, (images - self.shift) / self.scale)
+    def apply(self, images: Array, dtype: str = "float32", remat: bool = False) -> tuple[Array, ...]:
+        """Images [N, H, W, 3] in [-1, 1] -> feature maps [N, H', W', C] in `dtype`; see `perceptual_distance`."""
+        module = self.module.clone(remat=True) if remat else self.module
+        maps = module.apply(self.variables, ((images - self.shift) / self.scale).astype(dtype))
         return cast(tuple[Array, ...], maps)
 
 
-def perceptual_distance(net: PerceptualNet, x: Array, y: Array, mask: Array | None = None) -> Array:
+def perceptual_distance(
+    net: PerceptualNet,
+    x: Array,
+    y: Array,
+    mask: Array | None = None,
+    *,
+    dtype: str = "float32",
+    remat: bool = False,
+) -> Array:
     """How different two batches of images look to `net`.
 
     At every place of every map the feature vectors are brought to unit length (x / (||x|| + 1e-10)) and
@@ -95,13 +104,15 @@ def perceptual_distance(net: PerceptualNet, x: Array, y: Array, mask: Array | No
         x: [N, H, W, 3] in [-1, 1]; the gradient flows to it.
         y: the same shape; taken as constant.
         mask: [N, H, W] bool; every place of a map counts by the share of the mask that it sees. None: all places.
+        dtype: of the network's convolutions, 'float32' or 'bfloat16'; figures are scored in float32.
+        remat: keep only the stages' inputs for the gradient and compute the rest again.
 
     Returns:
         [N] float32, 0 for equal images; NaN where a mask is empty.
     """
     count = x.shape[0]
     # One batch for both: one pass over the weights, larger matrix products.
-    maps = net.apply(jnp.concatenate([x, lax.stop_gradient(y)]))
+    maps = net.apply(jnp.concatenate([x, lax.stop_gradient(y)]), dtype, remat)
     total = jnp.zeros((count,), jnp.float32)
     for index, feature in enumerate(maps):
         unit = _unit_length(feature.astype(jnp.float32))

@@ -26,6 +26,7 @@ class GeneratorConfig:
     w_dim: width of a style vector.
     delta: number of synthesis blocks with a skip fusion (0 to 7).
     dtype: 'float32' or 'bfloat16', of the convolutions; parameters and statistics stay float32.
+    remat: keep only the layers' inputs for the gradient and compute the rest again; same numbers, less memory.
     """
 
     resolution: int = 1024
@@ -37,6 +38,7 @@ class GeneratorConfig:
     w_dim: int = 512
     delta: int = 0
     dtype: str = "float32"
+    remat: bool = False
 
     def __post_init__(self) -> None:
         for name in ("resolution", "base_size"):

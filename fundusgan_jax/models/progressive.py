@@ -17,7 +17,7 @@ from jax.nn import initializers
 
 from fundusgan_jax.models.discriminator import EqualConv, judged
 from fundusgan_jax.models.generator import NoiseMode, noise_map
-from fundusgan_jax.models.layers import EqualDense, clamp_low_precision, lrelu
+from fundusgan_jax.models.layers import EqualDense, clamp_low_precision, lrelu, rematerialised
 from fundusgan_jax.ops.resample import average_pool
 from fundusgan_jax.ops.up_conv import up_conv
 
@@ -70,7 +70,7 @@ class UpConv(nn.Module):
         shape = (3, 3, x.shape[-1], self.features)
         kernel = self.param("kernel", initializers.normal(1.0), shape) / math.sqrt(math.prod(shape[:3]))
         # Flipped, so that like all other kernels it is cross-correlated with the map.
-        return clamp_low_precision(up_conv(x, kernel[::-1, ::-1].astype(x.dtype)))
+        return clamp_low_precision(up_conv(x, kernel[::-1, ::-1].astype(x.dtype)), x.dtype)
 
 
 class StyledLayer(nn.Module):
@@ -91,9 +91,11 @@ class StyledLayer(nn.Module):
             x = EqualConv(self.features, activate=False, name="conv")(x)
         strength = self.param("noise_strength", initializers.zeros, (self.features,))
         bias = self.param("bias", initializers.zeros, (self.features,))
+        y = x.astype(jnp.float32)
         if noise is not None:
-            x = x + (noise * strength).astype(x.dtype)
-        return adain(lrelu(x + bias.astype(x.dtype)), EqualDense(2 * self.features, name="affine")(w))
+            y = y + noise * strength
+        style = EqualDense(2 * self.features, name="affine")(w)
+        return adain(lrelu(y + bias), style).astype(x.dtype)
 
 
 class PlainToRGB(nn.Module):
@@ -111,6 +113,7 @@ class AdaINSynthesis(nn.Module):
     resolution: side painted now, a power of two of at least 8. channels: (resolution, channels) for every
     power of two from 4 to at least `resolution`. w_dim: width of a style vector. num_ws: style vectors of
     the final resolution, 2 log2(final) - 2, of which a stage uses the first 2 log2(resolution) - 2.
+    dtype: of the convolutions. remat: see `GeneratorConfig`.
 
     The parameters of a stage are those of the previous one, without the ToRGB of half its size, and more.
     """
@@ -119,6 +122,8 @@ class AdaINSynthesis(nn.Module):
     channels: tuple[tuple[int, int], ...]
     w_dim: int
     num_ws: int
+    dtype: str = "float32"
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -153,7 +158,7 @@ class AdaINSynthesis(nn.Module):
         if noise_mode == "random" and noise_keys is None:
             raise ValueError("noise_mode 'random' needs noise_keys")
         const = self.param("const", initializers.ones, (4, 4, channels[4]))
-        x = jnp.broadcast_to(const, (w_plus.shape[0], *const.shape))
+        x = jnp.broadcast_to(const, (w_plus.shape[0], *const.shape)).astype(self.dtype)
         painted = []
         for size in sizes:
             x = self._block(x, w_plus, size, noise_mode, noise_keys)
@@ -167,7 +172,9 @@ class AdaINSynthesis(nn.Module):
             kinds = {"const": "const", "conv1": "plain"}
         for index, (name, kind) in enumerate(kinds.items(), 2 * size.bit_length() - 6):
             noise = noise_map(self, index + 1, size, mode, keys)
-            layer = StyledLayer(dict(self.channels)[size], kind, name=f"b{size}_{name}")
+            layer = rematerialised(StyledLayer, self.remat)(
+                dict(self.channels)[size], kind, name=f"b{size}_{name}"
+            )
             x = layer(x, w_plus[:, index], noise)
         return x
 
@@ -178,7 +185,7 @@ class GrowingDiscriminator(nn.Module):
     resolution: side of the images now, a power of two of at least 8. channels: (resolution, channels) for
     every power of two from 4 to at least `resolution`. group_size: of the minibatch deviation.
     mapping_layers: of the label's mapping network. axis_name: device axis that the batch is divided over,
-    or None.
+    or None. dtype: of the convolutions. remat: see `GeneratorConfig`.
 
     The parameters of a stage are those of the previous one, without the FromRGB of half its size, and more.
     """
@@ -188,6 +195,8 @@ class GrowingDiscriminator(nn.Module):
     group_size: int = 4
     mapping_layers: int = 8
     axis_name: str | None = None
+    dtype: str = "float32"
+    remat: bool = False
 
     @nn.compact
     def __call__(self, image: Array, label: Array | None, alpha: Array | float) -> Array:
@@ -209,11 +218,12 @@ class GrowingDiscriminator(nn.Module):
         if image.shape[1:] != (self.resolution, self.resolution, 3):
             raise ValueError(f"the images are {image.shape}, expected side {self.resolution} and 3 channels")
         half = self.resolution // 2
-        old = EqualConv(channels[half], 1, name=f"b{half}_fromrgb")(average_pool(image, 2))
-        x = EqualConv(channels[self.resolution], 1, name=f"b{self.resolution}_fromrgb")(image)
+        conv, image = rematerialised(EqualConv, self.remat), image.astype(self.dtype)
+        old = conv(channels[half], 1, name=f"b{half}_fromrgb")(average_pool(image, 2))
+        x = conv(channels[self.resolution], 1, name=f"b{self.resolution}_fromrgb")(image)
         for size in reversed(sizes[1:]):
-            x = EqualConv(channels[size], name=f"b{size}_conv0")(x)
-            x = EqualConv(channels[size // 2], down=True, name=f"b{size}_conv1")(x)
+            x = conv(channels[size], name=f"b{size}_conv0")(x)
+            x = conv(channels[size // 2], down=True, name=f"b{size}_conv1")(x)
             if size == self.resolution:
                 x = fade(old, x, alpha)
         return judged(x, label, self.group_size, self.mapping_layers, self.axis_name)

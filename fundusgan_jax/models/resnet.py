@@ -14,6 +14,7 @@ from flax import linen as nn
 from jax import Array, lax
 from jax.nn import initializers
 
+from fundusgan_jax.models.layers import rematerialised
 from fundusgan_jax.ops.conv import conv2d
 from fundusgan_jax.ops.pool import max_pool
 
@@ -90,7 +91,7 @@ class FrozenBatchNorm(nn.Module):
         scale = lax.stop_gradient(self.param("scale", initializers.ones, shape))
         bias = lax.stop_gradient(self.param("bias", initializers.zeros, shape))
         factor = scale * lax.rsqrt(variance + EPSILON)
-        return x * factor.astype(self.dtype) + (bias - mean * factor).astype(self.dtype)
+        return (x * factor + (bias - mean * factor)).astype(self.dtype)
 
 
 class Norm(nn.Module):
@@ -157,7 +158,8 @@ class ResNet(nn.Module):
     device axis `axis_name` in training), 'frozen' (always the running statistics; nothing of it is
     trained) or 'group' (group normalisation: independent of the batch). width: channels of the stem (64).
     num_classes: outputs of the classification head, 0 for none. dtype: of the computation; parameters and
-    statistics are float32. Raises ValueError for another depth or norm.
+    statistics are float32. remat: keep only the blocks' inputs for the gradient. Raises ValueError for another
+    depth or norm.
     """
 
     depth: int = 50
@@ -166,6 +168,7 @@ class ResNet(nn.Module):
     dtype: jnp.dtype = jnp.float32
     width: int = 64
     num_classes: int = 0
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> ResNetFeatures:
@@ -180,7 +183,7 @@ class ResNet(nn.Module):
         x = max_pool(x, window=3, stride=2, padding=1)
         for stage, count in enumerate(counts):
             for index in range(count):
-                x = Block(
+                x = rematerialised(Block, self.remat, static_argnums=(2,))(
                     features=self.width * 2**stage,
                     stride=2 if stage > 0 and index == 0 else 1,
                     bottleneck=bottleneck,

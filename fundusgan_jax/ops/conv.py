@@ -139,7 +139,10 @@ def _up_conv_backward(saved: tuple[Array, Array], cotangents: tuple[Array, ...])
             for column in columns:
                 top, left = row // 2, column // 2
                 seen = dy[:, top : top + height, left : left + width].reshape(-1, dy.shape[-1])
-                dkernel[row, column] = jnp.matmul(flat_x.T, seen, preferred_element_type=jnp.float32)
+                # Over the places of both: no transposed map, whatever the backend makes of one.
+                dkernel[row, column] = lax.dot_general(
+                    flat_x, seen, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32
+                )
     stacked = jnp.stack([jnp.stack([dkernel[a, b] for b in range(3)]) for a in range(3)])
     return dx, stacked.astype(kernel.dtype)
 

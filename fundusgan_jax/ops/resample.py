@@ -81,6 +81,25 @@ def upsample(x: Array) -> Array:
     return x
 
 
+def double_bilinear(x: Array) -> Array:
+    """Doubles height and width by bilinear interpolation between the cells' centres, the edges repeated.
+
+    It is jax.image.resize(x, ..., "bilinear"), which computes it as products that transpose the map.
+
+    Args:
+        x: [N, H, W, C].
+
+    Returns:
+        [N, 2H, 2W, C].
+    """
+    for axis in (2, 1):
+        n = x.shape[axis]
+        before = jnp.concatenate([_slice(x, axis, 0, 1), _slice(x, axis, 0, n - 1)], axis)
+        after = jnp.concatenate([_slice(x, axis, 1, n - 1), _slice(x, axis, n - 1, 1)], axis)
+        x = _interleave(before * 0.25 + x * 0.75, x * 0.75 + after * 0.25, axis)
+    return x
+
+
 def blur(x: Array, *, dilation: int = 1, padding: int | None = None) -> Array:
     """[1, 2, 1] x [1, 2, 1] / 16 with its taps `dilation` apart.
 

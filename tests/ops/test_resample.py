@@ -1,5 +1,6 @@
 """ops/resample.py against scipy's convolution and against its own algebra."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -69,3 +70,9 @@ def test_average_pool_is_the_mean_of_cells():
     x = np.arange(16.0).reshape(1, 4, 4, 1)
     np.testing.assert_allclose(resample.average_pool(x, 2)[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
     assert resample.average_pool(x, 1) is x
+
+
+def test_doubling_is_bilinear_interpolation():
+    x = random_image((2, 5, 4, 3))
+    wanted = jax.image.resize(x, (2, 10, 8, 3), "bilinear")
+    np.testing.assert_allclose(resample.double_bilinear(jnp.asarray(x)), wanted, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,131 @@
+"""What a compiled program is made of, read from its HLO: convolutions by dtype, transposed maps, collectives, transfers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+# 'name = bf16[1,64,64,512]{3,2,1,0:T(8,128)} convolution(a, b), window=...'; tuples (of fusions, of all-reduces) too.
+_INSTRUCTION = re.compile(
+    r"^\s*(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<result>\(.*?\)|\S+) (?P<operation>[\w\-]+)\((?P<rest>.*)$"
+)
+_SHAPE = re.compile(r"(?P<dtype>[a-z]\w*)\[(?P<sides>[\d,]*)\](?:\{(?P<order>[\d,]*))?")
+_TARGET = re.compile(r'custom_call_target="([^"]*)"')
+_GROUPS = re.compile(r"(feature|batch)_group_count=(\d+)")
+ITEM_BYTES = {"f64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "s64": 8, "u64": 8}
+# Smaller maps cost nothing to rearrange.
+LARGE = 2**16
+HOST = ("infeed", "outfeed", "send", "recv")
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+
+
+class Shape(NamedTuple):
+    """dtype: 'f32', 'bf16', ... sides: of the array. order: of its dimensions in memory, fastest first; () unknown."""
+
+    dtype: str
+    sides: tuple[int, ...]
+    order: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        """How many values."""
+        return math.prod(self.sides)
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.sides))}]"
+
+
+class Instruction(NamedTuple):
+    """One line of a program: name, the result's shapes (several of a tuple), operation, and what follows its bracket."""
+
+    name: str
+    shapes: tuple[Shape, ...]
+    operation: str
+    rest: str
+
+
+class Facts(NamedTuple):
+    """convolutions: of maps (rank 4 and more) by the dtype of their inputs. grouped: convolutions whose kernel is not
+    shared by all channels and samples. transposed, copied: large maps of rank 4 and more that `transpose` rearranges, or
+    a copy into another order in memory, with how often. collectives: by kind. host: what speaks to the host within it.
+    """
+
+    convolutions: Counter[str]
+    grouped: list[str]
+    transposed: Counter[str]
+    copied: Counter[str]
+    collectives: Counter[str]
+    host: list[str]
+
+
+def instructions(program: str) -> Iterator[Instruction]:
+    """The instructions of a program's HLO text, those within fusions too."""
+    for line in program.splitlines():
+        if found := _INSTRUCTION.match(line):
+            shapes = tuple(_shape(part) for part in _SHAPE.finditer(found["result"]))
+            yield Instruction(found["name"], shapes, found["operation"], found["rest"])
+
+
+def _shape(found: re.Match[str]) -> Shape:
+    numbers = [tuple(map(int, filter(None, (found[name] or "").split(",")))) for name in ("sides", "order")]
+    return Shape(found["dtype"], numbers[0], numbers[1])
+
+
+def program_facts(program: str, kernels: Iterable[tuple[int, ...]] = ()) -> Facts:
+    """Facts of HLO text, before or after the backend's optimisation.
+
+    Args:
+        program: of `lowered.as_text(dialect="hlo")` or `compiled.as_text()`.
+        kernels: shapes of the parameters. What has the sides of one, or is a part of one (sides of at most 3
+            before the channels), is no map: rearranging it costs the same whatever the images.
+    """
+    facts = Facts(Counter(), [], Counter(), Counter(), Counter(), [])
+    known: dict[str, Shape] = {}
+    parameters = {_apart_from_ones(sides) for sides in kernels}
+    for item in instructions(program):
+        if len(item.shapes) == 1:
+            known[item.name] = item.shapes[0]
+        _count(facts, item, [known[name] for name in _operands(item.rest) if name in known], parameters)
+    return facts
+
+
+def _operands(rest: str) -> list[str]:
+    """Names in the bracket, each perhaps after its shape."""
+    # Layouts have brackets of their own.
+    plain = re.sub(r"\{.*?\}|\[.*?\]", "", rest)
+    return re.findall(r"%?([A-Za-z_][\w.\-]*)(?=\s*(?:,|$))", plain.partition(")")[0])
+
+
+def _apart_from_ones(sides: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(side for side in sides if side > 1))
+
+
+def _is_map(shape: Shape, parameters: set[tuple[int, ...]]) -> bool:
+    if len(shape.sides) < 4 or shape.elements < LARGE:
+        return False
+    part = len(shape.sides) == 4 and max(shape.sides[:2]) <= 3
+    return not part and _apart_from_ones(shape.sides) not in parameters
+
+
+def _count(facts: Facts, item: Instruction, inputs: list[Shape], parameters: set[tuple[int, ...]]) -> None:
+    operation = item.operation.removesuffix("-start")
+    if operation == "convolution" and inputs and len(inputs[0].sides) >= 4:
+        facts.convolutions[inputs[0].dtype] += 1
+        if any(int(count) > 1 for _, count in _GROUPS.findall(item.rest)):
+            facts.grouped.append(f"{item.name} {item.shapes[0]}")
+    elif (
+        operation in ("transpose", "copy") and inputs and item.shapes and _is_map(item.shapes[0], parameters)
+    ):
+        if operation == "transpose":
+            facts.transposed[str(inputs[0])] += 1
+        elif inputs[0].order != item.shapes[0].order:
+            facts.copied[str(inputs[0])] += 1
+    elif operation in COLLECTIVES:
+        facts.collectives[operation] += 1
+    elif operation in HOST:
+        facts.host.append(operation)
+    elif operation == "custom-call" and (target := _TARGET.search(item.rest)) and "callback" in target[1]:
+        facts.host.append(target[1])

@@ -1,0 +1,38 @@
+"""optimise.py: a batch in parts has whole groups of the discriminator, and gives the gradient of the whole."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fundusgan_jax.batch import group_blocks
+from fundusgan_jax.optimise import _joined, _parted, in_parts, mean_gradient
+
+
+@pytest.mark.parametrize("devices, share, parts", [(1, 8, 2), (1, 24, 3), (2, 8, 4), (3, 8, 2), (4, 6, 3), (6, 4, 2), (8, 2, 2)])  # fmt: skip
+def test_parts_hold_whole_groups_in_the_order_that_the_discriminator_expects(devices, share, parts):
+    size = devices * share
+    numbers, blocks = np.arange(size).reshape(devices, share), group_blocks(devices)
+    parted = np.stack([np.asarray(_parted(local, parts, blocks)) for local in map(jnp.asarray, numbers)], 1)
+    whole = {frozenset(range(group, size, size // 4)) for group in range(size // 4)}
+    found = set()
+    for part in parted.reshape(parts, -1):  # as a gathered part lies: one device after another
+        found |= {frozenset(map(int, part[group :: len(part) // 4])) for group in range(len(part) // 4)}
+    assert found == whole
+    for local, divided in zip(numbers, parted.swapaxes(0, 1)):
+        np.testing.assert_array_equal(_joined(jnp.asarray(divided), blocks), local)
+
+
+def test_the_mean_gradient_of_parts_is_that_of_the_whole():
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((12, 3)), jnp.float32)
+    params = {"w": jnp.arange(3.0)}
+
+    def objective(params, rows):
+        made = jnp.tanh(rows * params["w"])
+        loss = jnp.mean(jnp.square(made))
+        return loss, ({"loss": loss}, made)
+
+    whole, parted = (mean_gradient(objective, params, x, parts, 2) for parts in (1, 3))
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(parted), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(in_parts(lambda rows: 2 * rows, x, 4), 2 * x)
