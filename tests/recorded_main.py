@@ -9,24 +9,25 @@ import numpy as np
 
 from fundusgan_jax import main
 from fundusgan_jax.errors import run_door
-from fundusgan_jax.parallel import DataParallel
+from fundusgan_jax.phase_programs import StepPrograms
 
 
 def record(path: str) -> None:
     """Appends to PATH, per step and process: the numbers of its samples and a checksum of each image."""
-    split = DataParallel.split
+    run = StepPrograms.run
 
-    def recorded(self, batch):
-        rows = {
-            "process": jax.process_index(),
-            "sample": np.asarray(batch.sample).tolist(),
-            "image": [zlib.crc32(np.ascontiguousarray(image).tobytes()) for image in batch.image],
-        }
+    def recorded(self, call, state, batches):
         with open(path, "a") as file:
-            file.write(json.dumps(rows) + "\n")
-        return split(self, batch)
+            for batch in batches:
+                rows = {
+                    "process": jax.process_index(),
+                    "sample": np.asarray(batch.sample).tolist(),
+                    "image": [zlib.crc32(np.ascontiguousarray(image).tobytes()) for image in batch.image],
+                }
+                file.write(json.dumps(rows) + "\n")
+        return run(self, call, state, batches)
 
-    DataParallel.split = recorded
+    StepPrograms.run = recorded
 
 
 if __name__ == "__main__":

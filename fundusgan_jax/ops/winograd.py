@@ -14,10 +14,12 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 # Narrower layers spend more time on the sums than the products save (benchmarks/NOTES.md).
-LEAST_CHANNELS = 256
+LEAST_CHANNELS = 128
 LEAST_PIXELS = 16 * 16
 # The tiles of a strip stay in the cache, and no fresh memory is asked for.
 STRIP_BYTES = 8 * 2**20
+# Tiles of a product for the kernel's gradient: long enough that adding it to the sum of all costs little.
+GRADIENT_TILES = 1024
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
@@ -58,14 +60,14 @@ def convolution(x: Array, kernel: Array, dilation: int = 1) -> Array:
 def kernel_gradient(x: Array, dy: Array, dilation: int = 1) -> Array:
     """Gradient of `convolution` to its kernel: [N, H + 2 d, W + 2 d, I], [N, H, W, O] -> [3, 3, I, O]."""
 
-    def native(x: Array, dy: Array, dilation: int) -> Array:
+    def native(x: Array, dy: Array) -> Array:
         kernel = jnp.zeros((3, 3, x.shape[-1], dy.shape[-1]), x.dtype)
         return jax.vjp(lambda kernel: _native(x, kernel, dilation), kernel)[1](dy)[0]  # type: ignore[no-any-return]
 
-    def apart(x: Array, dy: Array) -> Array:
-        return native(_apart(x, dilation), _apart(dy, dilation), 1)
+    def filtered(x: Array, dy: Array) -> Array:
+        return _kernel_gradient_filtered(_apart(x, dilation), _apart(dy, dilation))
 
-    return lax.platform_dependent(x, dy, cpu=apart, default=functools.partial(native, dilation=dilation))
+    return lax.platform_dependent(x, dy, cpu=filtered, default=native)
 
 
 def input_gradient(dy: Array, kernel: Array, dilation: int = 1) -> Array:
@@ -133,12 +135,34 @@ def _after(m: list[Array]) -> list[Array]:
     return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
 
 
-def _strip_rows(height: int, width: int, channels: int) -> int:
-    """An even divisor of `height` whose strip's tiles fit into STRIP_BYTES, if one does."""
+def _apart_again(y: list[Array]) -> list[Array]:
+    """A y: the transpose of `_after`."""
+    return [y[0], y[0] + y[1], y[0] - y[1], -y[1]]
+
+
+def _to_kernel(u: list[Array]) -> list[Array]:
+    """G^T u: the transpose of `_of_kernel`."""
+    middle = (u[1] + u[2]) * 0.5
+    return [u[0] + middle, (u[1] - u[2]) * 0.5, middle + u[3]]
+
+
+def _strip_rows(height: int, most: float) -> int:
+    """An even divisor of `height`, at most `most` if there is one."""
     rows = height
-    while rows % 4 == 0 and 16 * (rows // 2) * (width // 2) * channels * 4 > STRIP_BYTES:
+    while rows % 4 == 0 and rows > most:
         rows //= 2
     return rows
+
+
+def _tiles(part: Array) -> list[Array]:
+    """B^T d B of a strip [1, R + 2, W + 2, C]: sixteen [R W / 4, C], row of the tile first."""
+    rows, width, channels = part.shape[1] - 2, part.shape[2] - 2, part.shape[3]
+    columns = _before([lax.slice_in_dim(part, a, a + rows - 1, 2, 1) for a in range(4)])
+    return [
+        tile.reshape(-1, channels)
+        for column in columns
+        for tile in _before([lax.slice_in_dim(column, a, a + width - 1, 2, 2) for a in range(4)])
+    ]
 
 
 def _filtered(x: Array, kernel: Array) -> Array:
@@ -147,19 +171,14 @@ def _filtered(x: Array, kernel: Array) -> Array:
     taps = [tap for row in _of_kernel(list(kernel)) for tap in _of_kernel(list(row))]
     # Barriers: each sum would be computed again inside every loop that reads it.
     taps = lax.optimization_barrier(taps)
-    rows = _strip_rows(height, width, max(inside, out))
+    rows = _strip_rows(height, STRIP_BYTES / (16 * width * max(inside, out)))
     strips = height // rows
 
     def strip(number: Array | int) -> Array:
         place = (number // strips, (number % strips) * rows, 0, 0)
         part = lax.dynamic_slice(x, place, (1, rows + 2, width + 2, inside))
-        columns = _before([lax.slice_in_dim(part, a, a + rows - 1, 2, 1) for a in range(4)])
-        tiles = [
-            tile.reshape(-1, inside)
-            for column in columns
-            for tile in _before([lax.slice_in_dim(column, a, a + width - 1, 2, 2) for a in range(4)])
-        ]
-        products = lax.optimization_barrier([a @ b for a, b in zip(lax.optimization_barrier(tiles), taps)])
+        tiles = lax.optimization_barrier(_tiles(part))
+        products = lax.optimization_barrier([a @ b for a, b in zip(tiles, taps)])
         maps = [product.reshape(rows // 2, width // 2, out) for product in products]
         # [column of the tile][row of the tile]
         halves = [_after([maps[4 * u + v] for u in range(4)]) for v in range(4)]
@@ -170,3 +189,28 @@ def _filtered(x: Array, kernel: Array) -> Array:
     if n * strips == 1:
         return strip(0)[None]
     return lax.map(strip, jnp.arange(n * strips)).reshape(n, height, width, out)
+
+
+def _kernel_gradient_filtered(x: Array, dy: Array) -> Array:
+    """The transpose of `_filtered`: sixteen products in place of thirty-six here too."""
+    n, height, width, out = dy.shape
+    inside = x.shape[-1]
+    rows = _strip_rows(height, 4 * GRADIENT_TILES / width)
+    strips = height // rows
+
+    def add(total: list[Array], number: Array) -> tuple[list[Array], None]:
+        sample, row = number // strips, (number % strips) * rows
+        tiles = _tiles(lax.dynamic_slice(x, (sample, row, 0, 0), (1, rows + 2, width + 2, inside)))
+        part = lax.dynamic_slice(dy, (sample, row, 0, 0), (1, rows, width, out))
+        columns = _apart_again([lax.slice_in_dim(part, a, rows, 2, 1) for a in range(2)])
+        seen = [
+            tile.reshape(-1, out)
+            for column in columns
+            for tile in _apart_again([lax.slice_in_dim(column, a, width, 2, 2) for a in range(2)])
+        ]
+        pairs = zip(total, *lax.optimization_barrier((tiles, seen)))
+        return [whole + lax.dot_general(a, b, (((0,), (0,)), ((), ()))) for whole, a, b in pairs], None
+
+    total, _ = lax.scan(add, [jnp.zeros((inside, out), x.dtype)] * 16, jnp.arange(n * strips))
+    halves = [_to_kernel(total[4 * u : 4 * u + 4]) for u in range(4)]
+    return jnp.stack([jnp.stack(row) for row in zip(*[_to_kernel([h[b] for h in halves]) for b in range(3)])])

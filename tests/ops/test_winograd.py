@@ -20,7 +20,7 @@ def plain(x, kernel, padding, dilation):
 @pytest.mark.parametrize(
     "batch, side, channels, padding, dilation",
     [
-        (2, 16, (256, 256), 1, 1),
+        (2, 16, (128, 256), 1, 1),
         (1, 32, (256, 288), 8, 8),
         (1, 32, (288, 256), 0, 2),
         (1, 20, (256, 256), 1, 1),
@@ -70,14 +70,18 @@ def test_strips_do_not_change_the_result(monkeypatch):
     x = jnp.asarray(rng.standard_normal((2, 18, 18, 8)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, 8, 8)), jnp.float32)
     whole = winograd.convolution(x, kernel)
+    dy = jnp.asarray(rng.standard_normal(whole.shape), jnp.float32)
+    gradient = winograd.kernel_gradient(x, dy)
     monkeypatch.setattr(winograd, "STRIP_BYTES", 1)
+    monkeypatch.setattr(winograd, "GRADIENT_TILES", 1)
     np.testing.assert_allclose(winograd.convolution(x, kernel), whole, atol=1e-5)
+    np.testing.assert_allclose(winograd.kernel_gradient(x, dy), gradient, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     "padded, kernel, dilation, dtype",
     [
-        ((1, 34, 34, 256), (3, 3, 256, 128), 1, jnp.float32),
+        ((1, 34, 34, 256), (3, 3, 256, 64), 1, jnp.float32),
         ((1, 34, 34, 256), (3, 3, 256, 256), 1, jnp.bfloat16),
         ((1, 35, 34, 256), (3, 3, 256, 256), 1, jnp.float32),
         ((1, 10, 10, 256), (3, 3, 256, 256), 1, jnp.float32),
