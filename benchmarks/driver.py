@@ -25,8 +25,8 @@ from benchmarks.timing import (
     is_out_of_memory,
     read_lines,
 )
+from fundusgan_jax import processors
 from fundusgan_jax.errors import Parser, UserError, run_door
-from fundusgan_jax.host_memory import keep_on_processors
 from fundusgan_jax.manifest import git_commit, versions
 from fundusgan_jax.progress import Progress
 
@@ -118,8 +118,6 @@ def _parse(benchmark: Benchmark, argv: Sequence[str]) -> argparse.Namespace:
 
 def _run(benchmark: Benchmark, argv: Sequence[str]) -> int:
     chosen = _parse(benchmark, argv)
-    if chosen.in_process:
-        keep_on_processors()
     settings = benchmark.settings(chosen)
     before = read_lines(chosen.json) if chosen.proceed and chosen.json.exists() else []
     records: list[Record] = []
@@ -220,8 +218,9 @@ def _apart(
 
 
 def _environment(setting: Setting) -> dict[str, str]:
-    """Simulated devices where several are asked for and the platform is the processor; other platforms ignore it."""
-    environment = dict(os.environ)
+    """What training starts with on processors, and simulated devices where several are asked for and the platform is the
+    processor; other platforms ignore it."""
+    environment = {**os.environ, **processors.settings(os.environ)}
     count = int(setting.get("devices", 1))
     others = [
         word for word in environment.get("XLA_FLAGS", "").split()

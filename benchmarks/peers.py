@@ -74,7 +74,8 @@ def _choice(setting: driver.Setting) -> Choice:
 
 
 def _of_torch(python: str, setting: driver.Setting, calls: int) -> Measurement:
-    words = [python, str(SCRIPT), f"--calls={calls}"]
+    # -I: files beside the script would stand for modules of the same name that PyTorch looks for.
+    words = [python, "-I", str(SCRIPT), f"--calls={calls}"]
     words += [f"--{name}={setting[name]}" for name in ("what", "resolution", "batch")]
     try:
         done = subprocess.run(words, capture_output=True, text=True)

@@ -8,8 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+from fundusgan_jax import processors
 from fundusgan_jax.errors import UserError, run_door
-from fundusgan_jax.host_memory import keep_on_processors
 
 DESCRIPTION = """Trains FundusGAN or its StyleGAN prior on prepared fundus photographs, evaluates it, makes images with it.
 
@@ -192,8 +192,8 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    processors.begin()
     # TensorFlow, where clu brings it in for TensorBoard's files, is to keep quiet.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    keep_on_processors()
     sys.exit(run_door(lambda: main(sys.argv[1:])))

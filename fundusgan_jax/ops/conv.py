@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fundusgan_jax.ops import strided_conv, winograd
+from fundusgan_jax.ops import winograd
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 Padding = int | tuple[tuple[int, int], tuple[int, int]]
@@ -35,8 +35,6 @@ def conv2d(x: Array, kernel: Array, *, stride: int = 1, padding: Padding = 0, di
     shape = (x.shape[0], *padded, x.shape[3])
     if stride == 1 and winograd.pays(shape, kernel.shape, dilation, jnp.result_type(x, kernel)):
         return winograd.convolution(jnp.pad(x, ((0, 0), *pads, (0, 0))), kernel, dilation)
-    if stride == 2 and dilation == 1 and x.shape[-1] >= strided_conv.LEAST_CHANNELS:
-        return strided_conv.convolution(jnp.pad(x, ((0, 0), *pads, (0, 0))), kernel)
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), pads, rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS
     )

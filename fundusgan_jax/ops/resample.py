@@ -23,14 +23,11 @@ def _slice(x: Array, axis: int, start: int, length: int) -> Array:
     return x[tuple(index)]
 
 
-def interleave(even: Array, odd: Array, axis: int) -> Array:
-    """even[0], odd[0], even[1], ... along `axis`; `even` may have one entry more."""
-    count, total = even.shape[axis], even.shape[axis] + odd.shape[axis]
-    if odd.shape[axis] < count:
-        odd = jnp.pad(odd, [(0, 1 if a == axis else 0) for a in range(odd.ndim)])
+def _interleave(even: Array, odd: Array, axis: int) -> Array:
+    """even[0], odd[0], even[1], ... along `axis`."""
     stacked = jnp.stack([even, odd], axis + 1)
-    shape = (*even.shape[:axis], 2 * count, *even.shape[axis + 1 :])
-    return _slice(stacked.reshape(shape), axis, 0, total)
+    shape = even.shape[:axis] + (2 * even.shape[axis],) + even.shape[axis + 1 :]
+    return stacked.reshape(shape)
 
 
 def fir_phases(even: Array, odd_around: Array, axis: int) -> Array:
@@ -46,7 +43,7 @@ def fir_phases(even: Array, odd_around: Array, axis: int) -> Array:
     before, odd, next_odd = (_slice(odd_around, axis, start, n) for start in range(3))
     out_even = (before + after) * 0.25 + (here + odd) * 0.75
     out_odd = (here + next_odd) * 0.25 + (odd + after) * 0.75
-    return interleave(out_even, out_odd, axis)
+    return _interleave(out_even, out_odd, axis)
 
 
 def fir_of_phases(even_even: Array, even_odd: Array, odd_even: Array, odd_odd: Array) -> Array:
@@ -80,7 +77,7 @@ def upsample(x: Array) -> Array:
     for axis in (2, 1):
         even = _shift(x, axis, -1) * 0.25 + x * 0.75
         odd = x * 0.75 + _shift(x, axis, 1) * 0.25
-        x = interleave(even, odd, axis)
+        x = _interleave(even, odd, axis)
     return x
 
 
@@ -99,7 +96,7 @@ def double_bilinear(x: Array) -> Array:
         n = x.shape[axis]
         before = jnp.concatenate([_slice(x, axis, 0, 1), _slice(x, axis, 0, n - 1)], axis)
         after = jnp.concatenate([_slice(x, axis, 1, n - 1), _slice(x, axis, n - 1, 1)], axis)
-        x = interleave(before * 0.25 + x * 0.75, x * 0.75 + after * 0.25, axis)
+        x = _interleave(before * 0.25 + x * 0.75, x * 0.75 + after * 0.25, axis)
     return x
 
 

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 # Narrower layers spend more time on the sums than the products save (benchmarks/NOTES.md).
-LEAST_CHANNELS = 128
+LEAST_CHANNELS = 256
+# The same of the kernel's gradient, whose sums are of both maps.
+LEAST_GRADIENT_CHANNELS = 512
 LEAST_PIXELS = 16 * 16
 # The tiles of a strip stay in the cache, and no fresh memory is asked for.
 STRIP_BYTES = 8 * 2**20
@@ -67,6 +69,8 @@ def kernel_gradient(x: Array, dy: Array, dilation: int = 1) -> Array:
     def filtered(x: Array, dy: Array) -> Array:
         return _kernel_gradient_filtered(_apart(x, dilation), _apart(dy, dilation))
 
+    if min(x.shape[-1], dy.shape[-1]) < LEAST_GRADIENT_CHANNELS:
+        return native(x, dy)
     return lax.platform_dependent(x, dy, cpu=filtered, default=native)
 
 
