@@ -98,16 +98,13 @@ def prior_curve(config, steps):
     return state, rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("curve", "settings"),
     [
-        pytest.param(fundusgan_curve, tiny_config, marks=pytest.mark.slow),
+        (fundusgan_curve, tiny_config),
         (prior_curve, tiny_prior_config),
-        pytest.param(
-            prior_curve,
-            functools.partial(tiny_prior_config, model__style="adain", growth__start=16),
-            marks=pytest.mark.slow,
-        ),
+        (prior_curve, functools.partial(tiny_prior_config, model__style="adain", growth__start=16)),
     ],
     ids=["fundusgan", "stylegan2", "adain"],
 )

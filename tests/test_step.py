@@ -25,7 +25,7 @@ class Trained(NamedTuple):
     rows: list[dict[str, float]]
 
 
-def run(mode, devices, steps=3, **changes) -> Trained:
+def run(mode, devices, steps=5, **changes) -> Trained:
     """Trains `steps` steps over `devices` devices."""
     config = FrozenConfigDict(tiny_config(**changes))
     parallel = DataParallel(mode, AXIS, jax.devices()[:devices])
@@ -54,18 +54,19 @@ def relative_difference(a, b):
     return (apart / sum(float((y**2).sum()) for y in b)) ** 0.5
 
 
-def assert_same_numbers(one: Trained, other: Trained) -> None:
+def assert_same_numbers(one: Trained, other: Trained, bound: float = 1e-5) -> None:
     assert one.rows[0] == pytest.approx(other.rows[0], rel=1e-5)
     assert len(one.gradients) > 100
-    assert relative_difference(one.gradients, other.gradients) < 1e-4
+    assert relative_difference(one.gradients, other.gradients) < bound
     # Adam divides a gradient by its own size: rounding in tiny gradients grows from step to step.
-    assert one.rows[-1] == pytest.approx(other.rows[-1], rel=2e-3)
-    assert relative_difference(one.state.variables.params, other.state.variables.params) < 1e-4
-    assert relative_difference(one.state.variables.batch_stats, other.state.variables.batch_stats) < 1e-3
+    assert one.rows[-1] == pytest.approx(other.rows[-1], rel=200 * bound)
+    assert relative_difference(one.state.variables.params, other.state.variables.params) < bound
 
 
-# Batch normalisation and random noise: both would show a dependence on how the batch is divided.
-SENSITIVE = {"model__noise_mode": "random", "encoder__norm": "batch"}
+# Random noise would show a dependence on how the batch is divided.
+SENSITIVE = {"model__noise_mode": "random", "encoder__norm": "group"}
+# So would batch normalisation, but over the eight values that this network's last maps have it magnifies rounding.
+BATCH_NORM = {**SENSITIVE, "encoder__norm": "batch"}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,15 @@ def test_eight_devices_give_what_one_gives(on_eight, on_one):
     assert_same_numbers(on_eight, on_one)
 
 
+@pytest.mark.slow
+def test_eight_devices_share_their_batch_statistics():
+    on_eight, on_one = (run("shard_map", devices, 3, **BATCH_NORM) for devices in (8, 1))
+    assert_same_numbers(on_eight, on_one, 1e-4)
+    stats = [trained.state.variables.batch_stats for trained in (on_eight, on_one)]
+    assert relative_difference(*stats) < 1e-3
+
+
+@pytest.mark.slow
 def test_a_batch_in_parts_gives_the_gradient_and_the_images_of_the_whole_in_its_order():
     found = []
     for parts in (1, 2):

@@ -5,6 +5,7 @@ from benchmarks.all_tables import FULL, QUICK, SMALL, document, main, run_all
 from benchmarks.timing import read_lines
 
 
+@pytest.mark.slow
 def test_small_tables_and_a_second_run_that_has_nothing_to_do(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(all_tables, "SMALL", SMALL[:1])
     words = ["--small", f"--json={tmp_path / 'all.jsonl'}"]

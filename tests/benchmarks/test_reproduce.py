@@ -26,6 +26,7 @@ SMALL = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_of_a_prior_is_equal_to_the_bit(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     # One device, and the quick compilation that conftest.py chooses.

@@ -49,6 +49,7 @@ def test_a_priors_phases(tmp_path, capsys):
     assert "| step |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_fundusgan_learns_on_two_devices():
     overrides = [word for word in FUNDUSGAN if word.startswith("--config.")]
     choice = Choice("configs/ddr.py", [*overrides, "--config.loss.lpips=0"], 64, 4, "float32", 0.0, 8, 2)
@@ -62,7 +63,8 @@ def test_fundusgan_learns_on_two_devices():
     assert len(state.step.sharding.device_set) == 2 and int(state.step) == 1
 
 
-@pytest.mark.parametrize("cache", ["device", pytest.param("none", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", ["device", "none"])
 def test_steps_fed_by_a_pipeline(cache, tmp_path, capsys):
     pytest.importorskip("tensorflow_datasets")
     file = tmp_path / "a.jsonl"
