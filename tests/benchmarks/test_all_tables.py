@@ -1,5 +1,7 @@
 """One command makes all tables, and goes on where it was stopped."""
 
+import pytest
+
 from benchmarks import all_tables
 from benchmarks.all_tables import FULL, QUICK, SMALL, document, main, run_all
 from benchmarks.timing import read_lines
