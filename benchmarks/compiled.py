@@ -100,6 +100,7 @@ def _bytes(shape: str) -> int:
 def _run(argv: Sequence[str]) -> int:
     chosen, overrides = _parser().parse_known_args(argv)
     config = load_config(chosen.config, [f"--config.model.dtype={chosen.dtype}", *overrides])
+    dtype = config.model.dtype
     devices = topology_devices(chosen.topology) if chosen.topology else jax.devices()
     validate(config, len(devices))
     planner = Planner(config, devices)
@@ -107,26 +108,31 @@ def _run(argv: Sequence[str]) -> int:
     state = task.shapes(config.train.num_steps)
     kernels = [leaf.shape for leaf in jax.tree.leaves((state, task.constants))]
     print(
-        f"{chosen.config}, {len(devices)} x {devices[0].device_kind}, batch {config.train.batch_size}, {chosen.dtype}"
+        f"{chosen.config}, {len(devices)} x {devices[0].device_kind}, batch {config.train.batch_size}, {dtype}"
     )
     print(f"\n| {' | '.join(HEADS)} |\n{'|---' * len(HEADS)}|")
     notes: dict[str, Facts] = {}
-    bad = []
+    bad: list[str] = []
+    seen = 0
     start = time.monotonic()
     for program in planner.lowered(task):
         name, lowered = program.name, program.program
         if chosen.phases not in name:
             continue
+        seen += 1
         before = program_facts(lowered.as_text(dialect="hlo"), kernels)
-        bad += [f"{name}, before the backend: {line}" for line in findings(before, NAMES[chosen.dtype])]
+        bad += [f"{name}, before the backend: {line}" for line in findings(before, NAMES[dtype])]
         compiled = None if chosen.lower_only else lowered.compile()
         facts = before if compiled is None else program_facts(str(compiled.as_text()), kernels)
         print(f"| {' | '.join(_row(name, facts, compiled, time.monotonic() - start))} |", flush=True)
         if compiled is not None:
             notes[name] = facts
-            bad += [f"{name}: {line}" for line in findings(facts, NAMES[chosen.dtype])]
+            bad += [f"{name}: {line}" for line in findings(facts, NAMES[dtype])]
             bad += [] if _state_is_donated(compiled, state) else [f"{name}: the state is not donated"]
         start = time.monotonic()
+    if not seen:
+        names = ", ".join(program.name for program in planner.lowered(task))
+        raise UserError(f"--phases={chosen.phases} is in no phase's name; there are {names}")
     print("\nFindings:" if bad or notes else "")
     print("\n".join(f"- {line}" for line in bad) or "- none of what should not be there")
     for name, facts in notes.items():

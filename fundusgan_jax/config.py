@@ -258,15 +258,20 @@ def divides(config: ConfigDict, batch_size: int, num_devices: int, parts: int) -
     return parts == 1 or share % (parts * group_blocks(num_devices)) == 0
 
 
+def possible_parts(config: ConfigDict, num_devices: int) -> list[int]:
+    """The values of train.accumulate that divide the batch of `config`."""
+    size = config.train.batch_size
+    return [n for n in range(1, size // num_devices + 1) if divides(config, size, num_devices, n)]
+
+
 def _validate_parts(config: ConfigDict, num_devices: int) -> None:
     size, parts = config.train.batch_size, config.train.accumulate
     if divides(config, size, num_devices, parts):
         return
-    share = size // num_devices
-    possible = [n for n in range(1, share + 1) if divides(config, size, num_devices, n)]
     raise UserError(
-        f"train.accumulate={parts} does not divide the {share} photographs of each device into equal parts (of whole "
-        f"groups of 4, where there is a discriminator); choose one of {', '.join(map(str, possible))}"
+        f"train.accumulate={parts} does not divide the {size // num_devices} photographs of each device into equal parts "
+        f"(of whole groups of 4, where there is a discriminator); choose one of "
+        f"{', '.join(map(str, possible_parts(config, num_devices)))}"
     )
 
 
@@ -379,6 +384,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
     before, after = flatten(old), flatten(new)
     # A schedule that ends at num_steps makes every step depend on it.
     free = set(FREE) - ({"train.num_steps"} if before.get("optim.decay") != "constant" else set())
+    # Parts change rounding alone, unless each has batch statistics of its own.
+    if after.get("task") == "prior" or after.get("encoder.norm") != "batch":
+        free.add("train.accumulate")
     # A setting that one of them does not know had its default there: settings are added with neutral ones.
     return {
         name: (before[name], after[name])

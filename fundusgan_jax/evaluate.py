@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fundusgan_jax import processors
 from fundusgan_jax.errors import Parser, UserError, run_door
 
 DESCRIPTION = """Scores generated images against real ones, or compares two results.
@@ -130,4 +131,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    processors.begin()
     sys.exit(run_door(main))

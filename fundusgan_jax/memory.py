@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from fundusgan_jax.config import divides
+from fundusgan_jax.config import divides, possible_parts
 from fundusgan_jax.errors import UserError
 
 # As XLA and the platforms' allocators say it.
@@ -110,14 +110,11 @@ def advice(config: ConfigDict, fitting: int, devices: int) -> str:
     """What needs less memory than `config`, in one line; fitting: a batch size that may fit, 0 for none."""
     train = config.train
     ways = []
-    share = train.batch_size // devices
-    finer = [
-        parts
-        for parts in range(train.accumulate + 1, share + 1)
-        if divides(config, train.batch_size, devices, parts)
-    ]
+    finer = [parts for parts in possible_parts(config, devices) if parts > train.accumulate]
     if fitting:
-        ways.append(f"--config.train.batch_size={fitting} may fit")
+        ways.append(
+            f"--config.train.batch_size={fitting} may fit"
+        )
         # Parts no larger than those that fit; else the smallest there are.
         finer = [parts for parts in finer if parts * fitting >= train.batch_size * train.accumulate] or finer[
             -1:
@@ -128,6 +125,8 @@ def advice(config: ConfigDict, fitting: int, devices: int) -> str:
         ways.append(f"--config.train.accumulate={finer[0]} computes the batch in {finer[0]} parts")
     if not train.remat:
         ways.append("--config.train.remat=True keeps fewer activations")
+    if train.steps_per_call > 1:
+        ways.append("--config.train.steps_per_call=1 sends the photographs of one step at a time")
     ways.append("a smaller model or more devices need less each")
     return "; ".join(ways)
 

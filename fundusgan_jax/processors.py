@@ -16,6 +16,8 @@ KNOWN_BY = ("0.10.", "0.11.")
 # XLA allocates the temporaries of every call anew; in pages of 2 MiB that is 512 times fewer faults.
 TUNABLES, LARGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
 LEAST_GLIBC = (2, 35)
+# Python's -X option of a process that has been started anew.
+STARTED = "fundusgan_jax"
 KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 # Device files of NVIDIA's and AMD's cards and of TPUs.
 DEVICES = Path("/dev")
@@ -31,12 +33,19 @@ def settings(environment: Mapping[str, str]) -> dict[str, str]:
         return {}
     found = {}
     flags = environment.get("XLA_FLAGS", "")
-    if XLA_FLAG not in flags and importlib.metadata.version("jaxlib").startswith(KNOWN_BY):
+    if XLA_FLAG not in flags and _jaxlib_version().startswith(KNOWN_BY):
         found["XLA_FLAGS"] = f"{flags} {XLA_FLAG}=".strip()
     tunables = environment.get(TUNABLES, "")
     if LARGE_PAGES not in tunables and _pages_on_demand():
         found[TUNABLES] = ":".join([*filter(None, [tunables]), f"{LARGE_PAGES}=1"])
     return found
+
+
+def _jaxlib_version() -> str:
+    try:
+        return importlib.metadata.version("jaxlib")
+    except importlib.metadata.PackageNotFoundError:  # built from source and not installed
+        return ""
 
 
 def _pages_on_demand() -> bool:
@@ -56,5 +65,6 @@ def begin() -> None:
     """
     missing = settings(os.environ)
     os.environ.update(missing)
-    if TUNABLES in missing:
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    # The option stays where something on the way takes the variable from the environment again.
+    if TUNABLES in missing and STARTED not in sys._xoptions:
+        os.execv(sys.executable, [sys.executable, "-X", STARTED, *sys.orig_argv[1:]])

@@ -170,7 +170,9 @@ class Trainer:
         self._programs = StepPrograms(self.config, self.run.parallel, read, constants)
         first = next(source)
         self._source = itertools.chain([first], source)
-        self._compile_ahead(self.start, first)
+        # Else the state has the size of the stage that is over; `_dispatch` compiles once it has grown.
+        if not self.task.grows_before(self.start + 1):
+            self._compile_ahead(self.start, first)
 
     def _compile_ahead(self, start: int, batch: Any) -> None:
         train = self.config.train
@@ -200,6 +202,10 @@ class Trainer:
                 self._after_step(number, number == total or stopping)
                 if stopping:
                     break
+        except (UserError, jax.errors.JaxRuntimeError):
+            # What is being saved is not lost with the step that cannot be computed.
+            self.checkpoints.wait()
+            raise
         finally:
             stopper.close()
         self._progress.close()

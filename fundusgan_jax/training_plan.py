@@ -120,6 +120,14 @@ class Planner:
         worst = max(found, key=lambda memory: memory.total)
         return Need(per_device, worst.held, worst.total, True)
 
+    def sizes(self) -> list[int]:
+        """Images a device that training would take, from the fewest on, each twice the one before, up to MOST or to
+        the batch of the settings."""
+        wanted = self.config.train.batch_size // self.devices
+        least = next(size for size in range(1, wanted + 1) if self.divides(size))
+        doubled = (least * 2**k for k in range(max(MOST, wanted).bit_length()))
+        return [size for size in doubled if size <= max(MOST, wanted) and self.divides(size)]
+
     def divides(self, per_device: int, **train: Any) -> bool:
         """Whether training would take so many images a device."""
         parts = train.get("accumulate", self.config.train.accumulate)
@@ -187,10 +195,11 @@ def read_off(compiled: list[Need], per_device: int) -> Need:
     return Need(per_device, int(held), int(one.total + share * (two.total - one.total)), False)
 
 
-def search(planner: Planner, first: int, limit: int) -> list[Need]:
-    """Compiles sizes (powers of two a device) from `first` on until the largest that fits `limit` bytes is known."""
+def search(planner: Planner, sizes: list[int], first: int, limit: int) -> list[Need]:
+    """Compiles some of `sizes` (images a device, each twice the one before) from `first` on until the largest that fits
+    `limit` bytes is known."""
     compiled: list[Need] = []
-    fits, fails, size = 0, 2 * MOST, first
+    fits, fails, size = 0, 2 * sizes[-1], first
     while True:
         need = planner.need(size)
         compiled.append(need)
@@ -198,11 +207,11 @@ def search(planner: Planner, first: int, limit: int) -> list[Need]:
             fits = size
         else:
             fails = size
-        if fails <= 2 * max(fits, 0.5):
+        between = [size for size in sizes if fits < size < fails]
+        if not between:
             return compiled
-        between = [2**k for k in range(MOST.bit_length()) if fits < 2**k < fails]
         # Not far beyond what is known: a program for a size that nobody could run may take long to compile.
-        near = [size for size in between if size <= 8 * max(fits, 1)] or between[:1]
+        near = [size for size in between if size <= 8 * max(fits, sizes[0])] or between[:1]
         size = max((guess for guess in near if read_off(compiled, guess).total <= limit), default=near[0])
 
 
@@ -218,9 +227,10 @@ def print_plan(config: ConfigDict) -> None:
     limit = device_memory(device)
     _print_model(planner, device, limit)
     wanted = config.train.batch_size // planner.devices
-    first = 2 ** (wanted.bit_length() - 1)
-    compiled = search(planner, first, limit) if limit is not None else [planner.need(first)]
-    other = {"train.remat=True": planner.need(first, remat=True)}
+    sizes = planner.sizes()
+    first = max(size for size in sizes if size <= wanted)
+    compiled = search(planner, sizes, first, limit) if limit is not None else [planner.need(first)]
+    other = {} if config.train.remat else {"train.remat=True": planner.need(first, remat=True)}
     # The same parts, twice as many: what the gradient's sum and the photographs cost.
     finer = 2 * config.train.accumulate
     if planner.divides(2 * first, accumulate=finer):
@@ -228,7 +238,7 @@ def print_plan(config: ConfigDict) -> None:
     best = max((need for need in compiled if limit and need.total <= limit), default=None)
     rows = {need.per_device: need for need in compiled}
     last = 2 * max(best.per_device if best else 1, first)
-    for size in [*(2**k for k in range(last.bit_length())), wanted]:
+    for size in [*(size for size in sizes if size <= last), wanted]:
         rows.setdefault(size, read_off(compiled, size))
     _print_memory(planner, rows, other, limit)
     _print_rate(planner, device)

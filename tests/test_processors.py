@@ -57,6 +57,19 @@ def test_a_flag_that_this_jaxlib_may_not_know_is_not_given(machine, monkeypatch)
     assert "XLA_FLAGS" not in processors.settings({})
 
 
+def test_a_process_is_not_started_anew_twice(machine, monkeypatch):
+    monkeypatch.setattr(os, "environ", {})
+    started = []
+    monkeypatch.setattr(os, "execv", lambda *words: started.append(words))
+    processors.begin()
+    assert started[0][1][1:3] == ["-X", processors.STARTED]
+    # Something took the variable away.
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setitem(sys._xoptions, processors.STARTED, True)
+    processors.begin()
+    assert len(started) == 1
+
+
 @pytest.mark.skipif(
     not processors.settings({"JAX_PLATFORMS": "cpu"}).get("GLIBC_TUNABLES"), reason="no pages on demand"
 )

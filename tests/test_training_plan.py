@@ -45,9 +45,17 @@ class Curve:
                                                       (8, 99, 0), (2, 10**9, 256)])  # fmt: skip
 def test_the_largest_batch_is_found_in_few_compilations(first, limit, best):
     curve = Curve()
-    found = search(curve, first, limit)
+    found = search(curve, [2**k for k in range(9)], first, limit)
     assert max((need.per_device for need in found if need.total <= limit), default=0) == best
     assert len(set(curve.asked)) == len(curve.asked) <= 7
+
+
+@pytest.mark.parametrize(
+    "batch, parts, sizes", [(12, 3, [3, 6, 12]), (32, 8, [8, 16, 32]), (5, 1, [1, 2, 4])]
+)
+def test_only_sizes_are_planned_that_training_takes(batch, parts, sizes):
+    config = tiny_config(train__batch_size=batch, train__accumulate=parts)
+    assert Planner(config, jax.devices()[:1]).sizes()[: len(sizes)] == sizes
 
 
 def test_the_phases_are_trainings_own_and_growing_networks_have_their_final_size():
