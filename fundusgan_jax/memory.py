@@ -112,9 +112,7 @@ def advice(config: ConfigDict, fitting: int, devices: int) -> str:
     ways = []
     finer = [parts for parts in possible_parts(config, devices) if parts > train.accumulate]
     if fitting:
-        ways.append(
-            f"--config.train.batch_size={fitting} may fit"
-        )
+        ways.append(f"--config.train.batch_size={fitting} may fit")
         # Parts no larger than those that fit; else the smallest there are.
         finer = [parts for parts in finer if parts * fitting >= train.batch_size * train.accumulate] or finer[
             -1:
