@@ -31,7 +31,7 @@ PHASES = {
 }
 
 
-@pytest.mark.parametrize(("task", "dtype"), [("fundusgan", "bfloat16"), ("prior", "bfloat16"), pytest.param("prior", "float32", marks=pytest.mark.slow)])  # fmt: skip
+@pytest.mark.parametrize(("task", "dtype"), [("fundusgan", "bfloat16"), pytest.param("prior", "bfloat16", marks=pytest.mark.slow), pytest.param("prior", "float32", marks=pytest.mark.slow)])  # fmt: skip
 def test_phases_before_the_backend(task, dtype):
     planner = Planner(CONFIGS[task](dtype))
     opened = planner.task(planner.config)

@@ -45,12 +45,12 @@ def test_pictures_are_alike(perceptual):
     for dtype in ("float32", "bfloat16"):
         changed = tiny_config(**WIDE, model__dtype=dtype)
         model = step.model_config(changed, None, training=True)
-        painted = fundusgan.reconstruct(model, variables, batch.image, noise_mode="const")
+        reconstruct = jax.jit(functools.partial(fundusgan.reconstruct, model, noise_mode="const"))
+        decode = jax.jit(functools.partial(fundusgan.decode, model, noise_mode="const"))
+        painted = reconstruct(variables, batch.image)
         assert painted.image.dtype == painted.encoded.w_plus.dtype == jnp.float32
         assert painted.encoded.base.dtype == dtype
-        prior = fundusgan.decode(
-            model, variables, painted.encoded.w_plus * 3, painted.encoded, noise_mode="const"
-        )
+        prior = decode(variables, painted.encoded.w_plus * 3, painted.encoded)
         pictures[dtype] = (painted.image, prior)
     for exact, low in zip(pictures["float32"], pictures["bfloat16"]):
         apart = perceptual_distance(perceptual, low, exact)

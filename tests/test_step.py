@@ -121,6 +121,7 @@ def test_a_batch_in_parts_gives_the_gradient_and_the_images_of_the_whole_in_its_
     assert relative_difference(first_moments(other), first_moments(one)) < 1e-4
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(on_one):
     again = run("shard_map", 1, **SENSITIVE)
     for a, b in zip(jax.tree.leaves(on_one), jax.tree.leaves(again), strict=True):

@@ -34,6 +34,7 @@ def prior_choice(*more):
     return Choice("configs/stylegan2.py", overrides, 16, 4, channels=8)
 
 
+@pytest.mark.slow
 def test_a_priors_phases(tmp_path, capsys):
     file = tmp_path / "a.jsonl"
     assert main([*PRIOR, NO_PATH_LENGTH, f"--json={file}"]) == 0

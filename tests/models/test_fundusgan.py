@@ -38,7 +38,7 @@ def test_published_sizes(painted: int, vectors: int) -> None:
     assert len(variables.noise) == vectors - 1
 
 
-@pytest.mark.parametrize("size", [64, 256, 512])
+@pytest.mark.parametrize("size", [64, 256, pytest.param(512, marks=pytest.mark.slow)])
 def test_every_number_of_skips_builds(size: int) -> None:
     for delta in range(max_delta(size) + 1):
         settings = tiny_config(data__resolution=size, model__resolution=size, model__delta=delta)
