@@ -106,6 +106,7 @@ def train_rows(workdir):
     }
 
 
+@pytest.mark.slow
 def test_several_steps_a_call_give_a_runs_numbers_and_resume_to_the_same_bits(trained, tmp_path):
     together = ("train.steps_per_call=3", "train.log_every=3")
     whole = tmp_path / "whole"
