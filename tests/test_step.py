@@ -67,7 +67,6 @@ def assert_same_numbers(one: Trained, other: Trained, bound: float = 1e-5) -> No
 RANDOM = {"model__noise_mode": "random"}
 # A step of Adam has the size of the learning rate whatever the gradient's: where that is rounding alone, its sign is too.
 SENSITIVE = {**RANDOM, "encoder__norm": "group", "optim__encoder_lr": 1e-5, "optim__generator_lr": 1e-5}
-# Over the eight values that this network's last maps have, batch normalisation magnifies rounding.
 BATCH_NORM = {**RANDOM, "encoder__norm": "batch"}
 
 
@@ -95,10 +94,12 @@ def test_eight_devices_give_what_one_gives(on_eight, on_one):
 
 @pytest.mark.slow
 def test_eight_devices_share_their_batch_statistics():
-    on_eight, on_one = (run("shard_map", devices, 3, **BATCH_NORM) for devices in (8, 1))
-    assert_same_numbers(on_eight, on_one, 1e-4)
+    # Of one step, and not its gradients: over the eight values that this network's last maps have, what is normalised is
+    # rounding where a channel is constant, and a ReLU passes its gradient on or does not.
+    on_eight, on_one = (run("shard_map", devices, 1, **BATCH_NORM) for devices in (8, 1))
+    assert on_eight.rows[0] == pytest.approx(on_one.rows[0], rel=1e-5)
     stats = [trained.state.variables.batch_stats for trained in (on_eight, on_one)]
-    assert relative_difference(*stats) < 1e-3
+    assert relative_difference(*stats) < 1e-5
 
 
 @pytest.mark.slow
