@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 # XLA has two libraries for float32 on processors. With YNNPACK, its choice, convolutions reach 135 GFLOP/s where with
-# Eigen they reach 200, and gradients of strided ones take up to seven times as long (benchmarks/NOTES.md).
+# Eigen they reach 200, and gradients of strided ones take up to six times as long (benchmarks/NOTES.md).
 XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 # XLA ends a process that names a flag it does not know.
 KNOWN_BY = ("0.10.", "0.11.")

@@ -85,3 +85,34 @@ def test_a_process_starts_anew_with_its_arguments_and_number():
     done = subprocess.run([sys.executable, "-c", code, "a b", "c"], capture_output=True, text=True, env=plain)
     first, again, last = done.stdout.splitlines()
     assert first == again and last == "['a b', 'c'] glibc.malloc.hugetlb=1 cpu", done.stderr
+
+
+ACCURACY = """
+import jax, numpy as np
+from jax import lax
+rng = np.random.default_rng(0)
+x, k = (rng.standard_normal(shape).astype(np.float32) for shape in ((8, 9, 9, 64), (3, 3, 64, 48)))
+
+def convolved(x, k):
+    return lax.conv_general_dilated(x, k, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+y, vjp = jax.vjp(jax.jit(convolved), x, k)
+dy = rng.standard_normal(y.shape).astype(np.float32)
+exact, dx, dk = np.zeros(y.shape), np.zeros(x.shape), np.zeros(k.shape)
+for a in range(3):
+    for b in range(3):
+        seen = x[:, a : a + 7 : 2, b : b + 7 : 2].astype(np.float64)
+        exact += seen @ k[a, b]
+        dk[a, b] = np.einsum("nhwi,nhwo->io", seen, dy)
+        dx[:, a : a + 7 : 2, b : b + 7 : 2] += dy.astype(np.float64) @ k[a, b].T
+for found, wanted in zip((y, *vjp(dy)), (exact, dx, dk)):
+    print(np.abs(found - wanted).max() / np.abs(wanted).max())
+"""
+
+
+def test_its_convolutions_are_accurate(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS")
+    environment = {**os.environ, **processors.settings({"JAX_PLATFORMS": "cpu"})}
+    done = subprocess.run([sys.executable, "-c", ACCURACY], capture_output=True, text=True, env=environment)
+    errors = [float(word) for word in done.stdout.split()]
+    assert len(errors) == 3 and max(errors) < 1e-6, (done.stdout, done.stderr)

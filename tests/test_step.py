@@ -59,14 +59,14 @@ def assert_same_numbers(one: Trained, other: Trained, bound: float = 1e-5) -> No
     assert len(one.gradients) > 100
     assert relative_difference(one.gradients, other.gradients) < bound
     # Adam divides a gradient by its own size: rounding in tiny gradients grows from step to step.
-    assert one.rows[-1] == pytest.approx(other.rows[-1], rel=200 * bound)
+    assert one.rows[-1] == pytest.approx(other.rows[-1], rel=2e-3)
     assert relative_difference(one.state.variables.params, other.state.variables.params) < bound
 
 
 # Random noise would show a dependence on how the batch is divided.
 RANDOM = {"model__noise_mode": "random"}
-# A step of Adam has the size of the learning rate whatever the gradient's: where that is rounding alone, its sign is too.
-SENSITIVE = {**RANDOM, "encoder__norm": "group", "optim__encoder_lr": 1e-5, "optim__generator_lr": 1e-5}
+SENSITIVE = {**RANDOM, "encoder__norm": "group"}
+# So would batch normalisation, which magnifies rounding: its bound is ten times wider.
 BATCH_NORM = {**RANDOM, "encoder__norm": "batch"}
 
 
@@ -87,19 +87,17 @@ def test_pmap_and_shard_map_give_the_same_numbers(on_eight):
 
 def test_eight_devices_give_what_one_gives(on_eight, on_one):
     assert_same_numbers(on_eight, on_one)
-    # What was learned is fifty times the bound, so that a gradient of another sum or mean would show.
+    # What was learned is a hundred times the bound, so that a gradient of another sum or mean would show.
     begun = first_state(tiny_config(**SENSITIVE)).variables.params
-    assert relative_difference(on_one.state.variables.params, begun) > 5e-4
+    assert relative_difference(on_one.state.variables.params, begun) > 1e-3
 
 
 @pytest.mark.slow
 def test_eight_devices_share_their_batch_statistics():
-    # Of one step, and not its gradients: over the eight values that this network's last maps have, what is normalised is
-    # rounding where a channel is constant, and a ReLU passes its gradient on or does not.
-    on_eight, on_one = (run("shard_map", devices, 1, **BATCH_NORM) for devices in (8, 1))
-    assert on_eight.rows[0] == pytest.approx(on_one.rows[0], rel=1e-5)
+    on_eight, on_one = (run("shard_map", devices, 3, **BATCH_NORM) for devices in (8, 1))
+    assert_same_numbers(on_eight, on_one, 1e-4)
     stats = [trained.state.variables.batch_stats for trained in (on_eight, on_one)]
-    assert relative_difference(*stats) < 1e-5
+    assert relative_difference(*stats) < 1e-3
 
 
 @pytest.mark.slow

@@ -26,7 +26,8 @@ def container_of(kind: str) -> dict:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_its_job_and_pod_are_what_kubernetes_takes(kind):
-    validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate").validate
+    package = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
+    validate = package.validate
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "train"}, **job_of(kind)}
     validate(job, "1.31", strict=True)
     pod = {
@@ -36,6 +37,9 @@ def test_its_job_and_pod_are_what_kubernetes_takes(kind):
         "spec": job["spec"]["template"]["spec"],
     }
     validate(pod, "1.31", strict=True)
+    # A field that Kubernetes does not know is refused, so the schemas above have looked.
+    with pytest.raises(package.ValidationError):
+        validate({**pod, "spec": {**pod["spec"], "container": []}}, "1.31", strict=True)
 
 
 # Fields of jobset.x-k8s.io/v1alpha2 (JobSetSpec, ReplicatedJob, FailurePolicy), of which no schema is packaged.
