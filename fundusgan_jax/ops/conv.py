@@ -31,10 +31,14 @@ def conv2d(x: Array, kernel: Array, *, stride: int = 1, padding: Padding = 0, di
     pads = ((padding, padding),) * 2 if isinstance(padding, int) else padding
     if x.shape[1] * x.shape[2] < kernel.shape[0] * kernel.shape[1]:
         return _conv_as_product(x, kernel, stride, pads, dilation)
-    padded = [side + sum(pad) for side, pad in zip(x.shape[1:3], pads)]
-    shape = (x.shape[0], *padded, x.shape[3])
-    if stride == 1 and winograd.pays(shape, kernel.shape, dilation, jnp.result_type(x, kernel)):
-        return winograd.convolution(jnp.pad(x, ((0, 0), *pads, (0, 0))), kernel, dilation)
+    if stride == 1:
+        reach = [dilation * (taps - 1) for taps in kernel.shape[:2]]
+        sides = [side + sum(pad) - lost for side, pad, lost in zip(x.shape[1:3], pads, reach)]
+        shape = (x.shape[0], *sides, kernel.shape[3])
+        if winograd.pays(shape, kernel.shape, dilation, jnp.result_type(x, kernel)):
+            same = pads == ((dilation, dilation),) * 2
+            x = x if same else jnp.pad(x, ((0, 0), *pads, (0, 0)))
+            return winograd.convolution(x, kernel, dilation, same)
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), pads, rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS
     )

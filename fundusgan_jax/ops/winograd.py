@@ -1,107 +1,149 @@
-"""Wide 3x3 convolutions on processors by Winograd's minimal filtering F(2x2, 3x3), strip by strip.
+"""Wide 3x3 convolutions on processors by Winograd's minimal filtering F(4, 3) across the rows, strip by strip.
 
-Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (CVPR 2016). Sixteen products of matrices in
-place of thirty-six per 2x2 tile; sums and differences before and after, so float32 keeps its accuracy. Arrays are
-NHWC, kernels HWIO.
+Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (CVPR 2016), in one direction: six 1x3
+convolutions of a quarter of the rows in place of twelve, half of the products, with sums before and after over one and
+a half times the maps (F(2x2, 3x3) saves a little more, over four times the maps). Float32 keeps its accuracy
+(tests/ops/test_winograd.py). Arrays are NHWC, kernels HWIO.
 """
 
 from __future__ import annotations
 
 import functools
+import operator
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 # Narrower layers spend more time on the sums than the products save (benchmarks/NOTES.md).
-LEAST_CHANNELS = 256
+LEAST_CHANNELS = 64
 # The same of the kernel's gradient, whose sums are of both maps.
-LEAST_GRADIENT_CHANNELS = 512
+LEAST_GRADIENT_CHANNELS = 256
 LEAST_PIXELS = 16 * 16
-# The tiles of a strip stay in the cache, and no fresh memory is asked for.
-STRIP_BYTES = 8 * 2**20
-# Tiles of a product for the kernel's gradient: long enough that adding it to the sum of all costs little.
-GRADIENT_TILES = 1024
+# What a strip keeps at a time stays in the cache, and no fresh memory is asked for.
+STRIP_BYTES = 16 * 2**20
+# The kernel's gradient adds all nine taps up after each strip: longer ones.
+GRADIENT_STRIP_BYTES = 32 * 2**20
+# Rows that are computed together.
+TILE = 4
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
+# y = AFTER ((OF_KERNEL g) * (BEFORE d)): four rows y of six rows d and three taps g, exact for any points 0, A, -A, B, -B
+# and infinity. These lose a third less in float32 than 0, 1, -1, 2, -2 (benchmarks/NOTES.md); A B = 1 keeps them short.
+A, B = 2 / 3, 3 / 2
+BEFORE = np.array(
+    [
+        [1, 0, -(A**2 + B**2), 0, 1, 0],
+        [0, -B, -(B**2), A, 1, 0],
+        [0, B, -(B**2), -A, 1, 0],
+        [0, -A, -(A**2), B, 1, 0],
+        [0, A, -(A**2), -B, 1, 0],
+        [0, 1, 0, -(A**2 + B**2), 0, 1],
+    ]
+)
+_OF_A, _OF_B = 1 / (2 * A**2 * (A**2 - B**2)), 1 / (2 * B**2 * (B**2 - A**2))
+OF_KERNEL = np.array(
+    [
+        [1, 0, 0],
+        [_OF_A, _OF_A * A, _OF_A * A**2],
+        [_OF_A, -_OF_A * A, _OF_A * A**2],
+        [_OF_B, _OF_B * B, _OF_B * B**2],
+        [_OF_B, -_OF_B * B, _OF_B * B**2],
+        [0, 0, 1],
+    ]
+)
+AFTER = np.array(
+    [[1, 1, 1, 1, 1, 0], [0, A, -A, B, -B, 0], [0, A**2, A**2, B**2, B**2, 0], [0, A**3, -(A**3), B**3, -(B**3), 1]]
+)
 
-def pays(padded: tuple[int, ...], kernel: tuple[int, ...], dilation: int, dtype: jnp.dtype) -> bool:
-    """Whether a valid convolution of these shapes (static) is faster this way on a processor.
+
+def pays(shape: tuple[int, ...], kernel: tuple[int, ...], dilation: int, dtype: jnp.dtype) -> bool:
+    """Whether a convolution of these shapes (static) is faster this way on a processor.
 
     Args:
-        padded: [N, H + 2 d, W + 2 d, I]. kernel: [kh, kw, I, O]. dilation: d. dtype: of both.
+        shape: [N, H, W, O] of the result. kernel: [kh, kw, I, O]. dilation: d. dtype: of both.
     """
     if kernel[:2] != (3, 3) or dtype != jnp.float32 or min(kernel[2:]) < LEAST_CHANNELS:
         return False
-    sides = [side - 2 * dilation for side in padded[1:3]]
-    tiled = all(side > 0 and side % (2 * dilation) == 0 for side in sides)
-    return tiled and padded[0] * sides[0] * sides[1] >= LEAST_PIXELS
+    samples, height, width = shape[:3]
+    tiled = min(height, width) > 0 and height % (TILE * dilation) == 0 and width % dilation == 0
+    return tiled and samples * height * width >= LEAST_PIXELS
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def convolution(x: Array, kernel: Array, dilation: int = 1) -> Array:
-    """Valid 3x3 cross-correlation, on processors by minimal filtering; the gradients are of the same kind.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolution(x: Array, kernel: Array, dilation: int = 1, same: bool = True) -> Array:
+    """3x3 cross-correlation, on processors by minimal filtering; the gradients are of the same kind.
 
     Args:
-        x: [N, H + 2 d, W + 2 d, I] float32, H and W multiples of 2 d.
+        x: [N, H, W, I] float32 with zeros beyond it, or, not `same`, [N, H + 2 d, W + 2 d, I]; H a multiple of 4 d, W of d.
         kernel: [3, 3, I, O].
         dilation: d, distance between the taps; static.
+        same: whether the map keeps its size; static.
 
     Returns:
         [N, H, W, O].
     """
 
     def filtered(x: Array, kernel: Array) -> Array:
-        return _together(_filtered(_apart(x, dilation), kernel), dilation)
+        return _together(_filtered(_margin(_apart(x, dilation), same), kernel), dilation)
 
-    native = functools.partial(_native, dilation=dilation)
+    native = functools.partial(_native, dilation=dilation, same=same)
     return lax.platform_dependent(x, kernel, cpu=filtered, default=native)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def kernel_gradient(x: Array, dy: Array, dilation: int = 1) -> Array:
-    """Gradient of `convolution` to its kernel: [N, H + 2 d, W + 2 d, I], [N, H, W, O] -> [3, 3, I, O]."""
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def kernel_gradient(x: Array, dy: Array, dilation: int = 1, same: bool = True) -> Array:
+    """Gradient of `convolution` to its kernel: x as there, dy [N, H, W, O] -> [3, 3, I, O]."""
 
     def native(x: Array, dy: Array) -> Array:
         kernel = jnp.zeros((3, 3, x.shape[-1], dy.shape[-1]), x.dtype)
-        return jax.vjp(lambda kernel: _native(x, kernel, dilation), kernel)[1](dy)[0]  # type: ignore[no-any-return]
+        return jax.vjp(lambda kernel: _native(x, kernel, dilation, same), kernel)[1](dy)[0]  # type: ignore[no-any-return]
 
     def filtered(x: Array, dy: Array) -> Array:
-        return _kernel_gradient_filtered(_apart(x, dilation), _apart(dy, dilation))
+        return _kernel_gradient_filtered(_margin(_apart(x, dilation), same), _apart(dy, dilation))
 
     if min(x.shape[-1], dy.shape[-1]) < LEAST_GRADIENT_CHANNELS:
         return native(x, dy)
     return lax.platform_dependent(x, dy, cpu=filtered, default=native)
 
 
-def input_gradient(dy: Array, kernel: Array, dilation: int = 1) -> Array:
-    """Gradient of `convolution` to its map: [N, H, W, O], [3, 3, I, O] -> [N, H + 2 d, W + 2 d, I]."""
-    reach = (2 * dilation, 2 * dilation)
-    padded = jnp.pad(dy, ((0, 0), reach, reach, (0, 0)))
-    return convolution(padded, kernel[::-1, ::-1].swapaxes(2, 3), dilation)
+def input_gradient(dy: Array, kernel: Array, dilation: int = 1, same: bool = True) -> Array:
+    """Gradient of `convolution` to its map: [N, H, W, O], [3, 3, I, O] -> the shape of x there."""
+    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+    if same:
+        return convolution(dy, flipped, dilation)
+    height, reach = dy.shape[1] + 2 * dilation, 2 * dilation
+    # Rows are computed by fours.
+    surplus = -height % (TILE * dilation)
+    padded = jnp.pad(dy, ((0, 0), (reach, reach + surplus), (reach, reach), (0, 0)))
+    return convolution(padded, flipped, dilation, False)[:, :height]
 
 
 Pair = tuple[Array, Array]
 
 
-def _convolution_backward(dilation: int, saved: Pair, dy: Array) -> Pair:
+def _convolution_backward(dilation: int, same: bool, saved: Pair, dy: Array) -> Pair:
     x, kernel = saved
-    return input_gradient(dy, kernel, dilation), kernel_gradient(x, dy, dilation)
+    return input_gradient(dy, kernel, dilation, same), kernel_gradient(x, dy, dilation, same)
 
 
-def _kernel_gradient_backward(dilation: int, saved: Pair, dkernel: Array) -> Pair:
+def _kernel_gradient_backward(dilation: int, same: bool, saved: Pair, dkernel: Array) -> Pair:
     x, dy = saved
-    return input_gradient(dy, dkernel, dilation), convolution(x, dkernel, dilation)
+    return input_gradient(dy, dkernel, dilation, same), convolution(x, dkernel, dilation, same)
 
 
 # Both are linear in each argument: their gradients are each other's, to any order.
-convolution.defvjp(lambda x, kernel, d: (convolution(x, kernel, d), (x, kernel)), _convolution_backward)
-kernel_gradient.defvjp(lambda x, dy, d: (kernel_gradient(x, dy, d), (x, dy)), _kernel_gradient_backward)
+convolution.defvjp(lambda x, kernel, *how: (convolution(x, kernel, *how), (x, kernel)), _convolution_backward)
+kernel_gradient.defvjp(lambda x, dy, *how: (kernel_gradient(x, dy, *how), (x, dy)), _kernel_gradient_backward)
 
 
-def _native(x: Array, kernel: Array, dilation: int) -> Array:
+def _native(x: Array, kernel: Array, dilation: int, same: bool) -> Array:
+    pads = (dilation if same else 0,) * 2
     return lax.conv_general_dilated(
-        x, kernel, (1, 1), "VALID", rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS
+        x, kernel, (1, 1), (pads, pads), rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS
     )
 
 
@@ -123,98 +165,98 @@ def _together(x: Array, dilation: int) -> Array:
     return split.reshape(-1, rows * dilation, columns * dilation, channels)
 
 
-def _before(d: list[Array]) -> list[Array]:
-    """B^T d of four rows or columns of each tile."""
-    return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
+def _combine(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:
+    """The products of `matrix` with a column of arrays, without those with 0 and 1."""
+    sums = []
+    for row in matrix:
+        terms = [part if factor == 1 else part * factor for factor, part in zip(row.tolist(), parts) if factor]
+        sums.append(functools.reduce(operator.add, terms))
+    # A barrier: each sum would be computed again inside every loop that reads it.
+    return lax.optimization_barrier(sums)  # type: ignore[no-any-return]
 
 
-def _of_kernel(g: list[Array]) -> list[Array]:
-    """G g of the three taps."""
-    ends, middle = (g[0] + g[2]) * 0.5, g[1] * 0.5
-    return [g[0], ends + middle, ends - middle, g[2]]
+class _Strips(NamedTuple):
+    """How maps are cut: `number` strips of `samples` whole maps, or of `rows` rows of one."""
+
+    samples: int
+    rows: int
+    number: int
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], channels: int, most: int) -> _Strips:
+        """Of maps [N, H, W, `channels`] of at most `most` bytes a strip, where divisors allow."""
+        samples, rows, width = shape
+
+        def large() -> bool:
+            return samples * rows * width * channels * 4 > most
+
+        while samples % 2 == 0 and large():
+            samples //= 2
+        samples = 1 if large() else samples
+        while rows % (2 * TILE) == 0 and large():
+            rows //= 2
+        return cls(samples, rows, shape[0] // samples * (shape[1] // rows))
+
+    def cut(self, x: Array, strip: Array | int, height: int) -> Array:
+        """Strip number `strip` of x: [N, `height` + margin, W, C] -> [samples, rows + margin, W, C]."""
+        across = height // self.rows
+        place = (strip // across * self.samples, strip % across * self.rows, 0, 0)
+        size = (self.samples, self.rows + x.shape[1] - height, *x.shape[2:])
+        return lax.dynamic_slice(x, place, size)
 
 
-def _after(m: list[Array]) -> list[Array]:
-    """A^T m: the two rows or columns of each tile."""
-    return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
+def _sums_of_six(part: Array) -> list[Array]:
+    """BEFORE times the rows of every tile and the next two: [n, R + 2, W, C] -> six [n, R / 4, W, C]."""
+    rows = part.shape[1] - 2
+    return _combine(BEFORE, [lax.slice_in_dim(part, a, a + rows - 3, TILE, 1) for a in range(6)])
 
 
-def _apart_again(y: list[Array]) -> list[Array]:
-    """A y: the transpose of `_after`."""
-    return [y[0], y[0] + y[1], y[0] - y[1], -y[1]]
+def _margin(x: Array, missing: bool) -> Array:
+    return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))) if missing else x
 
 
-def _to_kernel(u: list[Array]) -> list[Array]:
-    """G^T u: the transpose of `_of_kernel`."""
-    middle = (u[1] + u[2]) * 0.5
-    return [u[0] + middle, (u[1] - u[2]) * 0.5, middle + u[3]]
-
-
-def _strip_rows(height: int, most: float) -> int:
-    """An even divisor of `height`, at most `most` if there is one."""
-    rows = height
-    while rows % 4 == 0 and rows > most:
-        rows //= 2
-    return rows
-
-
-def _tiles(part: Array) -> list[Array]:
-    """B^T d B of a strip [1, R + 2, W + 2, C]: sixteen [R W / 4, C], row of the tile first."""
-    rows, width, channels = part.shape[1] - 2, part.shape[2] - 2, part.shape[3]
-    columns = _before([lax.slice_in_dim(part, a, a + rows - 1, 2, 1) for a in range(4)])
-    return [
-        tile.reshape(-1, channels)
-        for column in columns
-        for tile in _before([lax.slice_in_dim(column, a, a + width - 1, 2, 2) for a in range(4)])
-    ]
-
-
-def _filtered(x: Array, kernel: Array) -> Array:
-    n, height, width, inside = x.shape[0], x.shape[1] - 2, x.shape[2] - 2, x.shape[3]
+def _filtered(padded: Array, kernel: Array) -> Array:
+    n, height, width = padded.shape[0], padded.shape[1] - 2, padded.shape[2] - 2
     out = kernel.shape[-1]
-    taps = [tap for row in _of_kernel(list(kernel)) for tap in _of_kernel(list(row))]
-    # Barriers: each sum would be computed again inside every loop that reads it.
-    taps = lax.optimization_barrier(taps)
-    rows = _strip_rows(height, STRIP_BYTES / (16 * width * max(inside, out)))
-    strips = height // rows
+    taps = _combine(OF_KERNEL, list(kernel))
+    strips = _Strips.of((n, height, width), max(kernel.shape[2:]), STRIP_BYTES)
 
     def strip(number: Array | int) -> Array:
-        place = (number // strips, (number % strips) * rows, 0, 0)
-        part = lax.dynamic_slice(x, place, (1, rows + 2, width + 2, inside))
-        tiles = lax.optimization_barrier(_tiles(part))
-        products = lax.optimization_barrier([a @ b for a, b in zip(tiles, taps)])
-        maps = [product.reshape(rows // 2, width // 2, out) for product in products]
-        # [column of the tile][row of the tile]
-        halves = [_after([maps[4 * u + v] for u in range(4)]) for v in range(4)]
-        painted = [_after([halves[v][a] for v in range(4)]) for a in range(2)]
-        pairs = jnp.stack([jnp.stack(row, 2) for row in painted], 1)
-        return pairs.reshape(rows, width, out)
-
-    if n * strips == 1:
-        return strip(0)[None]
-    return lax.map(strip, jnp.arange(n * strips)).reshape(n, height, width, out)
-
-
-def _kernel_gradient_filtered(x: Array, dy: Array) -> Array:
-    """The transpose of `_filtered`: sixteen products in place of thirty-six here too."""
-    n, height, width, out = dy.shape
-    inside = x.shape[-1]
-    rows = _strip_rows(height, 4 * GRADIENT_TILES / width)
-    strips = height // rows
-
-    def add(total: list[Array], number: Array) -> tuple[list[Array], None]:
-        sample, row = number // strips, (number % strips) * rows
-        tiles = _tiles(lax.dynamic_slice(x, (sample, row, 0, 0), (1, rows + 2, width + 2, inside)))
-        part = lax.dynamic_slice(dy, (sample, row, 0, 0), (1, rows, width, out))
-        columns = _apart_again([lax.slice_in_dim(part, a, rows, 2, 1) for a in range(2)])
-        seen = [
-            tile.reshape(-1, out)
-            for column in columns
-            for tile in _apart_again([lax.slice_in_dim(column, a, width, 2, 2) for a in range(2)])
+        seen = _sums_of_six(strips.cut(padded, number, height))
+        maps = [
+            lax.conv_general_dilated(part, tap[None], (1, 1), "VALID", dimension_numbers=_DIMENSIONS)
+            for part, tap in zip(seen, taps)
         ]
-        pairs = zip(total, *lax.optimization_barrier((tiles, seen)))
-        return [whole + lax.dot_general(a, b, (((0,), (0,)), ((), ()))) for whole, a, b in pairs], None
+        painted = _combine(AFTER, lax.optimization_barrier(maps))
+        return jnp.stack(painted, 2).reshape(strips.samples, strips.rows, width, out)
 
-    total, _ = lax.scan(add, [jnp.zeros((inside, out), x.dtype)] * 16, jnp.arange(n * strips))
-    halves = [_to_kernel(total[4 * u : 4 * u + 4]) for u in range(4)]
-    return jnp.stack([jnp.stack(row) for row in zip(*[_to_kernel([h[b] for h in halves]) for b in range(3)])])
+    if strips.number == 1:
+        return strip(0)
+    return lax.map(strip, jnp.arange(strips.number)).reshape(n, height, width, out)
+
+
+def _kernel_gradient_filtered(padded: Array, dy: Array) -> Array:
+    """The transpose of `_filtered`: half of the products here too."""
+    n, height, width, out = dy.shape
+    inside = padded.shape[-1]
+    strips = _Strips.of((n, height, width), max(inside, out), GRADIENT_STRIP_BYTES)
+
+    def add(total: list[Array], number: Array | int) -> tuple[list[Array], None]:
+        seen = _sums_of_six(strips.cut(padded, number, height))
+        part = strips.cut(dy, number, height)
+        wanted = _combine(AFTER.T, [lax.slice_in_dim(part, a, strips.rows, TILE, 1) for a in range(TILE)])
+        products = [
+            jnp.stack([_over_places(a[:, :, column : column + width], b) for column in range(3)])
+            for a, b in zip(seen, wanted)
+        ]
+        return [whole + product for whole, product in zip(total, products)], None
+
+    total, _ = lax.scan(add, [jnp.zeros((3, inside, out), dy.dtype)] * 6, jnp.arange(strips.number))
+    return jnp.stack(_combine(OF_KERNEL.T, total))
+
+
+def _over_places(a: Array, b: Array) -> Array:
+    """[n, H, W, I], [n, H, W, O] -> [I, O]."""
+    return lax.dot_general(
+        a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]), (((0,), (0,)), ((), ()))
+    )
