@@ -12,10 +12,10 @@ from jax import Array, lax
 
 from fundusgan_jax.ops.conv import up_conv_phases
 from fundusgan_jax.ops.resample import fir_of_phases, fir_phases
-from fundusgan_jax.ops.winograd import STRIP_BYTES
+from fundusgan_jax.ops.strips import STRIP_BYTES, in_strips
 
 # Below this side one convolution per phase is as fast (benchmarks/NOTES.md).
-LEAST_SIDE = 64
+LEAST_SIDE = 128
 
 
 @jax.custom_vjp
@@ -56,7 +56,7 @@ def _by_strips(x: Array, kernel: Array) -> Array:
     # A row and column of zeros around: the filter reads one pixel beyond the strip.
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
 
-    def strip(number: Array) -> Array:
+    def strip(number: Array | int) -> Array:
         place = (number // strips, (number % strips) * rows, 0, 0)
         part = lax.dynamic_slice(padded, place, (1, rows + 2, width + 2, inside))[0]
         flat = part.reshape(-1, inside)
@@ -67,7 +67,8 @@ def _by_strips(x: Array, kernel: Array) -> Array:
         across = lax.optimization_barrier([_filtered(taps, 1) for taps in seen])
         return _filtered(across, 0)
 
-    return lax.map(strip, jnp.arange(n * strips)).reshape(n, 2 * height, 2 * width, out)
+    shape = (2 * rows, 2 * width, out)
+    return in_strips(strip, n * strips, shape, x).reshape(n, 2 * height, 2 * width, out)
 
 
 def _filtered(taps: list[Array], axis: int) -> Array:

@@ -18,13 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from fundusgan_jax.ops.strips import STRIP_BYTES, in_strips
+
 # Narrower layers spend more time on the sums than the products save (benchmarks/NOTES.md).
 LEAST_CHANNELS = 64
 # The same of the kernel's gradient, whose sums are of both maps.
 LEAST_GRADIENT_CHANNELS = 256
 LEAST_PIXELS = 16 * 16
-# What a strip keeps at a time stays in the cache, and no fresh memory is asked for.
-STRIP_BYTES = 16 * 2**20
 # The kernel's gradient adds all nine taps up after each strip: longer ones.
 GRADIENT_STRIP_BYTES = 32 * 2**20
 # Rows that are computed together.
@@ -220,6 +220,7 @@ def _filtered(padded: Array, kernel: Array) -> Array:
     out = kernel.shape[-1]
     taps = _combine(OF_KERNEL, list(kernel))
     strips = _Strips.of((n, height, width), max(kernel.shape[2:]), STRIP_BYTES)
+    shape = (strips.samples, strips.rows, width, out)
 
     def strip(number: Array | int) -> Array:
         seen = _sums_of_six(strips.cut(padded, number, height))
@@ -228,11 +229,9 @@ def _filtered(padded: Array, kernel: Array) -> Array:
             for part, tap in zip(seen, taps)
         ]
         painted = _combine(AFTER, lax.optimization_barrier(maps))
-        return jnp.stack(painted, 2).reshape(strips.samples, strips.rows, width, out)
+        return jnp.stack(painted, 2).reshape(shape)
 
-    if strips.number == 1:
-        return strip(0)
-    return lax.map(strip, jnp.arange(strips.number)).reshape(n, height, width, out)
+    return in_strips(strip, strips.number, shape, padded).reshape(n, height, width, out)
 
 
 def _kernel_gradient_filtered(padded: Array, dy: Array) -> Array:
