@@ -14,16 +14,19 @@ from jax import Array, lax
 
 from benchmarks.timing import machine_line, seconds_of
 from fundusgan_jax.errors import Parser, run_door
-from fundusgan_jax.ops.conv import conv2d, up_conv_phases
+from fundusgan_jax.ops.conv import conv2d
+from fundusgan_jax.ops.resample import fir
+from fundusgan_jax.ops.up_conv import up_conv
 
 Call = Callable[..., Any]
 
 
 def native(x: Array, kernel: Array) -> Array:
-    """Transposed 3x3 convolution, stride 2: [N, H, W, I] -> [N, 2H+1, 2W+1, O], with XLA's gradients."""
-    return lax.conv_general_dilated(
+    """Transposed 3x3 convolution, stride 2, FIR filter: [N, H, W, I] -> [N, 2H, 2W, O], with XLA's gradients."""
+    y = lax.conv_general_dilated(
         x, kernel[::-1, ::-1], (1, 1), ((2, 2), (2, 2)), (2, 2), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
+    return 4 * fir(y, padding=1)
 
 
 def plain(x: Array, kernel: Array) -> Array:
@@ -71,8 +74,8 @@ def _run(argv: Sequence[str]) -> int:
     x = jnp.asarray(rng.standard_normal(shape), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, chosen.channels, chosen.channels)), jnp.float32)
     columns = "forward | gradient to the input | gradient to the kernel |\n|---|---|---|---|"
-    print(f"| up-convolution | {columns}")
-    print(row("ops/conv.py, four phases", up_conv_phases, x, kernel, chosen.calls), flush=True)
+    print(f"| up-convolution and filter | {columns}")
+    print(row("ops/up_conv.py", up_conv, x, kernel, chosen.calls), flush=True)
     print(row("XLA's own", native, x, kernel, chosen.calls))
     print(f"\n| 3x3 convolution of a 2x2 map | {columns}")
     small = x[:, :2, :2]

@@ -12,11 +12,12 @@ from jax.nn import initializers
 from fundusgan_jax.models.generator import Mapping
 from fundusgan_jax.models.layers import EqualDense, clamp_low_precision, lrelu, rematerialised
 from fundusgan_jax.ops.conv import conv2d
-from fundusgan_jax.ops.resample import fir
+from fundusgan_jax.ops.resample import downsample
+from fundusgan_jax.ops.up_conv import down_conv
 
 
 class EqualConv(nn.Module):
-    """Convolution of equalised learning rate; `down` halves the side: FIR filter, then stride 2.
+    """Convolution of equalised learning rate; `down` halves the side: FIR filter, then stride 2 (size 1 or 3).
 
     [N, H, W, I] -> [N, H', W', features]. activate: bias and leaky ReLU; else neither. gain: of the output.
     """
@@ -31,12 +32,12 @@ class EqualConv(nn.Module):
     def __call__(self, x: Array) -> Array:
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", initializers.normal(1.0), shape) / math.sqrt(math.prod(shape[:3]))
-        padding = self.size // 2
-        if self.down:
-            x = fir(x, padding=padding + 1)
-            x = conv2d(x, kernel.astype(x.dtype), stride=2)
+        if not self.down:
+            x = conv2d(x, kernel.astype(x.dtype), padding=self.size // 2)
+        elif self.size == 1:
+            x = conv2d(downsample(x), kernel.astype(x.dtype))
         else:
-            x = conv2d(x, kernel.astype(x.dtype), padding=padding)
+            x = down_conv(x, kernel.astype(x.dtype))
         y = x.astype(jnp.float32)
         if self.activate:
             y = lrelu(y + self.param("bias", initializers.zeros, (self.features,)))

@@ -5,7 +5,6 @@ Arrays are NHWC, kernels HWIO (kh, kw, in, out), any floating dtype.
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -29,6 +28,9 @@ def conv2d(x: Array, kernel: Array, *, stride: int = 1, padding: Padding = 0, di
         [N, H', W', O].
     """
     pads = ((padding, padding),) * 2 if isinstance(padding, int) else padding
+    if kernel.shape[:2] == (1, 1) and not any(map(any, pads)):
+        # A product of matrices, as are its gradients; XLA:CPU transposes the map for that of a 1x1 convolution's kernel.
+        return x[:, ::stride, ::stride] @ kernel[0, 0]
     if x.shape[1] * x.shape[2] < kernel.shape[0] * kernel.shape[1]:
         return _conv_as_product(x, kernel, stride, pads, dilation)
     if stride == 1:
@@ -98,7 +100,6 @@ def _taps(kernel: Array, rows: tuple[int, ...], columns: tuple[int, ...]) -> Arr
     return jnp.stack([jnp.stack([kernel[a, b] for b in columns]) for a in rows])
 
 
-@jax.custom_vjp
 def up_conv_phases(x: Array, kernel: Array) -> tuple[Array, Array, Array, Array]:
     """Stride-2 transposed 3x3 convolution, its output left apart by row and column parity.
 
@@ -106,8 +107,8 @@ def up_conv_phases(x: Array, kernel: Array) -> tuple[Array, Array, Array, Array]
     (a true convolution, kernel flipped, as conv_transpose2d does: StyleGAN2's upsampling layers).
 
     Kept apart for two reasons: no multiplication by an inserted zero, and the FIR filter that follows
-    reads the phases directly. The gradients are written out because XLA:CPU derives one for the kernel
-    that is 100 times slower than these matrix products (13 s against 0.1 s at 32x32x512, batch 4).
+    reads the phases directly. `ops.up_conv.up_conv` has the gradients: XLA:CPU derives one for the kernel that
+    is 100 times slower than matrix products (13 s against 0.1 s at 32x32x512, batch 4).
 
     Args:
         x: [N, H, W, I].
@@ -121,34 +122,3 @@ def up_conv_phases(x: Array, kernel: Array) -> tuple[Array, Array, Array, Array]
         padding = ((len(rows) - 1,) * 2, (len(columns) - 1,) * 2)
         outputs.append(conv2d(x, _taps(kernel, rows, columns), padding=padding))
     return tuple(outputs)  # type: ignore[return-value]
-
-
-def _up_conv_forward(
-    x: Array, kernel: Array
-) -> tuple[tuple[Array, Array, Array, Array], tuple[Array, Array]]:
-    return up_conv_phases(x, kernel), (x, kernel)
-
-
-def _up_conv_backward(saved: tuple[Array, Array], cotangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    x, kernel = saved
-    height, width, channels = x.shape[1:]
-    flat_x = x.reshape(-1, channels)
-    dx = jnp.zeros_like(x)
-    dkernel: dict[tuple[int, int], Array] = {}
-    for (rows, columns), dy in zip(Phases.ALL, cotangents):
-        # The gradient to x reads each phase forwards: tap 0 of x[i] is at phase i, tap 2 at phase i + 1.
-        taps = _taps(kernel, rows[::-1], columns[::-1]).swapaxes(2, 3)
-        dx = dx + conv2d(dy, taps)
-        for row in rows:
-            for column in columns:
-                top, left = row // 2, column // 2
-                seen = dy[:, top : top + height, left : left + width].reshape(-1, dy.shape[-1])
-                # Over the places of both: no transposed map, whatever the backend makes of one.
-                dkernel[row, column] = lax.dot_general(
-                    flat_x, seen, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32
-                )
-    stacked = jnp.stack([jnp.stack([dkernel[a, b] for b in range(3)]) for a in range(3)])
-    return dx, stacked.astype(kernel.dtype)
-
-
-up_conv_phases.defvjp(_up_conv_forward, _up_conv_backward)

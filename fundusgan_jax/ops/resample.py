@@ -6,8 +6,9 @@ Karras et al., StyleGAN2 (CVPR 2020); the dilated blur: StyleGANEX (Yang et al.,
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 
 def _shift(x: Array, axis: int, offset: int) -> Array:
@@ -65,6 +66,7 @@ def _ringed(x: Array, axis: int) -> Array:
     return jnp.pad(x, [(1, 1) if a == axis else (0, 0) for a in range(x.ndim)])
 
 
+@jax.custom_vjp
 def upsample(x: Array) -> Array:
     """Doubles height and width with the FIR filter [1, 3, 3, 1] (zero-insertion, gain 4).
 
@@ -79,6 +81,30 @@ def upsample(x: Array) -> Array:
         odd = x * 0.75 + _shift(x, axis, 1) * 0.25
         x = _interleave(even, odd, axis)
     return x
+
+
+@jax.custom_vjp
+def downsample(x: Array) -> Array:
+    """Halves height and width with the FIR filter [1, 3, 3, 1] / 8: a quarter of the transpose of `upsample`.
+
+    Args:
+        x: [N, 2H, 2W, C].
+
+    Returns:
+        [N, H, W, C].
+    """
+    for axis in (2, 1):
+        ringed, n = _ringed(x, axis), x.shape[axis]
+        before, here, there, after = (
+            lax.slice_in_dim(ringed, start, start + n - 1, 2, axis) for start in range(4)
+        )
+        x = (before + after) * 0.125 + (here + there) * 0.375
+    return x
+
+
+# The gradients of slices would be padded maps, one for each tap.
+upsample.defvjp(lambda x: (upsample(x), None), lambda _, dy: (downsample(dy) * 4,))
+downsample.defvjp(lambda x: (downsample(x), None), lambda _, dy: (upsample(dy) / 4,))
 
 
 def double_bilinear(x: Array) -> Array:

@@ -1,7 +1,8 @@
-"""StyleGAN2's upsampling layer: transposed 3x3 convolution of stride 2 and FIR filter, as one operation.
+"""StyleGAN2's resampling layers, each as one operation: FIR filter and 3x3 convolution of stride 2, and its transpose.
 
-On processors large maps are computed strip by strip: nine products of matrices, whose sums are the phases, and the
-filter, all while the strip is in the cache. Arrays are NHWC, kernels HWIO.
+The gradient of one is the other, so that none is a sum of padded maps or a convolution of inserted zeros. On processors
+large maps are upsampled strip by strip: nine products of matrices, whose sums are the phases, and the filter, all while
+the strip is in the cache. Arrays are NHWC, kernels HWIO.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fundusgan_jax.ops.conv import up_conv_phases
-from fundusgan_jax.ops.resample import fir_of_phases, fir_phases
-from fundusgan_jax.ops.strips import STRIP_BYTES, in_strips
+from fundusgan_jax.ops.conv import conv2d, up_conv_phases
+from fundusgan_jax.ops.resample import fir, fir_of_phases, fir_phases
+from fundusgan_jax.ops.strips import in_strips
 
 # Below this side one convolution per phase is as fast (benchmarks/NOTES.md).
 LEAST_SIDE = 128
+STRIP_BYTES = 16 * 2**20
+
+Pair = tuple[Array, Array]
 
 
 @jax.custom_vjp
@@ -35,15 +39,74 @@ def up_conv(x: Array, kernel: Array) -> Array:
     return lax.platform_dependent(x, kernel, cpu=_by_strips, default=_by_phases)
 
 
+@jax.custom_vjp
+def down_conv(x: Array, kernel: Array) -> Array:
+    """FIR filter [1, 3, 3, 1] of gain 1, 3x3 cross-correlation of stride 2: a quarter of `up_conv`'s transpose.
+
+    Args:
+        x: [N, 2H, 2W, I].
+        kernel: [3, 3, I, O].
+
+    Returns:
+        [N, H, W, O].
+    """
+    return conv2d(fir(x, padding=2), kernel, stride=2)
+
+
+@jax.custom_vjp
+def kernel_gradient(x: Array, dy: Array) -> Array:
+    """Gradient of `down_conv` to its kernel: [N, 2H, 2W, I], [N, H, W, O] -> [3, 3, I, O]."""
+
+    def native(filtered: Array, dy: Array) -> Array:
+        kernel = jnp.zeros((3, 3, filtered.shape[-1], dy.shape[-1]), filtered.dtype)
+        return jax.vjp(lambda kernel: conv2d(filtered, kernel, stride=2), kernel)[1](dy)[0]  # type: ignore[no-any-return]
+
+    return lax.platform_dependent(fir(x, padding=2), dy, cpu=_by_taps, default=native)
+
+
+def _swapped(kernel: Array) -> Array:
+    return kernel.swapaxes(2, 3)
+
+
+def _up_backward(saved: Pair, dy: Array) -> Pair:
+    x, kernel = saved
+    return down_conv(dy, _swapped(kernel)) * 4, _swapped(kernel_gradient(dy, x)) * 4
+
+
+def _down_backward(saved: Pair, dy: Array) -> Pair:
+    x, kernel = saved
+    return up_conv(dy, _swapped(kernel)) / 4, kernel_gradient(x, dy)
+
+
+def _kernel_gradient_backward(saved: Pair, dkernel: Array) -> Pair:
+    x, dy = saved
+    return up_conv(dy, _swapped(dkernel)) / 4, down_conv(x, dkernel)
+
+
+# All three are linear in each argument: the gradients of each are the others, to any order.
+up_conv.defvjp(lambda x, kernel: (up_conv(x, kernel), (x, kernel)), _up_backward)
+down_conv.defvjp(lambda x, kernel: (down_conv(x, kernel), (x, kernel)), _down_backward)
+kernel_gradient.defvjp(lambda x, dy: (kernel_gradient(x, dy), (x, dy)), _kernel_gradient_backward)
+
+
 def _by_phases(x: Array, kernel: Array) -> Array:
     return fir_of_phases(*up_conv_phases(x, kernel))
 
 
-def _backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
-    return jax.vjp(_by_phases, *saved)[1](dy)  # type: ignore[return-value]
+def _by_taps(filtered: Array, dy: Array) -> Array:
+    """Nine products of matrices: with YNNPACK XLA's own gradient takes four times as long, with Eigen as long."""
+    height, width, out = dy.shape[1:]
+    flat = dy.reshape(-1, out)
 
+    def tap(row: int, column: int) -> Array:
+        seen = filtered[:, row : row + 2 * height - 1 : 2, column : column + 2 * width - 1 : 2]
+        # Over the places of both: no transposed map, whatever the backend makes of one.
+        flat_seen = seen.reshape(-1, filtered.shape[-1])
+        over_places = (((0,), (0,)), ((), ()))
+        return lax.dot_general(flat_seen, flat, over_places, preferred_element_type=jnp.float32)
 
-up_conv.defvjp(lambda x, kernel: (up_conv(x, kernel), (x, kernel)), _backward)
+    taps = [jnp.stack([tap(row, column) for column in range(3)]) for row in range(3)]
+    return jnp.stack(taps).astype(jnp.result_type(filtered, dy))
 
 
 def _by_strips(x: Array, kernel: Array) -> Array:

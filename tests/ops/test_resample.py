@@ -76,3 +76,19 @@ def test_doubling_is_bilinear_interpolation():
     x = random_image((2, 5, 4, 3))
     wanted = jax.image.resize(x, (2, 10, 8, 3), "bilinear")
     np.testing.assert_allclose(resample.double_bilinear(jnp.asarray(x)), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 10, 3), (1, 2, 2, 1)])
+def test_downsample_is_every_second_pixel_of_the_filtered_map_and_the_transpose_of_upsample(shape):
+    x = jnp.asarray(random_image(shape))
+    np.testing.assert_allclose(
+        resample.downsample(x), resample.fir(x, padding=1)[:, ::2, ::2], rtol=1e-5, atol=1e-6
+    )
+    small = jnp.asarray(random_image((shape[0], shape[1] // 2, shape[2] // 2, shape[3]), 1))
+    # XLA derives the transpose of the same sums.
+    for ours, plain in ((resample.upsample, small), (resample.downsample, x)):
+        y, vjp = jax.vjp(ours, plain)
+        cotangent = jnp.asarray(random_image(y.shape, 2))
+        np.testing.assert_allclose(
+            vjp(cotangent)[0], jax.vjp(ours.fun, plain)[1](cotangent)[0], rtol=1e-5, atol=1e-6
+        )
