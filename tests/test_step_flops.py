@@ -7,6 +7,7 @@ import pytest
 from configs import ddr, stylegan1, stylegan2
 from fundusgan_jax import prior_step, step
 from fundusgan_jax.batch import Batch
+from fundusgan_jax.ops import winograd
 from fundusgan_jax.step_flops import (
     DISCRIMINATOR,
     GENERATOR,
@@ -31,6 +32,12 @@ def batch():
 def counted(function, *arguments):
     """FLOP per image; XLA leaves out the taps on the padding and adds activations and optimiser."""
     return jax.jit(function).lower(*arguments).cost_analysis()["flops"] / SIZE
+
+
+@pytest.fixture(autouse=True)
+def direct_products(monkeypatch):
+    """The count is of convolutions as they are defined; minimal filtering needs half of the products."""
+    monkeypatch.setattr(winograd, "LEAST_CHANNELS", 1024)
 
 
 def test_a_priors_phases_agree_with_xla():
