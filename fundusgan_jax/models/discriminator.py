@@ -12,6 +12,7 @@ from jax.nn import initializers
 from fundusgan_jax.models.generator import Mapping
 from fundusgan_jax.models.layers import EqualDense, clamp_low_precision, lrelu, rematerialised
 from fundusgan_jax.ops.conv import conv2d
+from fundusgan_jax.ops.places import spread
 from fundusgan_jax.ops.resample import downsample
 from fundusgan_jax.ops.up_conv import down_conv
 
@@ -40,7 +41,7 @@ class EqualConv(nn.Module):
             x = down_conv(x, kernel.astype(x.dtype))
         y = x.astype(jnp.float32)
         if self.activate:
-            y = lrelu(y + self.param("bias", initializers.zeros, (self.features,)))
+            y = lrelu(y + spread(self.param("bias", initializers.zeros, (self.features,)), y))
         return clamp_low_precision(y * self.gain, x.dtype)
 
 

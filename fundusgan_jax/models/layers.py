@@ -12,6 +12,7 @@ from jax.nn import initializers
 
 from fundusgan_jax.models.plan import Kind
 from fundusgan_jax.ops.conv import conv2d
+from fundusgan_jax.ops.places import spread
 from fundusgan_jax.ops.resample import blur
 from fundusgan_jax.ops.up_conv import up_conv
 
@@ -99,7 +100,7 @@ def modulated_convolution(
         kernel = kernel / (math.sqrt(fan_in) * jnp.max(jnp.abs(kernel), (0, 1, 2)))
         styles = styles / jnp.max(jnp.abs(styles), 1, keepdims=True)
     # In float32, as the sums over places that are the styles' gradients; XLA fuses the conversions.
-    y = (x.astype(jnp.float32) * styles[:, None, None, :]).astype(x.dtype)
+    y = (x.astype(jnp.float32) * spread(styles, x)).astype(x.dtype)
     weights = kernel.astype(x.dtype)
     if kind == "up":
         y = up_conv(y, weights)
@@ -110,7 +111,7 @@ def modulated_convolution(
         y = conv2d(y, weights, padding=dilation * (kernel.shape[0] // 2), dilation=dilation)
     if demodulate:
         power = jnp.square(styles) @ jnp.sum(jnp.square(kernel), (0, 1))
-        y = (y.astype(jnp.float32) * lax.rsqrt(power + 1e-8)[:, None, None, :]).astype(x.dtype)
+        y = (y.astype(jnp.float32) * spread(lax.rsqrt(power + 1e-8), y)).astype(x.dtype)
     return y
 
 
@@ -134,8 +135,8 @@ class ModulatedConv(nn.Module):
         y = modulated_convolution(x, kernel, styles, kind=self.kind, dilation=self.dilation)
         y = y.astype(jnp.float32)
         if noise is not None:
-            y = y + noise * strength
-        return clamp_low_precision(lrelu(y + bias), x.dtype)
+            y = y + noise * spread(jnp.broadcast_to(strength, (self.features,)), y)
+        return clamp_low_precision(lrelu(y + spread(bias, y)), x.dtype)
 
 
 class ToRGB(nn.Module):
@@ -148,4 +149,4 @@ class ToRGB(nn.Module):
         kernel = self.param("kernel", initializers.normal(1.0), (1, 1, channels, 3))
         bias = self.param("bias", initializers.zeros, (3,))
         y = modulated_convolution(x, kernel, styles, demodulate=False)
-        return clamp_low_precision(y.astype(jnp.float32) + bias, x.dtype).astype(jnp.float32)
+        return clamp_low_precision(y.astype(jnp.float32) + spread(bias, y), x.dtype).astype(jnp.float32)

@@ -19,6 +19,7 @@ from fundusgan_jax.models.discriminator import EqualConv, judged
 from fundusgan_jax.models.generator import NoiseMode, noise_map
 from fundusgan_jax.models.layers import EqualDense, clamp_low_precision, lrelu, rematerialised
 from fundusgan_jax.ops.resample import average_pool
+from fundusgan_jax.ops.places import spread, sum_over_places
 from fundusgan_jax.ops.up_conv import up_conv
 
 LayerKind = Literal["const", "plain", "up"]
@@ -48,11 +49,12 @@ def adain(x: Array, style: Array) -> Array:
     Returns:
         [N, H, W, C] in the dtype of `x`.
     """
-    centred = x.astype(jnp.float32)
-    centred = centred - centred.mean((1, 2), keepdims=True)
-    normal = centred * lax.rsqrt(jnp.mean(jnp.square(centred), (1, 2), keepdims=True) + 1e-8)
-    scale, shift = jnp.split(style[:, None, None, :], 2, -1)
-    return (normal * (1 + scale) + shift).astype(x.dtype)
+    places = x.shape[1] * x.shape[2]
+    wide = x.astype(jnp.float32)
+    centred = wide - spread(sum_over_places(wide) / places, wide)
+    deviation = spread(lax.rsqrt(sum_over_places(jnp.square(centred)) / places + 1e-8), wide)
+    scale, shift = (spread(part, wide) for part in jnp.split(style, 2, -1))
+    return (centred * deviation * (1 + scale) + shift).astype(x.dtype)
 
 
 class UpConv(nn.Module):
@@ -93,9 +95,9 @@ class StyledLayer(nn.Module):
         bias = self.param("bias", initializers.zeros, (self.features,))
         y = x.astype(jnp.float32)
         if noise is not None:
-            y = y + noise * strength
+            y = y + noise * spread(strength, y)
         style = EqualDense(2 * self.features, name="affine")(w)
-        return adain(lrelu(y + bias), style).astype(x.dtype)
+        return adain(lrelu(y + spread(bias, y)), style).astype(x.dtype)
 
 
 class PlainToRGB(nn.Module):
