@@ -1,5 +1,6 @@
 """Settings that every test shares: 8 simulated devices, and the folder of reference data where there is one."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -23,6 +24,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ["FUNDUSGAN_JAX_CACHE"] = str(Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) / "statistics")
 
 import pytest
+
+# Tracing makes many objects and no rubbish in circles; looking for it again and again takes half of tracing's time.
+gc.set_threshold(100_000, 20, 20)
 
 # Begun first, so that short files are left to fill the end, when one worker would wait for the other.
 LONGEST = (
