@@ -99,6 +99,7 @@ def test_a_run_killed_while_it_saves_resumes_to_the_same_bits(trained, tmp_path,
     assert rows_without_rate(workdir) == rows_without_rate(trained)
 
 
+@pytest.mark.slow  # launch/test_slurm.py has a signal to a run of two processes
 def test_sigterm_saves_and_names_the_line_that_resumes(tmp_path, environment):
     workdir = tmp_path / "run"
     words = command(workdir, "--config.train.num_steps=100000")

@@ -254,7 +254,11 @@ def test_a_loss_that_explodes_stops_with_step_and_term(tmp_path):
     with pytest.raises(
         UserError, match=r"step \d+ is not finite \([GD] .*(loss|gradient|d_adv).*no checkpoint"
     ):
-        main.main(words(tmp_path / "run", "optim.generator_lr=1e30", "optim.discriminator_lr=1e30", *PLAIN, *AT_8_PX))
+        main.main(
+            words(
+                tmp_path / "run", "optim.generator_lr=1e30", "optim.discriminator_lr=1e30", *PLAIN, *AT_8_PX
+            )
+        )
 
 
 MISTAKES = {
