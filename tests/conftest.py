@@ -1,39 +1,47 @@
 """Settings that every test shares: 8 simulated devices, and the folder of reference data where there is one."""
 
+import gc
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
 # Before jax is imported anywhere: the device count is read once, when the backend starts.
-# Programs are compiled without the optimisations that take half of the compilation, most of what tests wait for;
-# what test_main.py runs as a user does is compiled as users do.
+# Programs are compiled without the optimisations that take half of the compilation, most of what tests wait for, and by
+# the older of XLA's two emitters of loops, which takes two thirds of the other's time; convolutions and products are the
+# same library's calls. What test_main.py runs as a user does is compiled as users do.
+# XLA_FLAGS given to pytest come later and count: --xla_cpu_use_fusion_emitters=true tests the emitter that users have.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-    " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-).strip()
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false "
+    + os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8"
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # One program is compiled once for all of pytest's processes, which inherit this.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="fundusgan_tests_")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 # What tests compute is kept for no other run.
 os.environ["FUNDUSGAN_JAX_CACHE"] = str(Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) / "statistics")
 
 import pytest
 
+# Tracing makes many objects and no rubbish in circles; looking for it again and again takes half of tracing's time.
+gc.set_threshold(100_000, 20, 20)
+
 # Begun first, so that short files are left to fill the end, when one worker would wait for the other.
 LONGEST = (
-    "test_main.py", "test_main_prior.py", "test_step.py", "test_prior_step.py", "test_weights.py", "test_distributed.py",
-    "test_slurm.py",
+    "test_main.py", "test_step.py", "test_main_prior.py", "test_prior_step.py", "test_distributed.py", "test_slurm.py",
+    "test_low_precision.py", "test_weights.py", "test_training_plan.py", "test_compiled_programs.py", "test_augment.py",
 )  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the files of the longest tests first."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """Puts the files of the longest tests first, the longest of them at the head."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

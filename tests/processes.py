@@ -23,7 +23,8 @@ SETTINGS = [
         "train.keep_last=9", "eval.batch_size=3", "eval.num_samples=8",
     )
 ]  # fmt: skip
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+# As in conftest.py.
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
 
 
 def free_port() -> int:

@@ -25,8 +25,8 @@ SETTINGS = [
         "data.resolution=64", "data.phantom_num=16", "model.resolution=64", "model.channel_base=128",
         "model.channel_max=8", "model.w_dim=8", "model.delta=2", "model.noise_mode=random",
         "encoder.fpn_channels=8", "encoder.head_channels=4", "optim.decay=constant", "train.batch_size=8",
-        "train.num_steps=40", "train.log_every=4", "train.grid_every=20", "train.eval_every=20",
-        "train.checkpoint_every=10", "train.keep_last=3",
+        "train.num_steps=16", "train.log_every=2", "train.grid_every=8", "train.eval_every=8",
+        "train.checkpoint_every=4", "train.keep_last=3",
     )
 ]  # fmt: skip
 
@@ -57,7 +57,7 @@ def run(words, environment):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, environment):
-    """A workdir with all 40 steps, never interrupted."""
+    """A workdir with all 16 steps, never interrupted."""
     workdir = tmp_path_factory.mktemp("straight") / "run"
     result = run(command(workdir), environment)
     assert result.returncode == 0, result.stderr
@@ -84,21 +84,22 @@ def kill_while_saving(workdir, step, environment):
 def test_a_run_killed_while_it_saves_resumes_to_the_same_bits(trained, tmp_path, environment):
     for attempt in range(5):
         workdir = tmp_path / f"killed{attempt}"
-        if kill_while_saving(workdir, 20, environment):
+        if kill_while_saving(workdir, 8, environment):
             break
     else:
         pytest.fail("no attempt hit the writing of the checkpoint")
     result = run(command(workdir), environment)
     assert result.returncode == 0, result.stderr
-    assert "from step 10 to 40" in result.stdout
+    assert "from step 4 to 16" in result.stdout
     assert all(name.isdigit() for name in os.listdir(workdir / "checkpoints"))
-    ours, straight = arrays_of(workdir, 40), arrays_of(trained, 40)
+    ours, straight = arrays_of(workdir, 16), arrays_of(trained, 16)
     assert ours.keys() == straight.keys() and len(ours) > 100
     for name, value in straight.items():
         np.testing.assert_array_equal(ours[name], value, err_msg=name)
     assert rows_without_rate(workdir) == rows_without_rate(trained)
 
 
+@pytest.mark.slow  # launch/test_slurm.py has a signal to a run of two processes
 def test_sigterm_saves_and_names_the_line_that_resumes(tmp_path, environment):
     workdir = tmp_path / "run"
     words = command(workdir, "--config.train.num_steps=100000")
@@ -106,7 +107,7 @@ def test_sigterm_saves_and_names_the_line_that_resumes(tmp_path, environment):
         words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and not (workdir / "checkpoints" / "10").exists():
+    while time.monotonic() < deadline and not (workdir / "checkpoints" / "4").exists():
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=120)
@@ -122,7 +123,7 @@ def test_a_full_disk_while_saving_is_one_line(tmp_path, environment):
         "-c",
         'ulimit -f 1000; exec "$@"',
         "bash",
-        *command(tmp_path / "run", "--config.train.num_steps=20"),
+        *command(tmp_path / "run", "--config.train.num_steps=8"),
     ]
     result = run(words, environment)
     assert result.returncode == 2 and "Traceback" not in result.stderr
@@ -134,15 +135,15 @@ def test_a_full_disk_while_saving_is_one_line(tmp_path, environment):
 
 def test_metrics_grids_manifest_and_evaluation_are_there(trained):
     rows = rows_without_rate(trained)
-    assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(4, 41, 4))
+    assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(2, 17, 2))
     assert {"loss", "l2", "reg", "kimg"} <= set(rows[0])
-    assert [row["step"] for row in rows if row["kind"] == "eval"] == [20, 40]
+    assert [row["step"] for row in rows if row["kind"] == "eval"] == [8, 16]
     record = json.loads((trained / "eval.json").read_text())
     assert set(record["baselines"]) == {"mean", "16x16"}
     assert {"ssim", "psnr", "ssim_fov", "psnr_fov"} <= set(record["model"])
     assert sorted(path.name for path in (trained / "samples").iterdir()) == [
-        "step-000020.png",
-        "step-000040.png",
+        "step-000008.png",
+        "step-000016.png",
     ]
     manifest = json.loads((trained / "manifest.json").read_text())
     assert {"config", "seed", "versions", "devices", "git", "dataset_fingerprint"} <= set(manifest)
@@ -159,8 +160,8 @@ def test_eval_mode_repeats_the_figures_of_training(trained, tmp_path, capsys):
     for name, figures in before["baselines"].items():
         assert after["baselines"][name] == pytest.approx(figures)
     assert "16x16" in capsys.readouterr().out
-    assert main.main([f"--workdir={workdir}", "--mode=eval", "--step=20"]) == 0
-    assert json.loads((workdir / "eval.json").read_text())["step"] == 20
+    assert main.main([f"--workdir={workdir}", "--mode=eval", "--step=8"]) == 0
+    assert json.loads((workdir / "eval.json").read_text())["step"] == 8
 
 
 @pytest.mark.parametrize("method", ["reconstruct", "mix", "perturb"])
@@ -255,11 +256,11 @@ def test_a_truncated_checkpoint_is_named_with_the_step_to_resume_from(trained, t
     workdir = tmp_path / "copy"
     shutil.copytree(trained, workdir)
     largest = max(
-        (p for p in (workdir / "checkpoints" / "40" / "state").rglob("*") if p.is_file()),
+        (p for p in (workdir / "checkpoints" / "16" / "state").rglob("*") if p.is_file()),
         key=lambda p: p.stat().st_size,
     )
     os.truncate(largest, largest.stat().st_size // 2)
-    with pytest.raises(UserError, match="checkpoints/40 is damaged.*step 30"):
+    with pytest.raises(UserError, match="checkpoints/16 is damaged.*step 12"):
         main.main([f"--workdir={workdir}", "--mode=eval"])
 
 

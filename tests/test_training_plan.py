@@ -88,7 +88,7 @@ def test_a_plan_of_the_command(monkeypatch, capsys):
     monkeypatch.setattr(training_plan, "peak_flops", lambda device, dtype: (1e12, "measured"))
     words = [
         "data.resolution=16", "model.resolution=16", "model.channel_base=128", "model.channel_max=8", "model.w_dim=8",
-        "model.z_dim=8", "loss.pl_weight=0.0", "loss.r1_gamma=0.0", "augment.mode=none", "train.batch_size=8",
+        "model.z_dim=8", "model.mapping_layers=2", "loss.pl_weight=0.0", "loss.r1_gamma=0.0", "augment.mode=none", "train.batch_size=8",
     ]  # fmt: skip
     words = [f"--config.{word}" for word in words]
     with pytest.raises(UserError, match="--workdir is missing"):
