@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fundusgan_jax.ops import winograd
+from fundusgan_jax.ops.products import product
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 Padding = int | tuple[tuple[int, int], tuple[int, int]]
@@ -29,8 +30,7 @@ def conv2d(x: Array, kernel: Array, *, stride: int = 1, padding: Padding = 0, di
     """
     pads = ((padding, padding),) * 2 if isinstance(padding, int) else padding
     if kernel.shape[:2] == (1, 1) and not any(map(any, pads)):
-        # A product of matrices, as are its gradients; XLA:CPU transposes the map for that of a 1x1 convolution's kernel.
-        return x[:, ::stride, ::stride] @ kernel[0, 0]
+        return product(x[:, ::stride, ::stride], kernel[0, 0])
     if x.shape[1] * x.shape[2] < kernel.shape[0] * kernel.shape[1]:
         return _conv_as_product(x, kernel, stride, pads, dilation)
     if stride == 1:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fundusgan_jax.ops.conv import conv2d, up_conv_phases
+from fundusgan_jax.ops.products import over_places
 from fundusgan_jax.ops.resample import fir, fir_of_phases, fir_phases
 from fundusgan_jax.ops.strips import in_strips
 
@@ -95,18 +96,13 @@ def _by_phases(x: Array, kernel: Array) -> Array:
 
 def _by_taps(filtered: Array, dy: Array) -> Array:
     """Nine products of matrices: with YNNPACK XLA's own gradient takes four times as long, with Eigen as long."""
-    height, width, out = dy.shape[1:]
-    flat = dy.reshape(-1, out)
+    height, width = dy.shape[1:3]
 
     def tap(row: int, column: int) -> Array:
         seen = filtered[:, row : row + 2 * height - 1 : 2, column : column + 2 * width - 1 : 2]
-        # Over the places of both: no transposed map, whatever the backend makes of one.
-        flat_seen = seen.reshape(-1, filtered.shape[-1])
-        over_places = (((0,), (0,)), ((), ()))
-        return lax.dot_general(flat_seen, flat, over_places, preferred_element_type=jnp.float32)
+        return over_places(seen, dy)
 
-    taps = [jnp.stack([tap(row, column) for column in range(3)]) for row in range(3)]
-    return jnp.stack(taps).astype(jnp.result_type(filtered, dy))
+    return jnp.stack([jnp.stack([tap(row, column) for column in range(3)]) for row in range(3)])
 
 
 def _by_strips(x: Array, kernel: Array) -> Array:

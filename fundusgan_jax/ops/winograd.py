@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from fundusgan_jax.ops.products import over_places
 from fundusgan_jax.ops.strips import STRIP_BYTES, in_strips
 
 # Narrower layers spend more time on the sums than the products save (benchmarks/NOTES.md).
@@ -245,17 +246,10 @@ def _kernel_gradient_filtered(padded: Array, dy: Array) -> Array:
         part = strips.cut(dy, number, height)
         wanted = _combine(AFTER.T, [lax.slice_in_dim(part, a, strips.rows, TILE, 1) for a in range(TILE)])
         products = [
-            jnp.stack([_over_places(a[:, :, column : column + width], b) for column in range(3)])
+            jnp.stack([over_places(a[:, :, column : column + width], b) for column in range(3)])
             for a, b in zip(seen, wanted)
         ]
         return [whole + product for whole, product in zip(total, products)], None
 
     total, _ = lax.scan(add, [jnp.zeros((3, inside, out), dy.dtype)] * 6, jnp.arange(strips.number))
     return jnp.stack(_combine(OF_KERNEL.T, total))
-
-
-def _over_places(a: Array, b: Array) -> Array:
-    """[n, H, W, I], [n, H, W, O] -> [I, O]."""
-    return lax.dot_general(
-        a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]), (((0,), (0,)), ((), ()))
-    )
