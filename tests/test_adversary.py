@@ -21,6 +21,7 @@ from fundusgan_jax.adversary import (
 from fundusgan_jax.augment import FUNDUS
 from fundusgan_jax.models import discriminator
 from fundusgan_jax.models.discriminator import minibatch_deviation
+from fundusgan_jax.ops import conv
 from tests.tiny import tiny_prior_config
 
 RNG = np.random.default_rng(0)
@@ -72,8 +73,8 @@ def test_r1_is_its_formula_with_the_rule_for_gamma(monkeypatch):
     images = REAL[:4]
     found = jax.jit(lambda x: losses.r1_penalty(judge, x))(images)
     # The layers' own gradients are reverse ones; without them XLA derives all.
-    for layer in (discriminator.down_conv, discriminator.downsample):
-        monkeypatch.setattr(discriminator, layer.__name__, layer.fun)
+    for module, name in ((discriminator, "down_conv"), (discriminator, "downsample"), (conv, "product")):
+        monkeypatch.setattr(module, name, getattr(module, name).fun)
     jacobian = jax.jit(jax.jacfwd(lambda x: jnp.sum(judge(x))))(images)
     np.testing.assert_allclose(found, np.square(jacobian).sum((1, 2, 3)), rtol=1e-4)
 

@@ -20,6 +20,7 @@ from fundusgan_jax.models.layers import (
 )
 from fundusgan_jax.models.plan import BlockPlan, GeneratorConfig, generator_plan
 from fundusgan_jax.ops.conv import conv2d
+from fundusgan_jax.ops.places import spread
 from fundusgan_jax.ops.resample import blur, upsample
 
 NoiseMode = Literal["random", "const", "none"]
@@ -101,7 +102,8 @@ class Fusion(nn.Module):
         kernel = self.param(f"{name}_kernel", initialise, (3, 3, x.shape[-1], features))
         bias = self.param(f"{name}_bias", initializers.zeros, (features,))
         y = conv2d(x, kernel.astype(x.dtype), padding=1)
-        return (y.astype(jnp.float32) + bias).astype(x.dtype)
+        y = y.astype(jnp.float32)
+        return (y + spread(bias, y)).astype(x.dtype)
 
 
 class Synthesis(nn.Module):

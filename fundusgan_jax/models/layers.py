@@ -135,7 +135,7 @@ class ModulatedConv(nn.Module):
         y = modulated_convolution(x, kernel, styles, kind=self.kind, dilation=self.dilation)
         y = y.astype(jnp.float32)
         if noise is not None:
-            y = y + noise * spread(jnp.broadcast_to(strength, (self.features,)), y)
+            y = y + noise * spread(strength, y)
         return clamp_low_precision(lrelu(y + spread(bias, y)), x.dtype)
 
 

@@ -18,8 +18,8 @@ from jax.nn import initializers
 from fundusgan_jax.models.discriminator import EqualConv, judged
 from fundusgan_jax.models.generator import NoiseMode, noise_map
 from fundusgan_jax.models.layers import EqualDense, clamp_low_precision, lrelu, rematerialised
-from fundusgan_jax.ops.resample import average_pool
 from fundusgan_jax.ops.places import spread, sum_over_places
+from fundusgan_jax.ops.resample import average_pool
 from fundusgan_jax.ops.up_conv import up_conv
 
 LayerKind = Literal["const", "plain", "up"]
@@ -106,7 +106,8 @@ class PlainToRGB(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         bias = self.param("bias", initializers.zeros, (3,))
-        return EqualConv(3, 1, activate=False, name="conv")(x).astype(jnp.float32) + bias
+        y = EqualConv(3, 1, activate=False, name="conv")(x).astype(jnp.float32)
+        return y + spread(bias, y)
 
 
 class AdaINSynthesis(nn.Module):

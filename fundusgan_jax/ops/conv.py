@@ -1,4 +1,4 @@
-"""Convolutions with gradients that are fast on every platform.
+"""Convolutions with gradients that are fast on every platform; those of `up_conv_phases` are in ops/up_conv.py.
 
 Arrays are NHWC, kernels HWIO (kh, kw, in, out), any floating dtype.
 """

@@ -10,7 +10,7 @@ from jax import Array, lax
 
 
 def spread(values: Array, x: Array) -> Array:
-    """Values of the channels, of each sample or of all, at every place of a map: [N, C] or [C] -> [N, H, W, C], as `x`."""
+    """Values at every place of a map: [N, C], [C] or one -> [N, H, W, C], the shape of `x`, the dtype of the values."""
     n, height, width, channels = x.shape
     return _spread(jnp.broadcast_to(values, (n, channels)), height, width)
 

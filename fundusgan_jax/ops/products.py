@@ -21,10 +21,10 @@ def product(x: Array, matrix: Array) -> Array:
 @jax.custom_vjp
 def over_places(x: Array, y: Array) -> Array:
     """Sum of x_i y_o over all places: [..., I], [..., O] -> [I, O], in float32 at least, in the dtype of both."""
-    flat = [a.reshape(-1, a.shape[-1]) for a in (x, y)]
+    flat_x, flat_y = (a.reshape(-1, a.shape[-1]) for a in (x, y))
     dtype = jnp.result_type(x, y)
     wide = jnp.promote_types(dtype, jnp.float32)
-    total = lax.dot_general(*flat, (((0,), (0,)), ((), ())), preferred_element_type=wide)
+    total = lax.dot_general(flat_x, flat_y, (((0,), (0,)), ((), ())), preferred_element_type=wide)
     return total.astype(dtype)
 
 

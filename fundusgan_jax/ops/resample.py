@@ -83,6 +83,12 @@ def upsample(x: Array) -> Array:
     return x
 
 
+def check_even(x: Array) -> None:
+    """ValueError where a side of a map [N, H, W, C] cannot be halved."""
+    if x.shape[1] % 2 or x.shape[2] % 2:
+        raise ValueError(f"a map of {x.shape[1]} by {x.shape[2]} cannot be halved: its sides must be even")
+
+
 @jax.custom_vjp
 def downsample(x: Array) -> Array:
     """Halves height and width with the FIR filter [1, 3, 3, 1] / 8: a quarter of the transpose of `upsample`.
@@ -92,7 +98,11 @@ def downsample(x: Array) -> Array:
 
     Returns:
         [N, H, W, C].
+
+    Raises:
+        ValueError: a side is odd.
     """
+    check_even(x)
     for axis in (2, 1):
         ringed, n = _ringed(x, axis), x.shape[axis]
         before, here, there, after = (

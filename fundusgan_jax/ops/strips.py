@@ -7,19 +7,18 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array, lax
 
-# What a strip keeps at a time.
-STRIP_BYTES = 16 * 2**20
 
-
-def in_strips(compute: Callable[[Array | int], Array], number: int, shape: tuple[int, ...], x: Array) -> Array:
+def in_strips(
+    compute: Callable[[Array | int], Array], number: int, shape: tuple[int, ...], x: Array
+) -> Array:
     """The results of `compute(0)` to `compute(number - 1)`, each of `shape`: [number, *shape].
 
     `x` is what they are computed from: the result's memory begins as a value of it (from the middle: XLA knows the zeros
     of a margin). `lax.map` begins with zeros, which XLA writes for all the layers of a network before it runs the first,
     208 MiB at 512 px.
     """
-    if number == 1:
-        return compute(0)[None]
+    if number <= 1:
+        return compute(0)[None] if number else jnp.zeros((0, *shape), x.dtype)
 
     def paint(strip: Array, whole: Array) -> Array:
         return lax.dynamic_update_index_in_dim(whole, compute(strip), strip, 0)

@@ -13,11 +13,12 @@ from jax import Array, lax
 
 from fundusgan_jax.ops.conv import conv2d, up_conv_phases
 from fundusgan_jax.ops.products import over_places
-from fundusgan_jax.ops.resample import fir, fir_of_phases, fir_phases
+from fundusgan_jax.ops.resample import check_even, fir, fir_of_phases, fir_phases
 from fundusgan_jax.ops.strips import in_strips
 
-# Below this side one convolution per phase is as fast (benchmarks/NOTES.md).
+# From this side on strips need half of the memory; they are faster from twice this side (benchmarks/NOTES.md).
 LEAST_SIDE = 128
+# The nine products of a strip.
 STRIP_BYTES = 16 * 2**20
 
 Pair = tuple[Array, Array]
@@ -50,7 +51,11 @@ def down_conv(x: Array, kernel: Array) -> Array:
 
     Returns:
         [N, H, W, O].
+
+    Raises:
+        ValueError: a side is odd.
     """
+    check_even(x)
     return conv2d(fir(x, padding=2), kernel, stride=2)
 
 
@@ -95,7 +100,8 @@ def _by_phases(x: Array, kernel: Array) -> Array:
 
 
 def _by_taps(filtered: Array, dy: Array) -> Array:
-    """Nine products of matrices: with YNNPACK XLA's own gradient takes four times as long, with Eigen as long."""
+    """Nine products of matrices. XLA's own gradient takes as long with Eigen and four times as long with YNNPACK, which
+    computes where nobody starts by `processors.begin`."""
     height, width = dy.shape[1:3]
 
     def tap(row: int, column: int) -> Array:

@@ -1,4 +1,4 @@
-"""Wide 3x3 convolutions on processors by Winograd's minimal filtering F(4, 3) across the rows, strip by strip.
+"""Wide 3x3 convolutions on processors by Winograd's minimal filtering F(4, 3), four rows at a time, strip by strip.
 
 Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (CVPR 2016), in one direction: six 1x3
 convolutions of a quarter of the rows in place of twelve, half of the products, with sums before and after over one and
@@ -19,21 +19,23 @@ import numpy as np
 from jax import Array, lax
 
 from fundusgan_jax.ops.products import over_places
-from fundusgan_jax.ops.strips import STRIP_BYTES, in_strips
+from fundusgan_jax.ops.strips import in_strips
 
 # Narrower layers spend more time on the sums than the products save (benchmarks/NOTES.md).
 LEAST_CHANNELS = 64
 # The same of the kernel's gradient, whose sums are of both maps.
 LEAST_GRADIENT_CHANNELS = 256
 LEAST_PIXELS = 16 * 16
-# The kernel's gradient adds all nine taps up after each strip: longer ones.
+# The map of a strip; its six sums, and its six products, are half as much again.
+STRIP_BYTES = 16 * 2**20
+# The kernel's gradient adds eighteen matrices up after each strip: longer ones.
 GRADIENT_STRIP_BYTES = 32 * 2**20
 # Rows that are computed together.
 TILE = 4
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 # y = AFTER ((OF_KERNEL g) * (BEFORE d)): four rows y of six rows d and three taps g, exact for any points 0, A, -A, B, -B
-# and infinity. These lose a third less in float32 than 0, 1, -1, 2, -2 (benchmarks/NOTES.md); A B = 1 keeps them short.
+# and infinity. These lose a third less of float32 than 0, 1, -1, 2, -2 (benchmarks/NOTES.md); A B = 1 keeps them short.
 A, B = 2 / 3, 3 / 2
 BEFORE = np.array(
     [
@@ -57,7 +59,12 @@ OF_KERNEL = np.array(
     ]
 )
 AFTER = np.array(
-    [[1, 1, 1, 1, 1, 0], [0, A, -A, B, -B, 0], [0, A**2, A**2, B**2, B**2, 0], [0, A**3, -(A**3), B**3, -(B**3), 1]]
+    [
+        [1, 1, 1, 1, 1, 0],
+        [0, A, -A, B, -B, 0],
+        [0, A**2, A**2, B**2, B**2, 0],
+        [0, A**3, -(A**3), B**3, -(B**3), 1],
+    ]
 )
 
 
@@ -170,7 +177,9 @@ def _combine(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:
     """The products of `matrix` with a column of arrays, without those with 0 and 1."""
     sums = []
     for row in matrix:
-        terms = [part if factor == 1 else part * factor for factor, part in zip(row.tolist(), parts) if factor]
+        terms = [
+            part if factor == 1 else part * factor for factor, part in zip(row.tolist(), parts) if factor
+        ]
         sums.append(functools.reduce(operator.add, terms))
     # A barrier: each sum would be computed again inside every loop that reads it.
     return lax.optimization_barrier(sums)  # type: ignore[no-any-return]

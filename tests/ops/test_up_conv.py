@@ -1,4 +1,4 @@
-"""ops/up_conv.py: against the phases (which tests/ops/test_conv.py compares with XLA) and XLA's own, to second order."""
+"""ops/up_conv.py: strips, phases and downsampling against XLA's convolutions and filters, to second order."""
 
 import jax
 import jax.numpy as jnp
@@ -7,17 +7,22 @@ import pytest
 from jax import lax
 
 from fundusgan_jax.ops import up_conv as module
-from fundusgan_jax.ops.conv import up_conv_phases
-from fundusgan_jax.ops.resample import fir, fir_of_phases
+from fundusgan_jax.ops.resample import fir
 
 
-def by_phases(x, kernel):
-    return fir_of_phases(*up_conv_phases(x, kernel))
+def zeros_inserted(x, kernel):
+    """XLA's transposed convolution and the filter, with the gradients that XLA derives."""
+    y = lax.conv_general_dilated(
+        x, kernel[::-1, ::-1], (1, 1), ((2, 2), (2, 2)), (2, 2), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return 4 * fir(y, padding=1)
 
 
 @pytest.mark.parametrize("strip_bytes", [1, 2**23])
-@pytest.mark.parametrize("shape", [(2, 64, 64, 3, 5), (1, 66, 70, 4, 2)])
-def test_strips_equal_phases(monkeypatch, shape, strip_bytes):
+@pytest.mark.parametrize(
+    "shape", [(2, 64, 64, 3, 5), (1, 66, 70, 4, 2), (2, 4, 6, 3, 5), (1, 1, 1, 2, 2), (3, 5, 5, 4, 1)]
+)
+def test_strips_and_phases_equal_zero_insertion(monkeypatch, shape, strip_bytes):
     monkeypatch.setattr(module, "LEAST_SIDE", 64)
     monkeypatch.setattr(module, "STRIP_BYTES", strip_bytes)
     n, height, width, inside, out = shape
@@ -25,23 +30,24 @@ def test_strips_equal_phases(monkeypatch, shape, strip_bytes):
     x = jnp.asarray(rng.standard_normal((n, height, width, inside)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, inside, out)), jnp.float32)
     ours, vjp = jax.vjp(module.up_conv, x, kernel)
-    theirs, reference = jax.vjp(by_phases, x, kernel)
+    theirs, reference = jax.vjp(zeros_inserted, x, kernel)
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
     cotangent = jnp.asarray(rng.standard_normal(ours.shape), jnp.float32)
     for mine, wanted in zip(vjp(cotangent), reference(cotangent)):
         np.testing.assert_allclose(mine, wanted, atol=1e-5 * float(jnp.abs(wanted).max()))
 
 
-def test_second_derivatives_of_strips(monkeypatch):
+@pytest.mark.parametrize("side", [64, 3])
+def test_second_derivatives(monkeypatch, side):
     monkeypatch.setattr(module, "LEAST_SIDE", 64)
     rng = np.random.default_rng(1)
-    x = jnp.asarray(rng.standard_normal((1, 64, 64, 2)), jnp.float32)
+    x = jnp.asarray(rng.standard_normal((1, side, side, 2)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, 2, 2)), jnp.float32)
 
     def penalty(function):
         return lambda k: jnp.mean(jax.grad(lambda y: jnp.sum(jnp.sin(function(y, k))))(x) ** 2)
 
-    ours, theirs = (jax.grad(penalty(function))(kernel) for function in (module.up_conv, by_phases))
+    ours, theirs = (jax.grad(penalty(function))(kernel) for function in (module.up_conv, zeros_inserted))
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
@@ -78,3 +84,10 @@ def test_down_conv_equals_filter_and_strided_convolution_to_second_order(shape):
         )
         for mine, wanted in pairs:
             np.testing.assert_allclose(mine, wanted, atol=1e-5 * float(jnp.abs(wanted).max()))
+
+
+def test_maps_of_odd_sides_and_none_at_all():
+    kernel = jnp.zeros((3, 3, 2, 2))
+    with pytest.raises(ValueError, match="5 by 4"):
+        module.down_conv(jnp.zeros((1, 5, 4, 2)), kernel)
+    assert module.up_conv(jnp.zeros((0, 128, 128, 2)), kernel).shape == (0, 256, 256, 2)

@@ -58,12 +58,34 @@ def test_second_derivatives(monkeypatch):
     x = jnp.asarray(rng.standard_normal((2, 4, 6, 3)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, 3, 5)), jnp.float32)
 
-    def penalty(function):
-        return lambda k: jnp.sum(jax.grad(lambda y: jnp.sum(jnp.sin(function(y, k))))(x) ** 2)
+    def to_map(function):
+        return lambda x, k: jnp.sum(jax.grad(lambda y: jnp.sum(jnp.sin(function(y, k))))(x) ** 2)
 
-    ours = jax.grad(penalty(lambda x, k: conv2d(x, k, padding=1)))(kernel)
-    theirs = jax.grad(penalty(lambda x, k: plain(x, k, 1, 1)))(kernel)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-2)
+    def to_kernel(function):
+        return lambda x, k: jnp.sum(jax.grad(lambda k: jnp.sum(jnp.sin(function(x, k))))(k) ** 2)
+
+    for penalty in (to_map, to_kernel):
+        ours = jax.grad(penalty(lambda x, k: conv2d(x, k, padding=1)), (0, 1))(x, kernel)
+        theirs = jax.grad(penalty(lambda x, k: plain(x, k, 1, 1)), (0, 1))(x, kernel)
+        for mine, wanted in zip(ours, theirs):
+            np.testing.assert_allclose(mine, wanted, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("samples, megabytes", [(6, 3), (6, 1), (3, 1)])
+def test_strips_of_whole_maps_and_of_odd_numbers(monkeypatch, samples, megabytes):
+    # Strips of 3 samples, of 1, and of half of one, on a map whose sides are no powers of two.
+    shape = (samples, 24, 20, 8)
+    monkeypatch.setattr(winograd, "LEAST_GRADIENT_CHANNELS", 1)
+    for name in ("STRIP_BYTES", "GRADIENT_STRIP_BYTES"):
+        monkeypatch.setattr(winograd, name, megabytes * 24 * 20 * 8 * 4 // (1 if samples == 6 else 2))
+    rng = np.random.default_rng(4)
+    x, dy = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for _ in range(2))
+    kernel = jnp.asarray(rng.standard_normal((3, 3, 8, 8)), jnp.float32)
+    ours, vjp = jax.vjp(winograd.convolution, x, kernel)
+    theirs, reference = jax.vjp(lambda x, k: plain(x, k, 1, 1), x, kernel)
+    np.testing.assert_allclose(ours, theirs, atol=5e-6 * float(jnp.abs(theirs).max()))
+    for mine, wanted in zip(vjp(dy), reference(dy)):
+        np.testing.assert_allclose(mine, wanted, atol=5e-6 * float(jnp.abs(wanted).max()))
 
 
 def test_strips_do_not_change_the_result(monkeypatch):
@@ -90,9 +112,10 @@ def test_strips_do_not_change_the_result(monkeypatch):
         ((1, 8, 8, 256), (3, 3, 256, 256), 1, jnp.float32),
         ((1, 32, 32, 256), (1, 1, 256, 256), 1, jnp.float32),
         ((1, 32, 32, 256), (3, 3, 256, 256), 6, jnp.float32),
+        ((1, 24, 32, 256), (3, 3, 256, 256), 6, jnp.float32),
         ((4, 0, 8, 256), (3, 3, 256, 256), 1, jnp.float32),
     ],
 )
 def test_narrow_odd_and_small_ones_are_left_to_xla(shape, kernel, dilation, dtype):
-    assert winograd.pays((1, 32, 32, 256), (3, 3, 256, 256), 1, jnp.float32)
+    assert winograd.pays((1, 32, 32, 256), (3, 3, 64, 256), 1, jnp.float32)
     assert not winograd.pays(shape, kernel, dilation, dtype)
