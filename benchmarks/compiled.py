@@ -18,8 +18,9 @@ from fundusgan_jax.memory import gib, program_memory
 from fundusgan_jax.training_plan import Planner
 
 DESCRIPTION = """Compiles every phase of a training step for a group of devices and prints, per phase and device: FLOP
-(XLA's count; on processors that of minimal filtering, half of the wide convolutions' own), bytes that operations read and write, memory; convolutions by dtype, transposed maps, copies into another layout,
-collectives; and what should not be there. TPUs are compiled for without one, where the package libtpu is installed
+(XLA's count; on processors that of minimal filtering, half of the wide convolutions' own), bytes that operations read and
+write, memory; convolutions by dtype, transposed maps, copies into another layout, collectives; and what should not be
+there. TPUs are compiled for without one, where the package libtpu is installed
 (pip install libtpu). Nothing is run; no photographs and no weights are needed."""
 HEADS = ("phase", "TFLOP", "GB accessed", "held", "in all", "convolutions", "transposed maps", "layout copies",
          "collectives", "compiled in")  # fmt: skip

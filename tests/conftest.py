@@ -6,15 +6,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from tests.processes import QUICK
+
 # Before jax is imported anywhere: the device count is read once, when the backend starts.
-# Programs are compiled without the optimisations that take half of the compilation, most of what tests wait for, and by
-# the older of XLA's two emitters of loops, which takes two thirds of the other's time; convolutions and products are the
-# same library's calls. What test_main.py runs as a user does is compiled as users do.
 # XLA_FLAGS given to pytest come later and count: --xla_cpu_use_fusion_emitters=true tests the emitter that users have.
 os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false "
-    + os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=8"
+    f"{QUICK} {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

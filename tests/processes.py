@@ -23,7 +23,9 @@ SETTINGS = [
         "train.keep_last=9", "eval.batch_size=3", "eval.num_samples=8",
     )
 ]  # fmt: skip
-# As in conftest.py.
+# Programs are compiled without the optimisations that take half of the compilation, most of what tests wait for, and by
+# the older of XLA's two emitters of loops, which takes two thirds of the other's time; convolutions and products are the
+# same library's calls. What test_main.py runs as a user does is compiled as users do.
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
 
 

@@ -37,8 +37,10 @@ class EqualConv(nn.Module):
             x = conv2d(x, kernel.astype(x.dtype), padding=self.size // 2)
         elif self.size == 1:
             x = conv2d(downsample(x), kernel.astype(x.dtype))
-        else:
+        elif self.size == 3:
             x = down_conv(x, kernel.astype(x.dtype))
+        else:
+            raise ValueError(f"a layer that halves the side has kernels of 1 or 3, not {self.size}")
         y = x.astype(jnp.float32)
         if self.activate:
             y = lrelu(y + spread(self.param("bias", initializers.zeros, (self.features,)), y))

@@ -5,11 +5,18 @@ XLA's own gradient of a product to its matrix transposes the map on processors, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 Pair = tuple[Array, Array]
+
+
+def gradient_to_kernel(convolve: Callable[[Array], Array], kernel: tuple[int, ...], dy: Array) -> Array:
+    """XLA's own gradient of a linear `convolve` to its kernel of shape `kernel`."""
+    return jax.vjp(convolve, jnp.zeros(kernel, dy.dtype))[1](dy)[0]  # type: ignore[no-any-return]
 
 
 @jax.custom_vjp

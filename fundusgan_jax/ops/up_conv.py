@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fundusgan_jax.ops.conv import conv2d, up_conv_phases
-from fundusgan_jax.ops.products import over_places
+from fundusgan_jax.ops.products import Pair, gradient_to_kernel, over_places
 from fundusgan_jax.ops.resample import check_even, fir, fir_of_phases, fir_phases
 from fundusgan_jax.ops.strips import in_strips
 
@@ -20,8 +20,6 @@ from fundusgan_jax.ops.strips import in_strips
 LEAST_SIDE = 128
 # The nine products of a strip.
 STRIP_BYTES = 16 * 2**20
-
-Pair = tuple[Array, Array]
 
 
 @jax.custom_vjp
@@ -64,8 +62,8 @@ def kernel_gradient(x: Array, dy: Array) -> Array:
     """Gradient of `down_conv` to its kernel: [N, 2H, 2W, I], [N, H, W, O] -> [3, 3, I, O]."""
 
     def native(filtered: Array, dy: Array) -> Array:
-        kernel = jnp.zeros((3, 3, filtered.shape[-1], dy.shape[-1]), filtered.dtype)
-        return jax.vjp(lambda kernel: conv2d(filtered, kernel, stride=2), kernel)[1](dy)[0]  # type: ignore[no-any-return]
+        shape = (3, 3, filtered.shape[-1], dy.shape[-1])
+        return gradient_to_kernel(lambda kernel: conv2d(filtered, kernel, stride=2), shape, dy)
 
     return lax.platform_dependent(fir(x, padding=2), dy, cpu=_by_taps, default=native)
 

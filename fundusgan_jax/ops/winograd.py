@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fundusgan_jax.ops.products import over_places
+from fundusgan_jax.ops.products import Pair, gradient_to_kernel, over_places
 from fundusgan_jax.ops.strips import in_strips
 
 # Narrower layers spend more time on the sums than the products save (benchmarks/NOTES.md).
@@ -107,8 +107,8 @@ def kernel_gradient(x: Array, dy: Array, dilation: int = 1, same: bool = True) -
     """Gradient of `convolution` to its kernel: x as there, dy [N, H, W, O] -> [3, 3, I, O]."""
 
     def native(x: Array, dy: Array) -> Array:
-        kernel = jnp.zeros((3, 3, x.shape[-1], dy.shape[-1]), x.dtype)
-        return jax.vjp(lambda kernel: _native(x, kernel, dilation, same), kernel)[1](dy)[0]  # type: ignore[no-any-return]
+        shape = (3, 3, x.shape[-1], dy.shape[-1])
+        return gradient_to_kernel(lambda kernel: _native(x, kernel, dilation, same), shape, dy)
 
     def filtered(x: Array, dy: Array) -> Array:
         return _kernel_gradient_filtered(_margin(_apart(x, dilation), same), _apart(dy, dilation))
@@ -128,9 +128,6 @@ def input_gradient(dy: Array, kernel: Array, dilation: int = 1, same: bool = Tru
     surplus = -height % (TILE * dilation)
     padded = jnp.pad(dy, ((0, 0), (reach, reach + surplus), (reach, reach), (0, 0)))
     return convolution(padded, flipped, dilation, False)[:, :height]
-
-
-Pair = tuple[Array, Array]
 
 
 def _convolution_backward(dilation: int, same: bool, saved: Pair, dy: Array) -> Pair:

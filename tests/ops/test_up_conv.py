@@ -6,16 +6,10 @@ import numpy as np
 import pytest
 from jax import lax
 
+from benchmarks.convolution import native as zeros_inserted
 from fundusgan_jax.ops import up_conv as module
 from fundusgan_jax.ops.resample import fir
-
-
-def zeros_inserted(x, kernel):
-    """XLA's transposed convolution and the filter, with the gradients that XLA derives."""
-    y = lax.conv_general_dilated(
-        x, kernel[::-1, ::-1], (1, 1), ((2, 2), (2, 2)), (2, 2), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    return 4 * fir(y, padding=1)
+from tests.ops.gradients import assert_alike, second_derivatives
 
 
 @pytest.mark.parametrize("strip_bytes", [1, 2**23])
@@ -29,12 +23,7 @@ def test_strips_and_phases_equal_zero_insertion(monkeypatch, shape, strip_bytes)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((n, height, width, inside)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, inside, out)), jnp.float32)
-    ours, vjp = jax.vjp(module.up_conv, x, kernel)
-    theirs, reference = jax.vjp(zeros_inserted, x, kernel)
-    np.testing.assert_allclose(ours, theirs, atol=2e-5)
-    cotangent = jnp.asarray(rng.standard_normal(ours.shape), jnp.float32)
-    for mine, wanted in zip(vjp(cotangent), reference(cotangent)):
-        np.testing.assert_allclose(mine, wanted, atol=1e-5 * float(jnp.abs(wanted).max()))
+    assert_alike(module.up_conv, zeros_inserted, x, kernel, atol=2e-5, gradient=1e-5)
 
 
 @pytest.mark.parametrize("side", [64, 3])
@@ -62,28 +51,11 @@ def test_down_conv_equals_filter_and_strided_convolution_to_second_order(shape):
     rng = np.random.default_rng(2)
     x = jnp.asarray(rng.standard_normal((n, height, width, inside)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, inside, out)), jnp.float32)
-    ours, vjp = jax.vjp(module.down_conv, x, kernel)
-    theirs, reference = jax.vjp(filtered_and_strided, x, kernel)
-    assert ours.shape == (n, height // 2, width // 2, out)
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    cotangent = jnp.asarray(rng.standard_normal(ours.shape), jnp.float32)
-    for mine, wanted in zip(vjp(cotangent), reference(cotangent)):
-        np.testing.assert_allclose(mine, wanted, atol=2e-6 * float(jnp.abs(wanted).max()))
-
-    # R1 differentiates the gradient to the image; the last one also the kernel's gradient.
-    def to_map(function):
-        return lambda x, k: jnp.sum(jax.grad(lambda y: jnp.sum(jnp.sin(function(y, k))))(x) ** 2)
-
-    def to_kernel(function):
-        return lambda x, k: jnp.sum(jax.grad(lambda k: jnp.sum(jnp.sin(function(x, k))))(k) ** 2)
-
-    for penalty in (to_map, to_kernel):
-        pairs = zip(
-            jax.grad(penalty(module.down_conv), (0, 1))(x, kernel),
-            jax.grad(penalty(filtered_and_strided), (0, 1))(x, kernel),
-        )
-        for mine, wanted in pairs:
-            np.testing.assert_allclose(mine, wanted, atol=1e-5 * float(jnp.abs(wanted).max()))
+    assert module.down_conv(x, kernel).shape == (n, height // 2, width // 2, out)
+    assert_alike(module.down_conv, filtered_and_strided, x, kernel, atol=1e-5, gradient=2e-6)
+    pairs = zip(*(second_derivatives(form, x, kernel) for form in (module.down_conv, filtered_and_strided)))
+    for mine, wanted in pairs:
+        np.testing.assert_allclose(mine, wanted, atol=1e-5 * float(jnp.abs(wanted).max()))
 
 
 def test_maps_of_odd_sides_and_none_at_all():

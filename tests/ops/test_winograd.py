@@ -1,5 +1,7 @@
 """ops/winograd.py: minimal filtering against XLA's convolution and float64, gradients to second order."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from jax import lax
 
 from fundusgan_jax.ops import winograd
 from fundusgan_jax.ops.conv import conv2d
+from tests.ops.gradients import assert_alike, second_derivatives
 
 
 def plain(x, kernel, padding, dilation):
@@ -30,15 +33,10 @@ def test_wide_convolutions_equal_xlas_with_gradients(batch, side, channels, padd
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((batch, side, side, channels[0])), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, *channels)) / 48, jnp.float32)
-    ours, vjp = jax.vjp(lambda x, k: conv2d(x, k, padding=padding, dilation=dilation), x, kernel)
-    assert "custom_vjp_call" in str(
-        jax.make_jaxpr(lambda: conv2d(x, kernel, padding=padding, dilation=dilation))()
-    )
-    theirs, reference = jax.vjp(lambda x, k: plain(x, k, padding, dilation), x, kernel)
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    cotangent = jnp.asarray(rng.standard_normal(ours.shape), jnp.float32)
-    for mine, wanted in zip(vjp(cotangent), reference(cotangent)):
-        np.testing.assert_allclose(mine, wanted, atol=5e-6 * float(jnp.abs(wanted).max()))
+    ours = functools.partial(conv2d, padding=padding, dilation=dilation)
+    assert "custom_vjp_call" in str(jax.make_jaxpr(ours)(x, kernel))
+    theirs = functools.partial(plain, padding=padding, dilation=dilation)
+    assert_alike(ours, theirs, x, kernel, atol=1e-5, gradient=5e-6)
 
 
 def test_is_about_as_accurate_as_the_direct_sum():
@@ -57,18 +55,9 @@ def test_second_derivatives(monkeypatch):
     rng = np.random.default_rng(2)
     x = jnp.asarray(rng.standard_normal((2, 4, 6, 3)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, 3, 5)), jnp.float32)
-
-    def to_map(function):
-        return lambda x, k: jnp.sum(jax.grad(lambda y: jnp.sum(jnp.sin(function(y, k))))(x) ** 2)
-
-    def to_kernel(function):
-        return lambda x, k: jnp.sum(jax.grad(lambda k: jnp.sum(jnp.sin(function(x, k))))(k) ** 2)
-
-    for penalty in (to_map, to_kernel):
-        ours = jax.grad(penalty(lambda x, k: conv2d(x, k, padding=1)), (0, 1))(x, kernel)
-        theirs = jax.grad(penalty(lambda x, k: plain(x, k, 1, 1)), (0, 1))(x, kernel)
-        for mine, wanted in zip(ours, theirs):
-            np.testing.assert_allclose(mine, wanted, rtol=1e-3, atol=1e-2)
+    forms = (lambda x, k: conv2d(x, k, padding=1), lambda x, k: plain(x, k, 1, 1))
+    for mine, wanted in zip(*(second_derivatives(form, x, kernel) for form in forms)):
+        np.testing.assert_allclose(mine, wanted, rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.parametrize("samples, megabytes", [(6, 3), (6, 1), (3, 1)])
@@ -79,13 +68,12 @@ def test_strips_of_whole_maps_and_of_odd_numbers(monkeypatch, samples, megabytes
     for name in ("STRIP_BYTES", "GRADIENT_STRIP_BYTES"):
         monkeypatch.setattr(winograd, name, megabytes * 24 * 20 * 8 * 4 // (1 if samples == 6 else 2))
     rng = np.random.default_rng(4)
-    x, dy = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for _ in range(2))
+    x = jnp.asarray(rng.standard_normal(shape), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, 8, 8)), jnp.float32)
-    ours, vjp = jax.vjp(winograd.convolution, x, kernel)
-    theirs, reference = jax.vjp(lambda x, k: plain(x, k, 1, 1), x, kernel)
-    np.testing.assert_allclose(ours, theirs, atol=5e-6 * float(jnp.abs(theirs).max()))
-    for mine, wanted in zip(vjp(dy), reference(dy)):
-        np.testing.assert_allclose(mine, wanted, atol=5e-6 * float(jnp.abs(wanted).max()))
+    largest = float(jnp.abs(plain(x, kernel, 1, 1)).max())
+    assert_alike(
+        winograd.convolution, lambda x, k: plain(x, k, 1, 1), x, kernel, atol=5e-6 * largest, gradient=5e-6
+    )
 
 
 def test_strips_do_not_change_the_result(monkeypatch):
