@@ -13,8 +13,11 @@ from ml_collections import ConfigDict
 
 from fundusgan_jax.batch import Batch
 from fundusgan_jax.config import divides, validate
-from fundusgan_jax.data.packed import PackedDataset, PackedSplit
+from fundusgan_jax.data.packed import PackedDataset, PackedSplit, ensure_packed, split_named
+from fundusgan_jax.data.phantom import phantom_counts
+from fundusgan_jax.data.pipeline import DeviceData, DeviceOrder, gather
 from fundusgan_jax.device_peaks import peak_flops
+from fundusgan_jax.errors import UserError
 from fundusgan_jax.memory import advice, device_memory, gib, is_exhaustion
 from fundusgan_jax.models.lpips import PerceptualNet, map_channels
 from fundusgan_jax.models.squeezenet import SqueezeNet
@@ -24,6 +27,7 @@ from fundusgan_jax.phase_programs import (
     HORIZON,
     Call,
     Lowered,
+    Read,
     Ready,
     as_sent,
     calls,
@@ -61,10 +65,14 @@ class Planner:
     Args:
         config: valid settings; of a growing prior the last stage is planned.
         devices: to plan for; the default is all there are.
+        kept: photographs that every device keeps (data.cache=device).
     """
 
-    def __init__(self, config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> None:
+    def __init__(
+        self, config: ConfigDict, devices: Sequence[jax.Device] | None = None, kept: int = 0
+    ) -> None:
         self.config = ConfigDict(config.to_dict())
+        self.kept = kept
         # Planning scores nothing: no network of features is to be looked for.
         self.config.eval.features = "none"
         self.parallel = DataParallel("shard_map", AXIS, devices)
@@ -94,19 +102,24 @@ class Planner:
         wanted, count = self.calls(task)
         changed = "".join(f", {name}={value}" for name, value in train.items())
         progress = Progress(count, "programs", f"compiling for {per_device} images a device{changed}")
-        arguments = wanted, as_sent, *self._shapes(config, task)
-        programs = compile_calls(self.parallel, *arguments, progress.update)
+        programs = compile_calls(self.parallel, wanted, *self._inputs(config, task), progress.update)
         progress.close()
         return programs
 
     def lowered(self, task: Task) -> Iterator[Lowered]:
         """The programs of `self.config` before the backend compiles them."""
-        return lower_calls(self.parallel, self.calls(task)[0], as_sent, *self._shapes(self.config, task))
+        return lower_calls(self.parallel, self.calls(task)[0], *self._inputs(self.config, task))
 
-    def _shapes(self, config: ConfigDict, task: Task) -> tuple[Any, Batch, Any]:
-        """State, batch and constants of a step, as shapes and dtypes."""
-        batch = _batch_shapes(config.train.batch_size, config.data.resolution)
-        return task.shapes(config.train.num_steps), batch, (task.constants, None)
+    def _inputs(self, config: ConfigDict, task: Task) -> tuple[Read, Any, Any, Any]:
+        """How a step reads its batch; state, batch as it is sent, and constants, as shapes and dtypes."""
+        size, side = config.train.batch_size, config.data.resolution
+        state = task.shapes(config.train.num_steps)
+        if not self.kept:
+            return as_sent, state, _batch_shapes(size, side), (task.constants, None)
+        numbers, kept = (jax.ShapeDtypeStruct((count,), jnp.int32) for count in (size, self.kept))
+        sent = DeviceOrder(numbers, jax.ShapeDtypeStruct((size,), jnp.bool_), numbers)
+        data = DeviceData(jax.ShapeDtypeStruct((self.kept, side, side, 3), jnp.uint8), kept, kept)
+        return (lambda order, data: gather(data, order)), state, sent, (task.constants, data)
 
     def need(self, per_device: int, **train: Any) -> Need:
         """Memory at `per_device` images a device; EXHAUSTED where even compiling takes more than there is."""
@@ -215,14 +228,33 @@ def search(planner: Planner, sizes: list[int], first: int, limit: int) -> list[N
         size = max((guess for guess in near if read_off(compiled, guess).total <= limit), default=near[0])
 
 
+def kept_photographs(config: ConfigDict) -> int:
+    """Photographs that every device keeps: with data.cache=device those of data.train_split, else 0.
+
+    Raises:
+        UserError: data.dir holds no such photographs; where it is not given, nobody can count them.
+    """
+    if config.data.cache != "device":
+        return 0
+    split = config.data.train_split
+    if config.data.dataset == "phantom":
+        return phantom_counts(config.data.phantom_num).get(split, 0)
+    if not config.data.dir:
+        raise UserError(
+            "data.cache=device keeps the photographs on every device, and a plan has to count them: give "
+            "--config.data.dir=DIR, or plan with --config.data.cache=host"
+        )
+    return len(split_named(ensure_packed(config.data.dir), split).images)
+
+
 def print_plan(config: ConfigDict) -> None:
     """Prints the plan of a training on this machine's devices.
 
     Raises:
-        UserError: settings that training would refuse.
+        UserError: settings that training would refuse, or photographs that cannot be counted (`kept_photographs`).
     """
     validate(config, jax.device_count())
-    planner = Planner(config)
+    planner = Planner(config, kept=kept_photographs(config))
     device = planner.parallel.local[0]
     limit = device_memory(device)
     _print_model(planner, device, limit)
@@ -249,6 +281,9 @@ def _print_model(planner: Planner, device: jax.Device, limit: int | None) -> Non
     config = planner.config
     memory = f"{gib(limit)} each" if limit is not None else "of unknown memory"
     print(f"devices: {planner.devices} x {device.device_kind}, {memory}")
+    if planner.kept:
+        size = gib(planner.kept * config.data.resolution**2 * 3)
+        print(f"photographs kept on every device (data.cache=device): {planner.kept}, {size}")
     counted = parameter_counts(config, planner.task(config).shapes(config.train.num_steps))
     each = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in counted.items())
     print(f"parameters: {sum(counted.values()) / 1e6:.2f} M ({each})")

@@ -101,3 +101,21 @@ def test_a_plan_of_the_command(monkeypatch, capsys):
                  "| 8 | 1 |", "train.remat=True", "train.accumulate=2", "is assumed, not measured"):  # fmt: skip
         assert part in told, part
     assert "train.batch_size=8 does not fit" in told and "a smaller model or more devices" in told
+
+
+def test_photographs_on_the_devices_count():
+    config = tiny_prior_config(
+        data__dataset="phantom",
+        data__phantom_num=8,
+        data__cache="device",
+        loss__pl_weight=0.0,
+        loss__r1_gamma=0.0,
+    )
+    kept = training_plan.kept_photographs(config)
+    assert 0 < kept < 16
+    assert training_plan.kept_photographs(tiny_prior_config(data__dataset="phantom")) == 0
+    with pytest.raises(UserError, match="give --config.data.dir=DIR"):
+        training_plan.kept_photographs(tiny_prior_config(data__cache="device"))
+    few, many = (Planner(config, jax.devices()[:1], count) for count in (kept, 1000 * kept))
+    held = [next(planner.lowered(planner.task(planner.config))).there for planner in (few, many)]
+    assert held[1] - held[0] == 999 * kept * (16 * 16 * 3 + 2 * 4)
