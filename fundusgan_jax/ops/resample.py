@@ -1,14 +1,21 @@
 """FIR resampling of StyleGAN2: up, down and blur as sums of shifted arrays, which XLA fuses.
 
-Arrays are NHWC. A depthwise convolution does the same 50 times slower on XLA:CPU. Source of the filters:
-Karras et al., StyleGAN2 (CVPR 2020); the dilated blur: StyleGANEX (Yang et al., ICCV 2023).
+Arrays are NHWC. A depthwise convolution does the same 50 times slower on XLA:CPU. TPUs resample images of three channels
+by products with matrices: a sum of shifted arrays of so few channels is laid out anew for each of them. Source of the
+filters: Karras et al., StyleGAN2 (CVPR 2020); the dilated blur: StyleGANEX (Yang et al., ICCV 2023).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
+
+# Channels up to which a TPU multiplies with matrices instead (benchmarks/NOTES.md).
+NARROW = 8
 
 
 def _shift(x: Array, axis: int, offset: int) -> Array:
@@ -76,6 +83,10 @@ def upsample(x: Array) -> Array:
     Returns:
         [N, 2H, 2W, C].
     """
+    return _by_platform(x, _upsampled_by_sums, lambda side: 2 * _halving(2 * side).T)
+
+
+def _upsampled_by_sums(x: Array) -> Array:
     for axis in (2, 1):
         even = _shift(x, axis, -1) * 0.25 + x * 0.75
         odd = x * 0.75 + _shift(x, axis, 1) * 0.25
@@ -103,6 +114,10 @@ def downsample(x: Array) -> Array:
         ValueError: a side is odd.
     """
     check_even(x)
+    return _by_platform(x, _downsampled_by_sums, _halving)
+
+
+def _downsampled_by_sums(x: Array) -> Array:
     for axis in (2, 1):
         ringed, n = _ringed(x, axis), x.shape[axis]
         before, here, there, after = (
@@ -190,5 +205,35 @@ def average_pool(x: Array, factor: int) -> Array:
     """
     if factor == 1:
         return x
-    n, h, w, c = x.shape
-    return x.reshape(n, h // factor, factor, w // factor, factor, c).mean((2, 4))
+
+    def means(x: Array) -> Array:
+        n, h, w, c = x.shape
+        return x.reshape(n, h // factor, factor, w // factor, factor, c).mean((2, 4))
+
+    return _by_platform(x, means, lambda side: np.kron(np.eye(side // factor), np.ones((1, factor)) / factor))
+
+
+def _by_platform(x: Array, sums: Callable[[Array], Array], matrix: Callable[[int], np.ndarray]) -> Array:
+    """`sums` of a map, or on TPUs, of a narrow one, its product with `matrix` (from the side of an axis) along both axes."""
+
+    def products(x: Array) -> Array:
+        for axis in (2, 1):
+            weights = jnp.asarray(matrix(x.shape[axis]), x.dtype)
+            # All float32 digits: by default a TPU takes eight bits of them.
+            seen = lax.dot_general(
+                x, weights, (((axis,), (1,)), ((), ())), lax.Precision.HIGHEST, preferred_element_type=x.dtype
+            )
+            x = jnp.moveaxis(seen, -1, axis)
+        return x
+
+    if x.shape[-1] > NARROW:
+        return sums(x)
+    return lax.platform_dependent(x, tpu=products, default=sums)
+
+
+def _halving(side: int) -> np.ndarray:
+    """[1, 3, 3, 1] / 8 at every second place of `side`, zeros beyond: [side / 2, side]."""
+    around = np.zeros((side // 2, side + 2))
+    for place in range(side // 2):
+        around[place, 2 * place : 2 * place + 4] = np.array([1, 3, 3, 1]) / 8
+    return around[:, 1:-1]

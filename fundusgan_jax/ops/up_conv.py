@@ -1,8 +1,9 @@
 """StyleGAN2's resampling layers, each as one operation: FIR filter and 3x3 convolution of stride 2, and its transpose.
 
-The gradient of one is the other, so that none is a sum of padded maps or a convolution of inserted zeros. On processors
-large maps are upsampled strip by strip: nine products of matrices, whose sums are the phases, and the filter, all while
-the strip is in the cache. Arrays are NHWC, kernels HWIO.
+The gradient of one is the other, so that none is a sum of padded maps or a convolution of inserted zeros. Processors
+compute an upsampled map by the parity of its pixels, a large one strip by strip: nine products of matrices, whose sums
+are the phases, and the filter, all while the strip is in the cache. Accelerators compute the strided convolution
+themselves, and a TPU narrow ones in one with the filter. Arrays are NHWC, kernels HWIO.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from fundusgan_jax.ops.strips import in_strips
 LEAST_SIDE = 128
 # The nine products of a strip.
 STRIP_BYTES = 16 * 2**20
+# Channels that a TPU computes side by side: a filter over fewer reads and writes as many (benchmarks/NOTES.md).
+LANES = 128
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 @jax.custom_vjp
@@ -34,9 +38,14 @@ def up_conv(x: Array, kernel: Array) -> Array:
         [N, 2H, 2W, O].
     """
     large = x.shape[1] >= LEAST_SIDE and x.shape[1] % 2 == 0
-    if not large or jnp.result_type(x, kernel) != jnp.float32:
-        return _by_phases(x, kernel)
-    return lax.platform_dependent(x, kernel, cpu=_by_strips, default=_by_phases)
+    by_strips = large and jnp.result_type(x, kernel) == jnp.float32
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=_by_strips if by_strips else _by_phases,
+        tpu=_up_in_one if kernel.shape[3] < LANES else _transposed,
+        default=_transposed,
+    )
 
 
 @jax.custom_vjp
@@ -54,18 +63,26 @@ def down_conv(x: Array, kernel: Array) -> Array:
         ValueError: a side is odd.
     """
     check_even(x)
-    return conv2d(fir(x, padding=2), kernel, stride=2)
+    if x.shape[3] >= LANES:
+        return _strided(x, kernel)
+    return lax.platform_dependent(x, kernel, tpu=_down_in_one, default=_strided)
 
 
 @jax.custom_vjp
 def kernel_gradient(x: Array, dy: Array) -> Array:
     """Gradient of `down_conv` to its kernel: [N, 2H, 2W, I], [N, H, W, O] -> [3, 3, I, O]."""
 
-    def native(filtered: Array, dy: Array) -> Array:
-        shape = (3, 3, filtered.shape[-1], dy.shape[-1])
+    shape = (3, 3, x.shape[-1], dy.shape[-1])
+
+    def native(x: Array, dy: Array) -> Array:
+        filtered = fir(x, padding=2)
         return gradient_to_kernel(lambda kernel: conv2d(filtered, kernel, stride=2), shape, dy)
 
-    return lax.platform_dependent(fir(x, padding=2), dy, cpu=_by_taps, default=native)
+    def in_one(x: Array, dy: Array) -> Array:
+        return gradient_to_kernel(lambda kernel: _down_in_one(x, kernel), shape, dy)
+
+    tpu = in_one if x.shape[3] < LANES else native
+    return lax.platform_dependent(x, dy, cpu=_by_taps, tpu=tpu, default=native)
 
 
 def _swapped(kernel: Array) -> Array:
@@ -97,10 +114,40 @@ def _by_phases(x: Array, kernel: Array) -> Array:
     return fir_of_phases(*up_conv_phases(x, kernel))
 
 
-def _by_taps(filtered: Array, dy: Array) -> Array:
+def _transposed(x: Array, kernel: Array) -> Array:
+    return fir(_inserted(x, kernel[::-1, ::-1], 2), padding=1) * 4
+
+
+def _up_in_one(x: Array, kernel: Array) -> Array:
+    return _inserted(x, _with_filter(kernel[::-1, ::-1]) * 4, 3)
+
+
+def _inserted(x: Array, kernel: Array, padding: int) -> Array:
+    """Zero-insertion by 2 and a cross-correlation."""
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), ((padding, padding),) * 2, lhs_dilation=(2, 2), dimension_numbers=_DIMENSIONS
+    )
+
+
+def _strided(x: Array, kernel: Array) -> Array:
+    return conv2d(fir(x, padding=2), kernel, stride=2)
+
+
+def _down_in_one(x: Array, kernel: Array) -> Array:
+    return conv2d(x, _with_filter(kernel), stride=2, padding=2)
+
+
+def _with_filter(kernel: Array) -> Array:
+    """The filter and the convolution as one kernel: [3, 3, I, O] -> [6, 6, I, O], summed in float32."""
+    as_map = kernel.astype(jnp.float32).reshape(1, *kernel.shape[:2], -1)
+    return fir(as_map, padding=3).reshape(6, 6, *kernel.shape[2:]).astype(kernel.dtype)
+
+
+def _by_taps(x: Array, dy: Array) -> Array:
     """Nine products of matrices. XLA's own gradient takes as long with Eigen and four times as long with YNNPACK, which
     computes where nobody starts by `processors.begin`."""
     height, width = dy.shape[1:3]
+    filtered = fir(x, padding=2)
 
     def tap(row: int, column: int) -> Array:
         seen = filtered[:, row : row + 2 * height - 1 : 2, column : column + 2 * width - 1 : 2]

@@ -92,3 +92,29 @@ def test_downsample_is_every_second_pixel_of_the_filtered_map_and_the_transpose_
         np.testing.assert_allclose(
             vjp(cotangent)[0], jax.vjp(ours.fun, plain)[1](cotangent)[0], rtol=1e-5, atol=1e-6
         )
+
+
+@pytest.mark.parametrize(
+    "form",
+    [resample.upsample, resample.downsample, lambda x: resample.average_pool(x, 2)],
+    ids=["up", "down", "pool"],
+)
+def test_products_of_a_tpu_equal_sums(monkeypatch, form):
+    x = jnp.asarray(random_image((2, 8, 12, 3)))
+    dy = jnp.asarray(random_image(jax.eval_shape(form, x).shape, 1))
+    found = []
+    for chosen in ("default", "tpu"):
+        monkeypatch.setattr(
+            resample.lax, "platform_dependent", lambda *args, chosen=chosen, **forms: forms[chosen](*args)
+        )
+        y, backward = jax.vjp(form, x)
+        found.append((y, *backward(dy)))
+    for sums, products in zip(*found):
+        np.testing.assert_allclose(products, sums, rtol=1e-5, atol=1e-6)
+
+
+def test_only_narrow_maps_are_multiplied_and_only_on_tpus():
+    for channels, platform, products in ((3, "tpu", 2), (3, "cuda", 0), (64, "tpu", 0)):
+        x = jnp.zeros((1, 8, 8, channels))
+        text = jax.jit(resample.upsample).trace(x).lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("dot_general") == products, (channels, platform)

@@ -63,3 +63,33 @@ def test_maps_of_odd_sides_and_none_at_all():
     with pytest.raises(ValueError, match="5 by 4"):
         module.down_conv(jnp.zeros((1, 5, 4, 2)), kernel)
     assert module.up_conv(jnp.zeros((0, 128, 128, 2)), kernel).shape == (0, 256, 256, 2)
+
+
+FORMS = {
+    "transposed": (module._transposed, zeros_inserted, 8),
+    "up in one": (module._up_in_one, zeros_inserted, 8),
+    "strided": (module._strided, filtered_and_strided, 16),
+    "down in one": (module._down_in_one, filtered_and_strided, 16),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_forms_of_accelerators(name):
+    form, wanted, side = FORMS[name]
+    rng = np.random.default_rng(3)
+    x = jnp.asarray(rng.standard_normal((2, side, side + 4, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.standard_normal((3, 3, 3, 5)), jnp.float32)
+    assert_alike(form, wanted, x, kernel, atol=2e-5, gradient=1e-5)
+
+
+@pytest.mark.parametrize("channels", [module.LANES // 2, module.LANES])
+def test_what_each_platform_computes(channels):
+    """Lowered for platforms that need not be here: one convolution of inserted zeros, with the filter on a narrow map of a TPU."""
+    x, kernel = jnp.zeros((1, 4, 4, channels)), jnp.zeros((3, 3, channels, channels))
+    for platform in ("tpu", "cuda"):
+        narrow = platform == "tpu" and channels < module.LANES
+        traced = jax.jit(module.up_conv).trace(x, kernel)
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("stablehlo.convolution") == 1 and "lhs_dilate = [2, 2]" in text
+        size = 6 if narrow else 3
+        assert f"tensor<{size}x{size}x{channels}x{channels}xf32>) -> tensor<1x" in text
