@@ -3,7 +3,7 @@
 The gradient of one is the other, so that none is a sum of padded maps or a convolution of inserted zeros. Processors
 compute an upsampled map by the parity of its pixels, a large one strip by strip: nine products of matrices, whose sums
 are the phases, and the filter, all while the strip is in the cache. Accelerators compute the strided convolution
-themselves, and a TPU narrow ones in one with the filter. Arrays are NHWC, kernels HWIO.
+themselves, a TPU only of enough samples, and narrow ones in one with the filter. Arrays are NHWC, kernels HWIO.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from fundusgan_jax.ops.strips import in_strips
 LEAST_SIDE = 128
 # The nine products of a strip.
 STRIP_BYTES = 16 * 2**20
-# Channels that a TPU computes side by side: a filter over fewer reads and writes as many (benchmarks/NOTES.md).
-LANES = 128
+# Samples and channels that a TPU computes side by side, and as many of fewer: it convolves fewer samples of inserted zeros
+# or with larger kernels slowly, and reads and writes as many bytes to filter fewer channels (benchmarks/NOTES.md).
+SUBLANES, LANES = 8, 128
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
@@ -39,13 +40,10 @@ def up_conv(x: Array, kernel: Array) -> Array:
     """
     large = x.shape[1] >= LEAST_SIDE and x.shape[1] % 2 == 0
     by_strips = large and jnp.result_type(x, kernel) == jnp.float32
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=_by_strips if by_strips else _by_phases,
-        tpu=_up_in_one if kernel.shape[3] < LANES else _transposed,
-        default=_transposed,
-    )
+    cpu = _by_strips if by_strips else _by_phases
+    tpu = _up_in_one if kernel.shape[3] < LANES else _transposed
+    tpu = tpu if x.shape[0] >= SUBLANES else _by_phases
+    return lax.platform_dependent(x, kernel, cpu=cpu, tpu=tpu, default=_transposed)
 
 
 @jax.custom_vjp
@@ -63,7 +61,7 @@ def down_conv(x: Array, kernel: Array) -> Array:
         ValueError: a side is odd.
     """
     check_even(x)
-    if x.shape[3] >= LANES:
+    if not _in_one_pays(x):
         return _strided(x, kernel)
     return lax.platform_dependent(x, kernel, tpu=_down_in_one, default=_strided)
 
@@ -81,7 +79,7 @@ def kernel_gradient(x: Array, dy: Array) -> Array:
     def in_one(x: Array, dy: Array) -> Array:
         return gradient_to_kernel(lambda kernel: _down_in_one(x, kernel), shape, dy)
 
-    tpu = in_one if x.shape[3] < LANES else native
+    tpu = in_one if _in_one_pays(x) else native
     return lax.platform_dependent(x, dy, cpu=_by_taps, tpu=tpu, default=native)
 
 
@@ -127,6 +125,10 @@ def _inserted(x: Array, kernel: Array, padding: int) -> Array:
     return lax.conv_general_dilated(
         x, kernel, (1, 1), ((padding, padding),) * 2, lhs_dilation=(2, 2), dimension_numbers=_DIMENSIONS
     )
+
+
+def _in_one_pays(x: Array) -> bool:
+    return x.shape[0] >= SUBLANES and x.shape[3] < LANES
 
 
 def _strided(x: Array, kernel: Array) -> Array:

@@ -1,5 +1,7 @@
 """ops/up_conv.py: strips, phases and downsampling against XLA's convolutions and filters, to second order."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,13 +85,24 @@ def test_the_forms_of_accelerators(name):
 
 
 @pytest.mark.parametrize("channels", [module.LANES // 2, module.LANES])
-def test_what_each_platform_computes(channels):
-    """Lowered for platforms that need not be here: one convolution of inserted zeros, with the filter on a narrow map of a TPU."""
-    x, kernel = jnp.zeros((1, 4, 4, channels)), jnp.zeros((3, 3, channels, channels))
-    for platform in ("tpu", "cuda"):
-        narrow = platform == "tpu" and channels < module.LANES
-        traced = jax.jit(module.up_conv).trace(x, kernel)
-        text = traced.lower(lowering_platforms=(platform,)).as_text()
-        assert text.count("stablehlo.convolution") == 1 and "lhs_dilate = [2, 2]" in text
-        size = 6 if narrow else 3
-        assert f"tensor<{size}x{size}x{channels}x{channels}xf32>) -> tensor<1x" in text
+@pytest.mark.parametrize("samples", [1, module.SUBLANES])
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_what_each_platform_computes(platform, samples, channels):
+    """Lowered for platforms that need not be here: (convolutions, side of their kernel, zeros inserted)."""
+    x, kernel = jnp.zeros((samples, 8, 8, channels)), jnp.zeros((3, 3, channels, channels))
+
+    def found(function):
+        text = jax.jit(function).trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
+        sides = {
+            int(side) for side in re.findall(rf"tensor<(\d)x\dx{channels}x{channels}xf32>\) -> tensor<", text)
+        }
+        return text.count("stablehlo.convolution"), max(sides, default=1), "lhs_dilate = [2, 2]" in text
+
+    many, narrow = samples >= module.SUBLANES, channels < module.LANES
+    in_one = platform == "tpu" and many and narrow
+    assert found(module.down_conv) == (1, 6 if in_one else 3, False)
+    if platform == "tpu" and not many:
+        # By phases; the one of a single tap is a product.
+        assert found(module.up_conv) == (3, 2, False)
+    else:
+        assert found(module.up_conv) == (1, 6 if in_one else 3, True)
