@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from benchmarks.program_facts import ITEM_BYTES, Facts, program_facts
+from benchmarks.program_facts import ITEM_BYTES, Facts, estimated_operations, program_facts
 from fundusgan_jax.config import load_config, validate
 from fundusgan_jax.errors import Parser, UserError, run_door
 from fundusgan_jax.memory import gib, program_memory
@@ -19,10 +19,10 @@ from fundusgan_jax.training_plan import Planner
 
 DESCRIPTION = """Compiles every phase of a training step for a group of devices and prints, per phase and device: FLOP
 (XLA's count; on processors that of minimal filtering, half of the wide convolutions' own), bytes that operations read and
-write, memory; convolutions by dtype, transposed maps, copies into another layout, collectives; and what should not be
+write, cycles as a TPU's compiler estimates them, memory; convolutions by dtype, transposed maps, copies into another layout, collectives; and what should not be
 there. TPUs are compiled for without one, where the package libtpu is installed
 (pip install libtpu). Nothing is run; no photographs and no weights are needed."""
-HEADS = ("phase", "TFLOP", "GB accessed", "held", "in all", "convolutions", "transposed maps", "layout copies",
+HEADS = ("phase", "TFLOP", "GB accessed", "Mcycles", "held", "in all", "convolutions", "transposed maps", "layout copies",
          "collectives", "compiled in")  # fmt: skip
 NAMES = {"float32": "f32", "bfloat16": "bf16"}
 
@@ -71,11 +71,12 @@ def _listed(counter: Counter[str]) -> str:
 
 
 def _row(name: str, facts: Facts, compiled: Any, seconds: float) -> list[str]:
-    cells = ["", "", "", ""]
+    cells = [""] * 5
     if compiled is not None:
         cost, memory = compiled.cost_analysis() or {}, program_memory(compiled)
         cells = [f"{cost.get('flops', 0) / 1e12:.4g}", f"{cost.get('bytes accessed', 0) / 1e9:.4g}"]
-        cells += [gib(memory.held), gib(memory.total)]
+        cycles = sum(operation.cycles for operation in estimated_operations(compiled.as_text()))
+        cells += [f"{cycles / 1e6:.4g}" if cycles else "", gib(memory.held), gib(memory.total)]
     return [name, *cells, _listed(facts.convolutions), str(facts.transposed.total()),
             str(facts.copied.total()), _listed(facts.collectives), f"{seconds:.0f} s"]  # fmt: skip
 

@@ -14,6 +14,8 @@ _INSTRUCTION = re.compile(
 )
 _SHAPE = re.compile(r"(?P<dtype>[a-z]\w*)\[(?P<sides>[\d,]*)\](?:\{(?P<order>[\d,]*))?")
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_ORIGIN = re.compile(r'op_name="([^"]*)"')
 _GROUPS = re.compile(r"(feature|batch)_group_count=(\d+)")
 ITEM_BYTES = {"f64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "s64": 8, "u64": 8}
 # Smaller maps cost nothing to rearrange.
@@ -67,6 +69,34 @@ def instructions(program: str) -> Iterator[Instruction]:
         if found := _INSTRUCTION.match(line):
             shapes = tuple(_shape(part) for part in _SHAPE.finditer(found["result"]))
             yield Instruction(found["name"], shapes, found["operation"], found["rest"])
+
+
+class Operation(NamedTuple):
+    """cycles: as a TPU's compiler estimates. name, shape: of the instruction and its result. origin: where JAX has it from."""
+
+    cycles: int
+    name: str
+    shape: str
+    origin: str
+
+
+def estimated_operations(program: str) -> list[Operation]:
+    """The operations that a program runs one after another, of `compiled.as_text()` for a TPU; none of other compilers."""
+    found = []
+    # The entry comes last; what is before it are the insides of its operations.
+    for line in program.rpartition("\nENTRY ")[2].splitlines():
+        if (cycles := _CYCLES.search(line)) and (item := _INSTRUCTION.match(line)):
+            origin = _ORIGIN.search(line)
+            shape = _SHAPE.search(item["result"])
+            found.append(
+                Operation(
+                    int(cycles[1]),
+                    item["name"],
+                    str(_shape(shape)) if shape else "",
+                    origin[1] if origin else "",
+                )
+            )
+    return found
 
 
 def _shape(found: re.Match[str]) -> Shape:

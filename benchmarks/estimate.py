@@ -1,0 +1,112 @@
+"""What a TPU's compiler expects of the generator, without a TPU: python -m benchmarks.estimate --resolution=512 --batch=1,8."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import SingleDeviceSharding
+
+from benchmarks import driver
+from benchmarks.compiled import topology_devices
+from benchmarks.generator import DTYPES, FORMS, FULL_WIDTH, generator_size
+from benchmarks.program_facts import estimated_operations
+from fundusgan_jax.errors import Parser, UserError, run_door
+from fundusgan_jax.flops import generator_flops
+from fundusgan_jax.memory import program_memory
+from fundusgan_jax.models.generator import Synthesis
+
+DESCRIPTION = """Compiles the full-size generator's forward pass, stored noise, for a TPU that need not be here (pip install
+libtpu) and prints what its compiler expects: cycles of the operations one after another, bytes that they read and write,
+memory. Nothing is run: it compares two forms of a program on one TPU and is no measurement."""
+HEADS = ("form", "resolution", "batch", "dtype", "Mcycles", "Mcycles/img", "FLOP/cycle", "GB accessed",
+         "memory, MiB", "compiled in")  # fmt: skip
+
+
+def _parser() -> Parser:
+    flags = Parser(prog="python -m benchmarks.estimate", description=DESCRIPTION, allow_abbrev=False)
+    flags.add_argument(
+        "--topology",
+        default="v5e:2x2",
+        help="the TPU, as libtpu names it (default v5e:2x2; one of its chips)",
+    )
+    flags.add_argument(
+        "--form", type=driver.words, default=[FORMS[0]], help=f"of {','.join(FORMS)} (default {FORMS[0]})"
+    )
+    flags.add_argument("--resolution", type=driver.numbers, default=[512], help="default: 512")
+    flags.add_argument("--batch", type=driver.numbers, default=[1, 8], help="default: 1,8")
+    flags.add_argument("--dtype", type=driver.words, default=["bfloat16"], help="default: bfloat16")
+    flags.add_argument(
+        "--channels", type=int, default=FULL_WIDTH, help=f"of the widest layers (default {FULL_WIDTH})"
+    )
+    flags.add_argument(
+        "--slowest", type=int, default=0, metavar="N", help="also the N operations that take longest"
+    )
+    return flags
+
+
+def lowered_generator(setting: driver.Setting, device: jax.Device) -> Any:
+    """The forward pass of a setting for `device`, before its compiler."""
+    config, batch = generator_size(setting), setting["batch"]
+    network, where = Synthesis(config), SingleDeviceSharding(device)
+
+    def shape(*sides: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sides, jnp.float32, sharding=where)
+
+    side = config.base_size
+    w_plus = shape(batch, config.num_ws, config.w_dim)
+    base = shape(batch, side, side, config.channels_at(4)) if setting["form"] == "fundusgan" else None
+    variables = jax.tree.map(
+        lambda leaf: shape(*leaf.shape), jax.eval_shape(network.init, jax.random.key(0), w_plus, base)
+    )
+    return jax.jit(lambda v, w, b: network.apply(v, w, b)).lower(variables, w_plus, base)
+
+
+def _run(argv: Sequence[str]) -> int:
+    chosen = _parser().parse_args(argv)
+    driver.check_choices("form", chosen.form, FORMS)
+    driver.check_choices("dtype", chosen.dtype, DTYPES)
+    device = topology_devices(chosen.topology)[0]
+    print(f"one {device.device_kind}; estimated by its compiler, not measured\n")
+    print(f"| {' | '.join(HEADS)} |\n{'|---' * len(HEADS)}|")
+    for form, resolution, batch, dtype in itertools.product(
+        chosen.form, chosen.resolution, chosen.batch, chosen.dtype
+    ):
+        setting = {
+            "form": form,
+            "resolution": resolution,
+            "batch": batch,
+            "dtype": dtype,
+            "channels": chosen.channels,
+        }
+        start = time.monotonic()
+        compiled = lowered_generator(setting, device).compile()
+        seconds = time.monotonic() - start
+        slowest = sorted(estimated_operations(compiled.as_text()), reverse=True)
+        if not slowest:
+            raise UserError(f"the compiler of {device.device_kind} says nothing of cycles")
+        cycles = sum(operation.cycles for operation in slowest)
+        flops = batch * generator_flops(generator_size(setting))
+        cells = [form, str(resolution), str(batch), dtype, f"{cycles / 1e6:.4g}", f"{cycles / 1e6 / batch:.4g}", f"{flops / cycles:,.0f}",
+                 f"{compiled.cost_analysis().get('bytes accessed', 0) / 1e9:.4g}",
+                 f"{program_memory(compiled).total / 2**20:,.0f}", f"{seconds:.0f} s"]  # fmt: skip
+        print(f"| {' | '.join(cells)} |", flush=True)
+        for operation in slowest[: chosen.slowest]:
+            print(
+                f"- {operation.cycles / 1e6:.3f} Mcycles: {operation.name} {operation.shape}, {operation.origin}"
+            )
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the flags, compiles, prints; returns the exit code."""
+    return run_door(lambda: _run(sys.argv[1:] if argv is None else argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
