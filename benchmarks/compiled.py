@@ -14,7 +14,7 @@ import jax
 from benchmarks.program_facts import ITEM_BYTES, Facts, estimated_operations, program_facts
 from fundusgan_jax.config import load_config, validate
 from fundusgan_jax.errors import Parser, UserError, run_door
-from fundusgan_jax.memory import gib, program_memory
+from fundusgan_jax.memory import gib, is_exhaustion, program_memory
 from fundusgan_jax.training_plan import Planner
 
 DESCRIPTION = """Compiles every phase of a training step for a group of devices and prints, per phase and device: FLOP
@@ -81,6 +81,12 @@ def _row(name: str, facts: Facts, compiled: Any, seconds: float) -> list[str]:
             str(facts.copied.total()), _listed(facts.collectives), f"{seconds:.0f} s"]  # fmt: skip
 
 
+def _amount_told(error: Exception) -> str:
+    """What a compiler says of the memory that is missing, in one line."""
+    told = str(error).splitlines()[0]
+    return told.partition("Ran out of memory")[2].strip(" .:") or told
+
+
 def _state_is_donated(compiled: Any, state: Any) -> bool:
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     return int(compiled.memory_analysis().alias_size_in_bytes) >= 0.99 * held
@@ -124,7 +130,13 @@ def _run(argv: Sequence[str]) -> int:
         seen += 1
         before = program_facts(lowered.as_text(dialect="hlo"), kernels)
         bad += [f"{name}, before the backend: {line}" for line in findings(before, NAMES[dtype])]
-        compiled = None if chosen.lower_only else lowered.compile()
+        try:
+            compiled = None if chosen.lower_only else lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            if not is_exhaustion(error):
+                raise
+            bad.append(f"{name} does not fit the device: {_amount_told(error)}")
+            continue
         facts = before if compiled is None else program_facts(str(compiled.as_text()), kernels)
         print(f"| {' | '.join(_row(name, facts, compiled, time.monotonic() - start))} |", flush=True)
         if compiled is not None:

@@ -18,7 +18,7 @@ from benchmarks.generator import DTYPES, FORMS, FULL_WIDTH, generator_size
 from benchmarks.program_facts import estimated_operations
 from fundusgan_jax.errors import Parser, UserError, run_door
 from fundusgan_jax.flops import generator_flops
-from fundusgan_jax.memory import program_memory
+from fundusgan_jax.memory import is_exhaustion, program_memory
 from fundusgan_jax.models.generator import Synthesis
 
 DESCRIPTION = """Compiles the full-size generator's forward pass, stored noise, for a TPU that need not be here (pip install
@@ -85,7 +85,13 @@ def _run(argv: Sequence[str]) -> int:
             "channels": chosen.channels,
         }
         start = time.monotonic()
-        compiled = lowered_generator(setting, device).compile()
+        try:
+            compiled = lowered_generator(setting, device).compile()
+        except jax.errors.JaxRuntimeError as error:
+            if not is_exhaustion(error):
+                raise
+            print(f"| {form} | {resolution} | {batch} | {dtype} | does not fit |", flush=True)
+            continue
         seconds = time.monotonic() - start
         slowest = sorted(estimated_operations(compiled.as_text()), reverse=True)
         if not slowest:

@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 
 from benchmarks.compiled import findings, main
-from benchmarks.program_facts import program_facts
+from benchmarks.program_facts import estimated_operations, program_facts
 
 MAP = jax.ShapeDtypeStruct((2, 64, 64, 16), jnp.float32)
 
@@ -51,3 +51,43 @@ def test_the_command(capsys):
     assert "| generator |" in text and "none of what should not be there" in text
     assert main(["--topology=v99:2x4"]) == 2
     assert capsys.readouterr().err.startswith("error: --topology=v99:2x4 is skipped: ")
+
+
+PROGRAM = """HloModule jit_run
+
+%inside (a: f32[8]) -> f32[8] {
+  ROOT %b = f32[8]{0} add(%a, %a), backend_config={"estimated_cycles":"900"}
+}
+
+ENTRY %main (x: bf16[8,64,64,3]) -> bf16[8,64,64,3] {
+  %copy.1 = bf16[8,64,64,3]{3,0,2,1:T(8,128)(2,1)} copy(%x), metadata={op_name="jit(run)/conv1/add"}, backend_config={"estimated_cycles":"70"}
+  %free = bf16[8,64,64,3]{3,0,2,1} bitcast(%copy.1)
+  ROOT %fusion.2 = (f32[8]{0}, f32[4]{0}) fusion(%free), calls=%inside, backend_config={"window_config":{},"estimated_cycles":"5"}
+}
+"""
+
+
+def test_the_cycles_of_a_program_are_those_of_its_entry():
+    found = estimated_operations(PROGRAM)
+    assert [(item.cycles, item.name, item.shape, item.origin) for item in found] == [
+        (70, "copy.1", "bf16[8,64,64,3]", "jit(run)/conv1/add"), (5, "fusion.2", "f32[8]", "")]  # fmt: skip
+    assert estimated_operations(jax.jit(jnp.sin).lower(MAP).compile().as_text()) == []
+
+
+def test_a_program_that_does_not_fit_is_a_finding(monkeypatch, capsys):
+    def exhausted(lowered):
+        raise jax.errors.JaxRuntimeError(
+            "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, 17G exceed 15.75G.\nSee ..."
+        )
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", exhausted)
+    small = [
+        "data.resolution=16",
+        "model.resolution=16",
+        "model.channel_max=8",
+        "model.w_dim=8",
+        "model.z_dim=8",
+    ]
+    words = [f"--config.{setting}" for setting in small]
+    assert main(["--config=configs/stylegan2.py", *words, "--phases=D at"]) == 0
+    assert "D at 16 px does not fit the device: on HBM, 17G exceed 15.75G" in capsys.readouterr().out
