@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fundusgan_jax.ops import winograd
+from fundusgan_jax.ops import packed_conv, winograd
 from fundusgan_jax.ops.products import product
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -41,9 +41,20 @@ def conv2d(x: Array, kernel: Array, *, stride: int = 1, padding: Padding = 0, di
             same = pads == ((dilation, dilation),) * 2
             x = x if same else jnp.pad(x, ((0, 0), *pads, (0, 0)))
             return winograd.convolution(x, kernel, dilation, same)
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), pads, rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS
-    )
+
+    def native(x: Array, kernel: Array) -> Array:
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (stride, stride),
+            pads,
+            rhs_dilation=(dilation, dilation),
+            dimension_numbers=_DIMENSIONS,
+        )
+
+    if (stride, dilation, pads) == (1, 1, ((1, 1),) * 2) and packed_conv.pays(x.shape, kernel.shape):
+        return lax.platform_dependent(x, kernel, tpu=packed_conv.convolution, default=native)
+    return native(x, kernel)
 
 
 def _conv_as_product(
