@@ -11,11 +11,11 @@ from typing import Any
 
 import jax
 
-from benchmarks.program_facts import ITEM_BYTES, Facts, estimated_operations, program_facts
+from benchmarks.program_facts import ITEM_BYTES, Facts, program_facts
 from fundusgan_jax.config import load_config, validate
 from fundusgan_jax.errors import Parser, UserError, run_door
 from fundusgan_jax.memory import gib, is_exhaustion, program_memory
-from fundusgan_jax.training_plan import Planner
+from fundusgan_jax.training_plan import Planner, kept_photographs
 
 DESCRIPTION = """Compiles every phase of a training step for a group of devices and prints, per phase and device: FLOP
 (XLA's count; on processors that of minimal filtering, half of the wide convolutions' own), bytes that operations read and
@@ -75,8 +75,7 @@ def _row(name: str, facts: Facts, compiled: Any, seconds: float) -> list[str]:
     if compiled is not None:
         cost, memory = compiled.cost_analysis() or {}, program_memory(compiled)
         cells = [f"{cost.get('flops', 0) / 1e12:.4g}", f"{cost.get('bytes accessed', 0) / 1e9:.4g}"]
-        cycles = sum(operation.cycles for operation in estimated_operations(compiled.as_text()))
-        cells += [f"{cycles / 1e6:.4g}" if cycles else "", gib(memory.held), gib(memory.total)]
+        cells += [f"{facts.cycles / 1e6:.4g}" if facts.cycles else "", gib(memory.held), gib(memory.total)]
     return [name, *cells, _listed(facts.convolutions), str(facts.transposed.total()),
             str(facts.copied.total()), _listed(facts.collectives), f"{seconds:.0f} s"]  # fmt: skip
 
@@ -111,7 +110,7 @@ def _run(argv: Sequence[str]) -> int:
     dtype = config.model.dtype
     devices = topology_devices(chosen.topology) if chosen.topology else jax.devices()
     validate(config, len(devices))
-    planner = Planner(config, devices)
+    planner = Planner(config, devices, kept_photographs(config))
     task = planner.task(planner.config)
     state = task.shapes(config.train.num_steps)
     kernels = [leaf.shape for leaf in jax.tree.leaves((state, task.constants))]
@@ -136,6 +135,7 @@ def _run(argv: Sequence[str]) -> int:
             if not is_exhaustion(error):
                 raise
             bad.append(f"{name} does not fit the device: {_amount_told(error)}")
+            start = time.monotonic()
             continue
         facts = before if compiled is None else program_facts(str(compiled.as_text()), kernels)
         print(f"| {' | '.join(_row(name, facts, compiled, time.monotonic() - start))} |", flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from jax.sharding import SingleDeviceSharding
 
 from benchmarks import driver
 from benchmarks.compiled import topology_devices
-from benchmarks.generator import DTYPES, FORMS, FULL_WIDTH, generator_size
+from benchmarks.generator import FORMS, FULL_WIDTH, generator_size, settings_of
 from benchmarks.program_facts import estimated_operations
 from fundusgan_jax.errors import Parser, UserError, run_door
 from fundusgan_jax.flops import generator_flops
@@ -69,36 +68,30 @@ def lowered_generator(setting: driver.Setting, device: jax.Device) -> Any:
 
 def _run(argv: Sequence[str]) -> int:
     chosen = _parser().parse_args(argv)
-    driver.check_choices("form", chosen.form, FORMS)
-    driver.check_choices("dtype", chosen.dtype, DTYPES)
+    if chosen.slowest < 0 or chosen.channels < 1:
+        raise UserError("--slowest must be at least 0 and --channels at least 1")
+    settings = settings_of(chosen)
     device = topology_devices(chosen.topology)[0]
     print(f"one {device.device_kind}; estimated by its compiler, not measured\n")
     print(f"| {' | '.join(HEADS)} |\n{'|---' * len(HEADS)}|")
-    for form, resolution, batch, dtype in itertools.product(
-        chosen.form, chosen.resolution, chosen.batch, chosen.dtype
-    ):
-        setting = {
-            "form": form,
-            "resolution": resolution,
-            "batch": batch,
-            "dtype": dtype,
-            "channels": chosen.channels,
-        }
+    for setting in settings:
+        named = " | ".join(str(setting[name]) for name in HEADS[:4])
         start = time.monotonic()
         try:
             compiled = lowered_generator(setting, device).compile()
         except jax.errors.JaxRuntimeError as error:
             if not is_exhaustion(error):
                 raise
-            print(f"| {form} | {resolution} | {batch} | {dtype} | does not fit |", flush=True)
+            print(f"| {named} | does not fit |", flush=True)
             continue
         seconds = time.monotonic() - start
         slowest = sorted(estimated_operations(compiled.as_text()), reverse=True)
         if not slowest:
             raise UserError(f"the compiler of {device.device_kind} says nothing of cycles")
         cycles = sum(operation.cycles for operation in slowest)
+        batch = setting["batch"]
         flops = batch * generator_flops(generator_size(setting))
-        cells = [form, str(resolution), str(batch), dtype, f"{cycles / 1e6:.4g}", f"{cycles / 1e6 / batch:.4g}", f"{flops / cycles:,.0f}",
+        cells = [named, f"{cycles / 1e6:.4g}", f"{cycles / 1e6 / batch:.4g}", f"{flops / cycles:,.0f}",
                  f"{compiled.cost_analysis().get('bytes accessed', 0) / 1e9:.4g}",
                  f"{program_memory(compiled).total / 2**20:,.0f}", f"{seconds:.0f} s"]  # fmt: skip
         print(f"| {' | '.join(cells)} |", flush=True)

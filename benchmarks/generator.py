@@ -67,7 +67,8 @@ def _add_flags(flags: argparse.ArgumentParser) -> None:
     )
 
 
-def _settings(chosen: argparse.Namespace) -> list[driver.Setting]:
+def settings_of(chosen: argparse.Namespace) -> list[driver.Setting]:
+    """Every combination of the flags; UserError where there is no such network."""
     driver.check_choices("form", chosen.form, FORMS)
     driver.check_choices("dtype", chosen.dtype, DTYPES)
     every = itertools.product(chosen.form, chosen.resolution, chosen.dtype, chosen.batch)
@@ -84,7 +85,7 @@ def _measure(chosen: argparse.Namespace, setting: driver.Setting, timer: Timer) 
     yield time_generator(setting, timer)
 
 
-BENCHMARK = driver.Benchmark("generator", DESCRIPTION, _add_flags, _settings, _measure)
+BENCHMARK = driver.Benchmark("generator", DESCRIPTION, _add_flags, settings_of, _measure)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -53,6 +53,8 @@ class Facts(NamedTuple):
     """convolutions: of maps (rank 4 and more) by the dtype of their inputs. grouped: convolutions whose kernel is not
     shared by all channels and samples. transposed, copied: large maps of rank 4 and more that `transpose` rearranges, or
     a copy into another order in memory, with how often. collectives: by kind. host: what speaks to the host within it.
+    cycles: as a TPU's compiler estimates them; 0 of other compilers, and of a program with a loop, of which it does not say
+    how often it runs.
     """
 
     convolutions: Counter[str]
@@ -61,6 +63,7 @@ class Facts(NamedTuple):
     copied: Counter[str]
     collectives: Counter[str]
     host: list[str]
+    cycles: int = 0
 
 
 def instructions(program: str) -> Iterator[Instruction]:
@@ -81,10 +84,10 @@ class Operation(NamedTuple):
 
 
 def estimated_operations(program: str) -> list[Operation]:
-    """The operations that a program runs one after another, of `compiled.as_text()` for a TPU; none of other compilers."""
+    """The operations that a program runs one after another, of `compiled.as_text()` for a TPU; none of other compilers.
+    What a loop runs is not among them."""
     found = []
-    # The entry comes last; what is before it are the insides of its operations.
-    for line in program.rpartition("\nENTRY ")[2].splitlines():
+    for line in _entry(program).splitlines():
         if (cycles := _CYCLES.search(line)) and (item := _INSTRUCTION.match(line)):
             origin = _ORIGIN.search(line)
             shape = _SHAPE.search(item["result"])
@@ -119,7 +122,13 @@ def program_facts(program: str, kernels: Iterable[tuple[int, ...]] = ()) -> Fact
         if len(item.shapes) == 1:
             known[item.name] = item.shapes[0]
         _count(facts, item, [known[name] for name in _operands(item.rest) if name in known], parameters)
-    return facts
+    loops = any(item.operation == "while" for item in instructions(_entry(program)))
+    return facts if loops else facts._replace(cycles=sum(one.cycles for one in estimated_operations(program)))
+
+
+def _entry(program: str) -> str:
+    """The text of the entry, which comes last; what is before it are the insides of its operations."""
+    return program.rpartition("\nENTRY ")[2]
 
 
 def _operands(rest: str) -> list[str]:

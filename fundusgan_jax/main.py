@@ -17,7 +17,7 @@ DESCRIPTION = """Trains FundusGAN or its StyleGAN prior on prepared fundus photo
   resume    the same command again
   prior     the same with --config=configs/stylegan2.py; then --init_from=WORKDIR starts FundusGAN from it, or,
             with --config=configs/transfer.py, a prior of a rarer disease
-  plan      python -m fundusgan_jax.main --config=configs/folder.py --mode=plan: memory, largest batch, hours; no data
+  plan      python -m fundusgan_jax.main --config=configs/folder.py --mode=plan: memory, largest batch, hours; no data (but with data.cache=device)
   evaluate  python -m fundusgan_jax.main --workdir=DIR --mode=eval
   generate  python -m fundusgan_jax.main --workdir=DIR --mode=generate --output=OUT --num=100 --method=mix
   sample    python -m fundusgan_jax.main --workdir=PRIOR --mode=generate --output=OUT --num=100 --method=sample

@@ -39,6 +39,7 @@ from fundusgan_jax.progress import Progress
 from fundusgan_jax.step import AXIS
 from fundusgan_jax.step_flops import STEP, phase_flops
 from fundusgan_jax.task import Run, Task
+from fundusgan_jax.workdir import check_resolution
 
 # Images a device: nobody needs more.
 MOST = 256
@@ -233,18 +234,27 @@ def kept_photographs(config: ConfigDict) -> int:
 
     Raises:
         UserError: data.dir holds no such photographs; where it is not given, nobody can count them.
+
+    Where data.dir has only its TFDS dataset, what training reads is made of it first, as training would.
     """
     if config.data.cache != "device":
         return 0
     split = config.data.train_split
     if config.data.dataset == "phantom":
-        return phantom_counts(config.data.phantom_num).get(split, 0)
+        counts = phantom_counts(config.data.phantom_num)
+        if not counts.get(split):
+            raise UserError(
+                f"the phantom has no photographs in split '{split}' (it has {', '.join(sorted(counts))})"
+            )
+        return counts[split]
     if not config.data.dir:
         raise UserError(
             "data.cache=device keeps the photographs on every device, and a plan has to count them: give "
             "--config.data.dir=DIR, or plan with --config.data.cache=host"
         )
-    return len(split_named(ensure_packed(config.data.dir), split).images)
+    dataset = ensure_packed(config.data.dir)
+    check_resolution(config, dataset)
+    return len(split_named(dataset, split).images)
 
 
 def print_plan(config: ConfigDict) -> None:

@@ -36,11 +36,7 @@ def open_dataset(config: ConfigDict, workdir: Path) -> PackedDataset:
         )
     else:
         dataset = ensure_packed(config.data.dir)
-    if dataset.resolution != config.data.resolution:
-        raise UserError(
-            f"{dataset.directory} holds {dataset.resolution} px photographs, data.resolution is "
-            f"{config.data.resolution}; set --config.data.resolution={dataset.resolution} or prepare again"
-        )
+    check_resolution(config, dataset)
     assert_patients_apart(dataset)
     if not dataset.has_patients:
         print(
@@ -48,6 +44,15 @@ def open_dataset(config: ConfigDict, workdir: Path) -> PackedDataset:
             flush=True,
         )
     return dataset
+
+
+def check_resolution(config: ConfigDict, dataset: PackedDataset) -> None:
+    """UserError where the photographs do not have the side that config.data says."""
+    if dataset.resolution != config.data.resolution:
+        raise UserError(
+            f"{dataset.directory} holds {dataset.resolution} px photographs, data.resolution is "
+            f"{config.data.resolution}; set --config.data.resolution={dataset.resolution} or prepare again"
+        )
 
 
 def open_perceptual(config: ConfigDict) -> PerceptualNet | None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+# Channels that a TPU computes at once, even where there are fewer.
 LANES = 128
 # With 64 channels packing gains nothing, and smaller maps cost little anyway (benchmarks/NOTES.md).
 MOST_CHANNELS = 32

@@ -198,7 +198,7 @@ def average_pool(x: Array, factor: int) -> Array:
     """Mean over factor x factor cells.
 
     Args:
-        x: [N, H, W, C], H and W multiples of `factor`.
+        x: [N, H, W, C] floating, H and W multiples of `factor`.
 
     Returns:
         [N, H / factor, W / factor, C].

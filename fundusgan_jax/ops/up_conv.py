@@ -1,9 +1,9 @@
 """StyleGAN2's resampling layers, each as one operation: FIR filter and 3x3 convolution of stride 2, and its transpose.
 
-The gradient of one is the other, so that none is a sum of padded maps or a convolution of inserted zeros. Processors
-compute an upsampled map by the parity of its pixels, a large one strip by strip: nine products of matrices, whose sums
-are the phases, and the filter, all while the strip is in the cache. Accelerators compute the strided convolution
-themselves, a TPU only of enough samples, and narrow ones in one with the filter. Arrays are NHWC, kernels HWIO.
+The gradient of one is the other, so that none is a sum of padded maps. An upsampled map is computed by the parity of its
+pixels, which needs no inserted zero; a large one on processors strip by strip: nine products of matrices, whose sums are
+the phases, and the filter, all while the strip is in the cache. A TPU inserts the zeros within its convolution, for enough
+samples, and convolves narrow maps with kernel and filter in one. Arrays are NHWC, kernels HWIO.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fundusgan_jax.ops.conv import conv2d, up_conv_phases
+from fundusgan_jax.ops.packed_conv import LANES
 from fundusgan_jax.ops.products import Pair, gradient_to_kernel, over_places
 from fundusgan_jax.ops.resample import check_even, fir, fir_of_phases, fir_phases
 from fundusgan_jax.ops.strips import in_strips
@@ -21,9 +22,9 @@ from fundusgan_jax.ops.strips import in_strips
 LEAST_SIDE = 128
 # The nine products of a strip.
 STRIP_BYTES = 16 * 2**20
-# Samples and channels that a TPU computes side by side, and as many of fewer: it convolves fewer samples of inserted zeros
-# or with larger kernels slowly, and reads and writes as many bytes to filter fewer channels (benchmarks/NOTES.md).
-SUBLANES, LANES = 8, 128
+# Samples that a TPU computes at once, even where there are fewer: then its convolutions of inserted zeros and of kernels
+# with the filter are slow. With fewer channels than LANES a filter apart reads and writes as much as with that many.
+SUBLANES = 8
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
@@ -43,7 +44,7 @@ def up_conv(x: Array, kernel: Array) -> Array:
     cpu = _by_strips if by_strips else _by_phases
     tpu = _up_in_one if kernel.shape[3] < LANES else _transposed
     tpu = tpu if x.shape[0] >= SUBLANES else _by_phases
-    return lax.platform_dependent(x, kernel, cpu=cpu, tpu=tpu, default=_transposed)
+    return lax.platform_dependent(x, kernel, cpu=cpu, tpu=tpu, default=_by_phases)
 
 
 @jax.custom_vjp

@@ -98,10 +98,27 @@ def test_what_each_platform_computes(platform, samples, channels):
         return len(lines), max(int(kernel[1]) for kernel in kernels), "lhs_dilate = [2, 2]" in text
 
     many, narrow = samples >= module.SUBLANES, channels < module.LANES
-    in_one = platform == "tpu" and many and narrow
+    of_a_tpu = platform == "tpu" and many
+    in_one = of_a_tpu and narrow
     assert found(module.down_conv) == (1, 6 if in_one else 3, False)
-    if platform == "tpu" and not many:
-        # By phases; the one of a single tap is a product.
-        assert found(module.up_conv) == (3, 2, False)
-    else:
-        assert found(module.up_conv) == (1, 6 if in_one else 3, True)
+    # By phases; the one of a single tap is a product.
+    assert found(module.up_conv) == ((1, 6 if in_one else 3, True) if of_a_tpu else (3, 2, False))
+
+
+@pytest.mark.parametrize("lanes", [1, 128])
+@pytest.mark.parametrize("name", ["up_conv", "down_conv"])
+def test_a_tpu_s_layers_to_second_order(monkeypatch, name, lanes):
+    """Wide and narrow, with the gradient to the kernel."""
+    monkeypatch.setattr(module, "LANES", lanes)
+    monkeypatch.setattr(
+        module.lax,
+        "platform_dependent",
+        lambda *arguments, **forms: forms.get("tpu", forms["default"])(*arguments),
+    )
+    form, wanted = getattr(module, name), zeros_inserted if name == "up_conv" else filtered_and_strided
+    rng = np.random.default_rng(4)
+    x = jnp.asarray(rng.standard_normal((module.SUBLANES, 8, 8, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.standard_normal((3, 3, 3, 2)), jnp.float32)
+    assert_alike(form, wanted, x, kernel, atol=2e-5, gradient=1e-5)
+    for mine, theirs in zip(second_derivatives(form, x, kernel), second_derivatives(wanted, x, kernel)):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5 * float(jnp.abs(theirs).max()))
