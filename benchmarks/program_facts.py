@@ -50,7 +50,7 @@ class Instruction(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """convolutions: of maps (rank 4 and more) by the dtype of their inputs. grouped: convolutions whose kernel is not
+    """convolutions: of maps (rank 4 and more; not of float32 images) by the dtype of their inputs. grouped: convolutions whose kernel is not
     shared by all channels and samples. transposed, copied: large maps of rank 4 and more that `transpose` rearranges, or
     a copy into another order in memory, with how often. collectives: by kind. host: what speaks to the host within it.
     cycles: as a TPU's compiler estimates them; 0 of other compilers, and of a program with a loop, of which it does not say
@@ -146,12 +146,19 @@ def _is_map(shape: Shape, parameters: set[tuple[int, ...]]) -> bool:
     if len(shape.sides) < 4 or shape.elements < LARGE:
         return False
     part = len(shape.sides) == 4 and max(shape.sides[:2]) <= 3
-    return not part and _apart_from_ones(shape.sides) not in parameters
+    return not part and not _is_image(shape) and _apart_from_ones(shape.sides) not in parameters
+
+
+def _is_image(shape: Shape) -> bool:
+    """Of three channels, wherever they stand: float32 in any training, and resampled by products on a TPU."""
+    return len(shape.sides) == 4 and 3 in shape.sides[1:]
 
 
 def _count(facts: Facts, item: Instruction, inputs: list[Shape], parameters: set[tuple[int, ...]]) -> None:
     operation = item.operation.removesuffix("-start")
     if operation == "convolution" and inputs and len(inputs[0].sides) >= 4:
+        if _is_image(inputs[0]) and inputs[0].dtype == "f32":
+            return
         facts.convolutions[inputs[0].dtype] += 1
         if any(int(count) > 1 for _, count in _GROUPS.findall(item.rest)):
             facts.grouped.append(f"{item.name} {item.shapes[0]}")

@@ -43,6 +43,18 @@ def test_a_parameter_rearranged_is_no_map():
     assert program_facts(program).transposed and not program_facts(program, [(64, 2, 16, 64)]).transposed
 
 
+def test_images_of_three_channels_are_no_maps():
+    image = jax.ShapeDtypeStruct((2, 256, 256, 3), jnp.float32)
+    kernel = jnp.ones((3, 3, 3, 3))
+
+    def seen(x):
+        y = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return jnp.sin(y).transpose(0, 3, 1, 2) + 1
+
+    facts = program_facts(jax.jit(seen).lower(image).as_text(dialect="hlo"))
+    assert not facts.convolutions and not facts.transposed
+
+
 def test_the_command(capsys):
     small = ["data.resolution=64", "model.resolution=64", "model.channel_max=8", "encoder.backbone=resnet18",
              "encoder.norm=group", "encoder.fpn_channels=8", "encoder.head_channels=4", "loss.lpips=0.0"]  # fmt: skip
