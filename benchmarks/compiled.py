@@ -19,9 +19,10 @@ from fundusgan_jax.training_plan import Planner, kept_photographs
 
 DESCRIPTION = """Compiles every phase of a training step for a group of devices and prints, per phase and device: FLOP
 (XLA's count; on processors that of minimal filtering, half of the wide convolutions' own), bytes that operations read and
-write, cycles as a TPU's compiler estimates them, memory; convolutions by dtype, transposed maps, copies into another layout, collectives; and what should not be
-there. TPUs are compiled for without one, where the package libtpu is installed
-(pip install libtpu). Nothing is run; no photographs and no weights are needed."""
+write, cycles as a TPU's compiler estimates them, memory; convolutions by dtype, transposed maps, copies into another
+layout, collectives; and what should not be there. TPUs are compiled for without one, where the package libtpu is
+installed (pip install libtpu). Nothing is run; no weights are needed, and no photographs but to count those that
+data.cache=device keeps."""
 HEADS = ("phase", "TFLOP", "GB accessed", "Mcycles", "held", "in all", "convolutions", "transposed maps", "layout copies",
          "collectives", "compiled in")  # fmt: skip
 NAMES = {"float32": "f32", "bfloat16": "bf16"}

@@ -13,7 +13,7 @@ from jax.sharding import SingleDeviceSharding
 
 from benchmarks import driver
 from benchmarks.compiled import topology_devices
-from benchmarks.generator import FORMS, FULL_WIDTH, generator_size, settings_of
+from benchmarks.generator import FORMS, add_generator_flags, generator_size, settings_of
 from benchmarks.program_facts import estimated_operations
 from fundusgan_jax.errors import Parser, UserError, run_door
 from fundusgan_jax.flops import generator_flops
@@ -34,15 +34,7 @@ def _parser() -> Parser:
         default="v5e:2x2",
         help="the TPU, as libtpu names it (default v5e:2x2; one of its chips)",
     )
-    flags.add_argument(
-        "--form", type=driver.words, default=[FORMS[0]], help=f"of {','.join(FORMS)} (default {FORMS[0]})"
-    )
-    flags.add_argument("--resolution", type=driver.numbers, default=[512], help="default: 512")
-    flags.add_argument("--batch", type=driver.numbers, default=[1, 8], help="default: 1,8")
-    flags.add_argument("--dtype", type=driver.words, default=["bfloat16"], help="default: bfloat16")
-    flags.add_argument(
-        "--channels", type=int, default=FULL_WIDTH, help=f"of the widest layers (default {FULL_WIDTH})"
-    )
+    add_generator_flags(flags, FORMS[:1], [512], [1, 8], ["bfloat16"])
     flags.add_argument(
         "--slowest", type=int, default=0, metavar="N", help="also the N operations that take longest"
     )

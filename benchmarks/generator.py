@@ -6,6 +6,7 @@ import argparse
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -55,16 +56,29 @@ def time_generator(setting: driver.Setting, timer: Timer) -> Measurement:
     return measure(timer, setting, lambda v, w, b: network.apply(v, w, b), (variables, w_plus, base), work)
 
 
-def _add_flags(flags: argparse.ArgumentParser) -> None:
-    flags.add_argument("--form", type=driver.words, default=list(FORMS), help=f"default: {','.join(FORMS)}")
-    flags.add_argument("--resolution", type=driver.numbers, default=[512, 1024], help="default: 512,1024")
-    flags.add_argument("--batch", type=driver.numbers, default=[1, 4, 16, 64], help="default: 1,4,16,64")
-    flags.add_argument(
-        "--dtype", type=driver.words, default=list(DTYPES), help=f"default: {','.join(DTYPES)}"
-    )
+def add_generator_flags(
+    flags: argparse.ArgumentParser,
+    form: Sequence[str],
+    resolution: Sequence[int],
+    batch: Sequence[int],
+    dtype: Sequence[str],
+) -> None:
+    """What is painted, with these defaults; `settings_of` reads it."""
+
+    def listed(values: Sequence[str | int]) -> dict[str, Any]:
+        return {"default": list(values), "help": f"default: {','.join(map(str, values))}"}
+
+    flags.add_argument("--form", type=driver.words, **listed(form))
+    flags.add_argument("--resolution", type=driver.numbers, **listed(resolution))
+    flags.add_argument("--batch", type=driver.numbers, **listed(batch))
+    flags.add_argument("--dtype", type=driver.words, **listed(dtype))
     flags.add_argument(
         "--channels", type=int, default=FULL_WIDTH, help=f"of the widest layers (default {FULL_WIDTH})"
     )
+
+
+def _add_flags(flags: argparse.ArgumentParser) -> None:
+    add_generator_flags(flags, FORMS, [512, 1024], [1, 4, 16, 64], DTYPES)
 
 
 def settings_of(chosen: argparse.Namespace) -> list[driver.Setting]:

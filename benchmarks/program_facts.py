@@ -50,9 +50,9 @@ class Instruction(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """convolutions: of maps (rank 4 and more; not of float32 images) by the dtype of their inputs. grouped: convolutions whose kernel is not
-    shared by all channels and samples. transposed, copied: large maps of rank 4 and more that `transpose` rearranges, or
-    a copy into another order in memory, with how often. collectives: by kind. host: what speaks to the host within it.
+    """convolutions: of maps (rank 4 and more; not of float32 images) by the dtype of their inputs. grouped: convolutions
+    whose kernel is not shared by all channels and samples. transposed, copied: large maps of rank 4 and more that
+    `transpose` rearranges, or a copy into another order in memory, with how often. collectives: by kind. host: what speaks to the host within it.
     cycles: as a TPU's compiler estimates them; 0 of other compilers, and of a program with a loop, of which it does not say
     how often it runs.
     """

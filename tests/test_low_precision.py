@@ -18,8 +18,11 @@ from fundusgan_jax.models.vgg import VGG16
 from tests.tiny import random_batch, tiny_config, tiny_prior_config
 
 WIDE = {"model__channel_max": 32, "model__channel_base": 1024}
-# Of a loss, relative to its size or to 1, whichever is larger.
+# Of a loss, relative to its size or to 1, whichever is larger, at any of the steps.
 CURVES = 0.05
+# Found on 2026-11-26: FundusGAN's loss is 11 % apart at step 8; but float32 is as far from itself where the first parameters
+# are rounded to bfloat16 once (9 % at step 8, up to 21 % later). StyleGAN v1's judgement of its images: 6 % at step 18.
+APART = pytest.mark.xfail(reason="bfloat16 curves go further apart than the bound here", strict=True)
 
 
 @pytest.fixture(scope="module")
@@ -65,38 +68,23 @@ def test_pictures_are_alike(perceptual):
     np.testing.assert_array_equal(scored[0].image, scored[1].image)
 
 
-def fundusgan_curves(config, steps, runs):
-    """Rows of each run, and the last one's state; the runs differ in their first parameters by 0.1 %."""
+def fundusgan_curve(config, steps):
     frozen = FrozenConfigDict(config)
+    state, rows = step.first_state(config), []
     paint = compiled(step.generator_phase, config=frozen)
     judge = {due: compiled(step.discriminator_phase, config=frozen, with_r1=due) for due in (False, True)}
-    curves = []
-    for run in range(runs):
-        state, rows = step.first_state(config), []
-        params = moved(state.variables.params, run)
-        state = state._replace(variables=state.variables._replace(params=params))
-        for number in range(1, steps + 1):
-            batch = smooth_batch(4, 64, number % 3)
-            state, terms, images = paint(state, batch, None)
-            state, more = judge[number % config.train.r1_every == 0](state, (batch, images))
-            assert not any(map(np.any, jax.tree.leaves([terms.pop("nonfinite"), more.pop("nonfinite")])))
-            rows.append({**terms, **more})
-        curves.append(rows)
-    return state, curves
+    for number in range(1, steps + 1):
+        batch = smooth_batch(4, 64, number % 3)
+        state, terms, images = paint(state, batch, None)
+        state, more = judge[number % config.train.r1_every == 0](state, (batch, images))
+        assert not any(map(np.any, jax.tree.leaves([terms.pop("nonfinite"), more.pop("nonfinite")])))
+        rows.append({**terms, **more})
+    return state, rows
 
 
-def moved(params, run):
-    if run == 0:
-        return params
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(run), len(leaves))
-    factors = (1 + 1e-3 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves))
-    return jax.tree.unflatten(tree, [leaf * factor for leaf, factor in zip(leaves, factors)])
-
-
-def prior_curves(config, steps, runs):
-    """As `fundusgan_curves`."""
+def prior_curve(config, steps):
     frozen, pl_every = FrozenConfigDict(config), prior_step.path_length_interval(config)
+    state, rows = prior_step.first_prior(config), []
     phases = [
         {due: compiled(phase, config=frozen, resolution=16, **{name: due}) for due in (False, True)}
         for phase, name in (
@@ -104,83 +92,46 @@ def prior_curves(config, steps, runs):
             (prior_step.discriminator_phase, "with_r1"),
         )
     ]
-    curves = []
-    for run in range(runs):
-        state, rows = prior_step.first_prior(config), []
-        state = state._replace(params=moved(state.params, run))
-        for number in range(1, steps + 1):
-            batch = smooth_batch(8, 16, number % 3)
-            state, terms = phases[0][pl_every > 0 and number % pl_every == 0](state, batch)
-            state, more = phases[1][number % config.train.r1_every == 0](state, batch)
-            assert not any(map(np.any, jax.tree.leaves([terms.pop("nonfinite"), more.pop("nonfinite")])))
-            rows.append({**terms, **more})
-        curves.append(rows)
-    return state, curves
-
-
-def means(rows, window):
-    """Each term's means over `window` steps after each other, by name: [runs, windows in which it is due]. Without
-    'real_sign': the sign of a judgement near 0 says nothing, and 'd_real' is the judgement."""
-
-    def of(run, name):
-        parts = [run[start : start + window] for start in range(0, len(run), window)]
-        due = [[float(row[name]) for row in part if name in row] for part in parts]
-        return [np.mean(values) for values in due if values]
-
-    names = set().union(*rows[0]) - {"real_sign"}
-    return {name: np.array([of(run, name) for run in rows]) for name in names}
-
-
-def assert_float32(state):
-    floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    assert {leaf.dtype for leaf in floats} == {jnp.dtype("float32")}
+    for number in range(1, steps + 1):
+        batch = smooth_batch(8, 16, number % 3)
+        state, terms = phases[0][pl_every > 0 and number % pl_every == 0](state, batch)
+        state, more = phases[1][number % config.train.r1_every == 0](state, batch)
+        assert not any(map(np.any, jax.tree.leaves([terms.pop("nonfinite"), more.pop("nonfinite")])))
+        rows.append({**terms, **more})
+    return state, rows
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("curves", "settings", "steps", "window", "runs"),
+    ("curve", "settings"),
     [
-        # Each step of one run.
-        (prior_curves, tiny_prior_config, 20, 1, 1),
-        # Networks of this size magnify every difference: a FundusGAN's float32 curves are up to 21 % apart at single steps
-        # where its first parameters are rounded to bfloat16 once. So means of three runs.
-        (
-            prior_curves,
-            functools.partial(tiny_prior_config, model__style="adain", growth__start=16),
-            20,
-            5,
-            3,
-        ),
-        # Found on 2026-11-26: the mean loss of the first 50 steps is 8 % apart (one of bfloat16's runs), later ones 1 to 4 %.
+        pytest.param(fundusgan_curve, tiny_config, marks=APART),
+        (prior_curve, tiny_prior_config),
         pytest.param(
-            fundusgan_curves,
-            functools.partial(tiny_config, train__batch_size=4, loss__adv=0.1),
-            200,
-            50,
-            3,
-            marks=pytest.mark.xfail(reason="bfloat16 is further apart in the first steps", strict=True),
+            prior_curve,
+            functools.partial(tiny_prior_config, model__style="adain", growth__start=16),
+            marks=APART,
         ),
     ],
-    ids=["stylegan2", "adain", "fundusgan"],
+    ids=["fundusgan", "stylegan2", "adain"],
 )
-def test_training_curves_are_alike(curves, settings, steps, window, runs):
-    found = {}
+def test_training_curves_are_alike(curve, settings):
+    curves = {}
     for dtype in ("float32", "bfloat16"):
-        config = settings(model__dtype=dtype, train__r1_every=4, train__pl_every=2)
-        state, rows = curves(config, steps, runs)
-        assert_float32(state)
-        found[dtype] = means(rows, window)
+        changes = (
+            {"train__batch_size": 4, "loss__adv": 0.1, "loss__lpips": 0.8} if settings is tiny_config else {}
+        )
+        config = settings(model__dtype=dtype, train__r1_every=4, train__pl_every=2, **changes)
+        state, curves[dtype] = curve(config, 20)
+        floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        assert {leaf.dtype for leaf in floats} == {jnp.dtype("float32")}
     differ = False
-    assert found["float32"].keys() == found["bfloat16"].keys()
-    for name, exact in found["float32"].items():
-        low, middle = found["bfloat16"][name].mean(0), exact.mean(0)
-        differ |= np.any(low != middle)
-        # The losses that fall below 1 by their own size; several runs by three standard errors of two such means, too.
-        size = np.abs(middle) if runs > 1 and name in ("loss", "l2") else np.maximum(np.abs(middle), 1.0)
-        error = exact.std(0, ddof=1) * np.sqrt(2 / runs) if runs > 1 else 0.0
-        assert exact.size > 1 and np.all(np.isfinite(exact))
-        allowed = np.maximum(CURVES * size, np.minimum(3 * error, 0.25 * size))
-        assert np.all(np.abs(low - middle) <= allowed), (name, exact, found["bfloat16"][name])
+    for number, (exact, low) in enumerate(zip(curves["float32"], curves["bfloat16"])):
+        assert exact.keys() == low.keys()
+        for name in exact:
+            a, b = float(exact[name]), float(low[name])
+            differ |= a != b
+            assert abs(a - b) <= CURVES * max(abs(a), 1.0), (number, name, a, b)
     assert differ
 
 
