@@ -8,10 +8,14 @@ samples, and convolves narrow maps with kernel and filter in one. Arrays are NHW
 
 from __future__ import annotations
 
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from fundusgan_jax.ops import filtering
 from fundusgan_jax.ops.conv import conv2d, up_conv_phases
 from fundusgan_jax.ops.packed_conv import LANES
 from fundusgan_jax.ops.products import Pair, gradient_to_kernel, over_places
@@ -25,6 +29,9 @@ STRIP_BYTES = 16 * 2**20
 # Samples that a TPU computes at once, even where there are fewer: then its convolutions of inserted zeros and of kernels
 # with the filter are slow. With fewer channels than LANES a filter apart reads and writes as much as with that many.
 SUBLANES = 8
+# Channels, and places of the smaller map, from which fewer products pay for their sums on processors.
+WIDE = 256
+LEAST_PLACES = 4096
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
@@ -47,13 +54,14 @@ def up_conv(x: Array, kernel: Array) -> Array:
     return lax.platform_dependent(x, kernel, cpu=cpu, tpu=tpu, default=_by_phases)
 
 
-@jax.custom_vjp
-def down_conv(x: Array, kernel: Array) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def down_conv(x: Array, kernel: Array, turned: bool = False) -> Array:
     """FIR filter [1, 3, 3, 1] of gain 1, 3x3 cross-correlation of stride 2: a quarter of `up_conv`'s transpose.
 
     Args:
         x: [N, 2H, 2W, I].
-        kernel: [3, 3, I, O].
+        kernel: [3, 3, I, O], or, `turned`, [3, 3, O, I].
+        turned: static.
 
     Returns:
         [N, H, W, O].
@@ -62,14 +70,26 @@ def down_conv(x: Array, kernel: Array) -> Array:
         ValueError: a side is odd.
     """
     check_even(x)
-    if not _in_one_pays(x):
-        return _strided(x, kernel)
-    return lax.platform_dependent(x, kernel, tpu=_down_in_one, default=_strided)
+
+    def native(x: Array, kernel: Array) -> Array:
+        return _strided(x, _swapped(kernel) if turned else kernel)
+
+    def in_one(x: Array, kernel: Array) -> Array:
+        return _down_in_one(x, _swapped(kernel) if turned else kernel)
+
+    def fewer_products(x: Array, kernel: Array) -> Array:
+        filtered = fir(x, padding=2)
+        return filtering.filtered(filtered, kernel, filtering.STRIDED, filtering.STRIDED, turned)
+
+    places = (x.shape[0], x.shape[1] // 2, x.shape[2] // 2)
+    cpu = fewer_products if _fewer_pay(places, kernel.shape[2:], jnp.result_type(x, kernel)) else native
+    tpu = in_one if _in_one_pays(x) else native
+    return lax.platform_dependent(x, kernel, cpu=cpu, tpu=tpu, default=native)
 
 
 @jax.custom_vjp
 def kernel_gradient(x: Array, dy: Array) -> Array:
-    """Gradient of `down_conv` to its kernel: [N, 2H, 2W, I], [N, H, W, O] -> [3, 3, I, O]."""
+    """Gradient of `down_conv`, not `turned`, to its kernel: [N, 2H, 2W, I], [N, H, W, O] -> [3, 3, I, O]."""
 
     shape = (3, 3, x.shape[-1], dy.shape[-1])
 
@@ -80,8 +100,18 @@ def kernel_gradient(x: Array, dy: Array) -> Array:
     def in_one(x: Array, dy: Array) -> Array:
         return gradient_to_kernel(lambda kernel: _down_in_one(x, kernel), shape, dy)
 
+    def fewer_products(x: Array, dy: Array) -> Array:
+        return filtering.kernel_gradient(fir(x, padding=2), dy, filtering.STRIDED, filtering.STRIDED)
+
+    cpu = fewer_products if _fewer_pay(dy.shape[:3], shape[2:], jnp.result_type(x, dy)) else _by_taps
     tpu = in_one if _in_one_pays(x) else native
-    return lax.platform_dependent(x, dy, cpu=_by_taps, tpu=tpu, default=native)
+    return lax.platform_dependent(x, dy, cpu=cpu, tpu=tpu, default=native)
+
+
+def _fewer_pay(places: tuple[int, ...], channels: tuple[int, ...], dtype: jnp.dtype) -> bool:
+    """Whether a processor should filter minimally: maps [N, H, W] and [N, 2H, 2W] of `channels`."""
+    even = places[1] % 2 == places[2] % 2 == 0
+    return dtype == jnp.float32 and even and min(channels) >= WIDE and math.prod(places) >= LEAST_PLACES
 
 
 def _swapped(kernel: Array) -> Array:
@@ -90,12 +120,14 @@ def _swapped(kernel: Array) -> Array:
 
 def _up_backward(saved: Pair, dy: Array) -> Pair:
     x, kernel = saved
-    return down_conv(dy, _swapped(kernel)) * 4, _swapped(kernel_gradient(dy, x)) * 4
+    return down_conv(dy, kernel, True) * 4, _swapped(kernel_gradient(dy, x)) * 4
 
 
-def _down_backward(saved: Pair, dy: Array) -> Pair:
+def _down_backward(turned: bool, saved: Pair, dy: Array) -> Pair:
     x, kernel = saved
-    return up_conv(dy, _swapped(kernel)) / 4, kernel_gradient(x, dy)
+    dkernel = kernel_gradient(x, dy)
+    back = up_conv(dy, kernel if turned else _swapped(kernel)) / 4
+    return back, _swapped(dkernel) if turned else dkernel
 
 
 def _kernel_gradient_backward(saved: Pair, dkernel: Array) -> Pair:
@@ -105,7 +137,7 @@ def _kernel_gradient_backward(saved: Pair, dkernel: Array) -> Pair:
 
 # All three are linear in each argument: the gradients of each are the others, to any order.
 up_conv.defvjp(lambda x, kernel: (up_conv(x, kernel), (x, kernel)), _up_backward)
-down_conv.defvjp(lambda x, kernel: (down_conv(x, kernel), (x, kernel)), _down_backward)
+down_conv.defvjp(lambda x, kernel, *how: (down_conv(x, kernel, *how), (x, kernel)), _down_backward)
 kernel_gradient.defvjp(lambda x, dy: (kernel_gradient(x, dy), (x, dy)), _kernel_gradient_backward)
 
 

@@ -1,0 +1,235 @@
+"""Winograd's minimal filtering in two directions: sums of the map, products with matrices, sums of the products.
+
+Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (CVPR 2016). For processors; tile by tile, strip by
+strip, so that the sums, which are of more values than the map, stay in the cache. Arrays are NHWC, kernels HWIO, float32.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from fundusgan_jax.ops.products import over_places
+from fundusgan_jax.ops.strips import in_strips
+
+# Of a strip. Fewer are small products, more leave the cache (benchmarks/NOTES.md).
+TILES = 1024
+ROW_TILES = 4096
+# A kernel's gradient adds its matrices up after each strip: longer ones.
+GRADIENT_TILES = 1024
+
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+class Filtering(NamedTuple):
+    """A layer with three taps g in one direction: y = after ((of_kernel g) * (before d)) of every tile.
+
+    before: [products, values d of a tile]. of_kernel: [products, 3]. after: [values y of a tile, products]. step: values from
+    a tile's first d to that of the next.
+    """
+
+    before: np.ndarray
+    of_kernel: np.ndarray
+    after: np.ndarray
+    step: int
+
+    @property
+    def tile(self) -> int:
+        """Values y of a tile."""
+        return len(self.after)
+
+    @property
+    def window(self) -> int:
+        """Values d of a tile."""
+        return self.before.shape[1]
+
+    def tiles(self, size: int) -> int:
+        """Of `size` values d."""
+        return (size - self.window) // self.step + 1
+
+
+def _of_four(a: float, b: float) -> Filtering:
+    """F(4, 3) with the points 0, a, -a, b, -b and infinity, for any a b = 1."""
+    of_a, of_b = 1 / (2 * a**2 * (a**2 - b**2)), 1 / (2 * b**2 * (b**2 - a**2))
+    before = [
+        [1, 0, -(a**2 + b**2), 0, 1, 0],
+        [0, -b, -(b**2), a, 1, 0],
+        [0, b, -(b**2), -a, 1, 0],
+        [0, -a, -(a**2), b, 1, 0],
+        [0, a, -(a**2), -b, 1, 0],
+        [0, 1, 0, -(a**2 + b**2), 0, 1],
+    ]
+    of_kernel = [
+        [1, 0, 0],
+        [of_a, of_a * a, of_a * a**2],
+        [of_a, -of_a * a, of_a * a**2],
+        [of_b, of_b * b, of_b * b**2],
+        [of_b, -of_b * b, of_b * b**2],
+        [0, 0, 1],
+    ]
+    after = [
+        [1, 1, 1, 1, 1, 0],
+        [0, a, -a, b, -b, 0],
+        [0, a**2, a**2, b**2, b**2, 0],
+        [0, a**3, -(a**3), b**3, -(b**3), 1],
+    ]
+    return Filtering(np.array(before), np.array(of_kernel), np.array(after), 4)
+
+
+# F(4, 3): six products for four values. These points lose a third less of float32 than 1 and 2 (benchmarks/NOTES.md).
+FOUR = _of_four(2 / 3, 3 / 2)
+# F(2, 3), points 0, 1, -1 and infinity: four products for two values, and more accurate.
+TWO = Filtering(
+    np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, -1, 0, 1]]),
+    np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
+    np.array([[1, 1, 1, 0], [0, 1, -1, 1]]),
+    2,
+)
+# Stride 2, two values: taps 0 and 2 see every second d, which is F(2, 2) with three products; tap 1 sees those between.
+STRIDED = Filtering(
+    np.array([[1, 0, -1, 0, 0], [0, 0, 1, 0, 0], [0, 0, -1, 0, 1], [0, 1, 0, 0, 0], [0, 0, 0, 1, 0]]),
+    np.array([[1, 0, 0], [1, 0, 1], [0, 0, 1], [0, 1, 0], [0, 1, 0]]),
+    np.array([[1, 1, 0, 1, 0], [0, 1, 1, 0, 1]]),
+    4,
+)
+# Its transpose, y[p] = sum_q d[q] g[p - 2q]: four values, from that of the tile's second d on.
+INSERTED = Filtering(
+    np.array([[1, -1, 0], [0, 1, 0], [0, -1, 1], [0, 1, 0], [0, 0, 1]]),
+    np.array([[0, 0, 1], [1, 0, 1], [1, 0, 0], [0, 1, 0], [0, 1, 0]]),
+    np.array([[1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 1]]),
+    2,
+)
+
+
+def filtered(
+    padded: Array, kernel: Array, down: Filtering, across: Filtering | None, turned: bool = False
+) -> Array:
+    """The layer, of every whole tile of a map that has its margin.
+
+    Args:
+        padded: [N, H, W, I].
+        kernel: [3, 3, I, O], or, `turned`, [3, 3, O, I]: turned before, it would be read by columns in each of its sums.
+        down: how along H. across: how along W; None for a convolution there, of stride 1 and not `turned`.
+        turned: static.
+
+    Returns:
+        [N, tiles of H * values of each, the same of W, O].
+    """
+    n, rows = padded.shape[0], down.tiles(padded.shape[1])
+    columns = across.tiles(padded.shape[2]) if across else padded.shape[2] - 2
+    width = columns * across.tile if across else columns
+    out = kernel.shape[2 if turned else 3]
+    taps = _combine(down.of_kernel, list(kernel))
+    matrices = [_combine(across.of_kernel, list(row)) for row in taps] if across else taps
+    strips = _Strips.of((n, rows, columns), TILES if across else ROW_TILES)
+    shape = (strips.samples, strips.rows * down.tile, width, out)
+
+    def products(part: Array, matrices: Array | list[Array]) -> Array:
+        if across is None:
+            return lax.conv_general_dilated(part, matrices[None], (1, 1), "VALID", dimension_numbers=_DIMENSIONS)
+        contracted = (((3,), (1 if turned else 0,)), ((), ()))
+        found = [lax.dot_general(x, y, contracted) for x, y in zip(_of_map(across, part, 2), matrices)]
+        return _result(across, found, 2)
+
+    def strip(number: Array | int) -> Array:
+        seen = _of_map(down, strips.cut(padded, number, down.step, down.window), 1)
+        return _result(down, [products(*each) for each in zip(seen, matrices)], 1)
+
+    return in_strips(strip, strips.number, shape, padded).reshape(n, rows * down.tile, width, out)
+
+
+def kernel_gradient(padded: Array, dy: Array, down: Filtering, across: Filtering) -> Array:
+    """The gradient of `filtered`, not `turned`, to its kernel, with as many products.
+
+    Args:
+        padded: as there.
+        dy: [N, H', W', O], the shape of its result.
+        down, across: as there.
+
+    Returns:
+        [3, 3, I, O].
+    """
+    n, rows, columns = padded.shape[0], down.tiles(padded.shape[1]), across.tiles(padded.shape[2])
+    strips = _Strips.of((n, rows, columns), GRADIENT_TILES)
+
+    def add(total: list[list[Array]], number: Array | int) -> tuple[list[list[Array]], None]:
+        seen = _of_map(down, strips.cut(padded, number, down.step, down.window), 1)
+        wanted = _of_result(down, strips.cut(dy, number, down.tile, down.tile), 1)
+        products = [
+            [over_places(a, b) for a, b in zip(_of_map(across, x, 2), _of_result(across, y, 2))]
+            for x, y in zip(seen, wanted)
+        ]
+        return jax.tree.map(jnp.add, total, products), None
+
+    zeros = jnp.zeros((padded.shape[-1], dy.shape[-1]), dy.dtype)
+    start = [[zeros] * len(across.before) for _ in down.before]
+    total, _ = lax.scan(add, start, jnp.arange(strips.number))
+    return jnp.stack(
+        _combine(down.of_kernel.T, [jnp.stack(_combine(across.of_kernel.T, row)) for row in total])
+    )
+
+
+class _Strips(NamedTuple):
+    """How tiles are cut: `number` strips of those of `samples` whole maps, or of `rows` rows of one."""
+
+    samples: int
+    rows: int
+    number: int
+
+    @classmethod
+    def of(cls, tiles: tuple[int, int, int], most: int) -> _Strips:
+        """Of [N, rows, columns] tiles at most `most` a strip, where divisors allow."""
+        samples, rows, columns = tiles
+        while samples % 2 == 0 and samples * rows * columns > most:
+            samples //= 2
+        samples = 1 if samples * rows * columns > most else samples
+        while rows % 2 == 0 and samples * rows * columns > most:
+            rows //= 2
+        number = tiles[0] // samples * (tiles[1] // rows) if rows else 0
+        return cls(samples, rows, number)
+
+    def cut(self, x: Array, strip: Array | int, step: int, window: int) -> Array:
+        """What the tiles of strip number `strip` see of x [N, H, W, C]."""
+        height = self.rows * step + window - step
+        across = (x.shape[1] - window) // step + 1
+        across //= self.rows
+        place = (strip // across * self.samples, strip % across * self.rows * step, 0, 0)
+        return lax.dynamic_slice(x, place, (self.samples, height, *x.shape[2:]))
+
+
+def _of_map(how: Filtering, part: Array, axis: int) -> list[Array]:
+    """`before` times the values of every tile along `axis`: an array of a value per tile for each product."""
+    reach = (how.tiles(part.shape[axis]) - 1) * how.step + 1
+    values = [lax.slice_in_dim(part, a, a + reach, how.step, axis) for a in range(how.window)]
+    return _combine(how.before, values)
+
+
+def _of_result(how: Filtering, part: Array, axis: int) -> list[Array]:
+    """The transpose of `_result`."""
+    size = part.shape[axis]
+    return _combine(how.after.T, [lax.slice_in_dim(part, a, size, how.tile, axis) for a in range(how.tile)])
+
+
+def _result(how: Filtering, products: list[Array], axis: int) -> Array:
+    """`after` times the products, each an array of a value per tile along `axis` -> all the values there."""
+    shape = [side * how.tile if which == axis else side for which, side in enumerate(products[0].shape)]
+    return jnp.stack(_combine(how.after, lax.optimization_barrier(products)), axis + 1).reshape(shape)
+
+
+def _combine(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:
+    """The products of `matrix` with a column of arrays, without those with 0 and 1."""
+    sums = []
+    for row in matrix:
+        terms = [
+            part if factor == 1 else part * factor for factor, part in zip(row.tolist(), parts) if factor
+        ]
+        sums.append(functools.reduce(operator.add, terms))
+    # A barrier: each sum would be computed again inside every loop that reads it.
+    return lax.optimization_barrier(sums)  # type: ignore[no-any-return]
