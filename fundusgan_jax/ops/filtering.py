@@ -16,16 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from fundusgan_jax.ops.kept import kept
 from fundusgan_jax.ops.products import over_places
 from fundusgan_jax.ops.strips import in_strips
 
 # Of a strip. Fewer are small products, more leave the cache (benchmarks/NOTES.md).
 TILES = 1024
-ROW_TILES = 4096
 # A kernel's gradient adds its matrices up after each strip: longer ones.
 GRADIENT_TILES = 1024
-
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+# Of one sum (`_product`).
+CHANNELS = 256
 
 
 class Filtering(NamedTuple):
@@ -108,45 +108,36 @@ INSERTED = Filtering(
 )
 
 
-def filtered(
-    padded: Array, kernel: Array, down: Filtering, across: Filtering | None, turned: bool = False
-) -> Array:
+def filtered(padded: Array, kernel: Array, down: Filtering, across: Filtering) -> Array:
     """The layer, of every whole tile of a map that has its margin.
 
     Args:
         padded: [N, H, W, I].
-        kernel: [3, 3, I, O], or, `turned`, [3, 3, O, I]: turned before, it would be read by columns in each of its sums.
-        down: how along H. across: how along W; None for a convolution there, of stride 1 and not `turned`.
-        turned: static.
+        kernel: [3, 3, I, O].
+        down: how along H. across: how along W.
 
     Returns:
         [N, tiles of H * values of each, the same of W, O].
     """
-    n, rows = padded.shape[0], down.tiles(padded.shape[1])
-    columns = across.tiles(padded.shape[2]) if across else padded.shape[2] - 2
-    width = columns * across.tile if across else columns
-    out = kernel.shape[2 if turned else 3]
-    taps = _combine(down.of_kernel, list(kernel))
-    matrices = [_combine(across.of_kernel, list(row)) for row in taps] if across else taps
-    strips = _Strips.of((n, rows, columns), TILES if across else ROW_TILES)
-    shape = (strips.samples, strips.rows * down.tile, width, out)
+    n, rows, columns = padded.shape[0], down.tiles(padded.shape[1]), across.tiles(padded.shape[2])
+    # One that is turned by swapping its channels would be read by columns in each of its sums.
+    kernel = kept(lambda: kernel, kernel)
+    matrices = [_combine(across.of_kernel, list(row)) for row in _combine(down.of_kernel, list(kernel))]
+    strips = _Strips.of((n, rows, columns), TILES)
+    shape = (strips.samples, strips.rows * down.tile, columns * across.tile, kernel.shape[3])
 
-    def products(part: Array, matrices: Array | list[Array]) -> Array:
-        if across is None:
-            return lax.conv_general_dilated(part, matrices[None], (1, 1), "VALID", dimension_numbers=_DIMENSIONS)
-        contracted = (((3,), (1 if turned else 0,)), ((), ()))
-        found = [lax.dot_general(x, y, contracted) for x, y in zip(_of_map(across, part, 2), matrices)]
-        return _result(across, found, 2)
+    def painted(part: Array, matrices: list[Array]) -> Array:
+        return _result(across, [*map(_product, _of_map(across, part, 2), matrices)], 2)
 
     def strip(number: Array | int) -> Array:
-        seen = _of_map(down, strips.cut(padded, number, down.step, down.window), 1)
-        return _result(down, [products(*each) for each in zip(seen, matrices)], 1)
+        seen = kept(lambda: _of_map(down, strips.cut(padded, number, down.step, down.window), 1), padded)
+        return _result(down, [*map(painted, seen, matrices)], 1)
 
-    return in_strips(strip, strips.number, shape, padded).reshape(n, rows * down.tile, width, out)
+    return in_strips(strip, strips.number, shape, padded).reshape(n, rows * down.tile, *shape[2:])
 
 
 def kernel_gradient(padded: Array, dy: Array, down: Filtering, across: Filtering) -> Array:
-    """The gradient of `filtered`, not `turned`, to its kernel, with as many products.
+    """The gradient of `filtered` to its kernel, with as many products.
 
     Args:
         padded: as there.
@@ -160,8 +151,8 @@ def kernel_gradient(padded: Array, dy: Array, down: Filtering, across: Filtering
     strips = _Strips.of((n, rows, columns), GRADIENT_TILES)
 
     def add(total: list[list[Array]], number: Array | int) -> tuple[list[list[Array]], None]:
-        seen = _of_map(down, strips.cut(padded, number, down.step, down.window), 1)
-        wanted = _of_result(down, strips.cut(dy, number, down.tile, down.tile), 1)
+        seen = kept(lambda: _of_map(down, strips.cut(padded, number, down.step, down.window), 1), padded)
+        wanted = kept(lambda: _of_result(down, strips.cut(dy, number, down.tile, down.tile), 1), padded)
         products = [
             [over_places(a, b) for a, b in zip(_of_map(across, x, 2), _of_result(across, y, 2))]
             for x, y in zip(seen, wanted)
@@ -171,9 +162,8 @@ def kernel_gradient(padded: Array, dy: Array, down: Filtering, across: Filtering
     zeros = jnp.zeros((padded.shape[-1], dy.shape[-1]), dy.dtype)
     start = [[zeros] * len(across.before) for _ in down.before]
     total, _ = lax.scan(add, start, jnp.arange(strips.number))
-    return jnp.stack(
-        _combine(down.of_kernel.T, [jnp.stack(_combine(across.of_kernel.T, row)) for row in total])
-    )
+    rows_of_taps = [jnp.stack(_combine(across.of_kernel.T, row)) for row in total]
+    return jnp.stack(_combine(down.of_kernel.T, rows_of_taps))
 
 
 class _Strips(NamedTuple):
@@ -220,7 +210,15 @@ def _of_result(how: Filtering, part: Array, axis: int) -> list[Array]:
 def _result(how: Filtering, products: list[Array], axis: int) -> Array:
     """`after` times the products, each an array of a value per tile along `axis` -> all the values there."""
     shape = [side * how.tile if which == axis else side for which, side in enumerate(products[0].shape)]
-    return jnp.stack(_combine(how.after, lax.optimization_barrier(products)), axis + 1).reshape(shape)
+    return jnp.stack(_combine(how.after, products), axis + 1).reshape(shape)
+
+
+def _product(x: Array, matrix: Array) -> Array:
+    """[..., I], [I, O] -> [..., O], the sum over I in parts: what a long sum loses grows with its length."""
+    channels = len(matrix)
+    size = CHANNELS if channels % CHANNELS == 0 else channels
+    parts = [x[..., a : a + size] @ matrix[a : a + size] for a in range(0, channels, size)]
+    return functools.reduce(operator.add, parts)
 
 
 def _combine(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:
@@ -231,5 +229,4 @@ def _combine(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:
             part if factor == 1 else part * factor for factor, part in zip(row.tolist(), parts) if factor
         ]
         sums.append(functools.reduce(operator.add, terms))
-    # A barrier: each sum would be computed again inside every loop that reads it.
-    return lax.optimization_barrier(sums)  # type: ignore[no-any-return]
+    return sums

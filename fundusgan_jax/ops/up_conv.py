@@ -8,7 +8,6 @@ samples, and convolves narrow maps with kernel and filter in one. Arrays are NHW
 
 from __future__ import annotations
 
-import functools
 import math
 
 import jax
@@ -54,14 +53,13 @@ def up_conv(x: Array, kernel: Array) -> Array:
     return lax.platform_dependent(x, kernel, cpu=cpu, tpu=tpu, default=_by_phases)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def down_conv(x: Array, kernel: Array, turned: bool = False) -> Array:
+@jax.custom_vjp
+def down_conv(x: Array, kernel: Array) -> Array:
     """FIR filter [1, 3, 3, 1] of gain 1, 3x3 cross-correlation of stride 2: a quarter of `up_conv`'s transpose.
 
     Args:
         x: [N, 2H, 2W, I].
-        kernel: [3, 3, I, O], or, `turned`, [3, 3, O, I].
-        turned: static.
+        kernel: [3, 3, I, O].
 
     Returns:
         [N, H, W, O].
@@ -71,25 +69,19 @@ def down_conv(x: Array, kernel: Array, turned: bool = False) -> Array:
     """
     check_even(x)
 
-    def native(x: Array, kernel: Array) -> Array:
-        return _strided(x, _swapped(kernel) if turned else kernel)
-
-    def in_one(x: Array, kernel: Array) -> Array:
-        return _down_in_one(x, _swapped(kernel) if turned else kernel)
-
     def fewer_products(x: Array, kernel: Array) -> Array:
         filtered = fir(x, padding=2)
-        return filtering.filtered(filtered, kernel, filtering.STRIDED, filtering.STRIDED, turned)
+        return filtering.filtered(filtered, kernel, filtering.STRIDED, filtering.STRIDED)
 
     places = (x.shape[0], x.shape[1] // 2, x.shape[2] // 2)
-    cpu = fewer_products if _fewer_pay(places, kernel.shape[2:], jnp.result_type(x, kernel)) else native
-    tpu = in_one if _in_one_pays(x) else native
-    return lax.platform_dependent(x, kernel, cpu=cpu, tpu=tpu, default=native)
+    cpu = fewer_products if _fewer_pay(places, kernel.shape[2:], jnp.result_type(x, kernel)) else _strided
+    tpu = _down_in_one if _in_one_pays(x) else _strided
+    return lax.platform_dependent(x, kernel, cpu=cpu, tpu=tpu, default=_strided)
 
 
 @jax.custom_vjp
 def kernel_gradient(x: Array, dy: Array) -> Array:
-    """Gradient of `down_conv`, not `turned`, to its kernel: [N, 2H, 2W, I], [N, H, W, O] -> [3, 3, I, O]."""
+    """Gradient of `down_conv` to its kernel: [N, 2H, 2W, I], [N, H, W, O] -> [3, 3, I, O]."""
 
     shape = (3, 3, x.shape[-1], dy.shape[-1])
 
@@ -120,14 +112,12 @@ def _swapped(kernel: Array) -> Array:
 
 def _up_backward(saved: Pair, dy: Array) -> Pair:
     x, kernel = saved
-    return down_conv(dy, kernel, True) * 4, _swapped(kernel_gradient(dy, x)) * 4
+    return down_conv(dy, _swapped(kernel)) * 4, _swapped(kernel_gradient(dy, x)) * 4
 
 
-def _down_backward(turned: bool, saved: Pair, dy: Array) -> Pair:
+def _down_backward(saved: Pair, dy: Array) -> Pair:
     x, kernel = saved
-    dkernel = kernel_gradient(x, dy)
-    back = up_conv(dy, kernel if turned else _swapped(kernel)) / 4
-    return back, _swapped(dkernel) if turned else dkernel
+    return up_conv(dy, _swapped(kernel)) / 4, kernel_gradient(x, dy)
 
 
 def _kernel_gradient_backward(saved: Pair, dkernel: Array) -> Pair:
@@ -137,7 +127,7 @@ def _kernel_gradient_backward(saved: Pair, dkernel: Array) -> Pair:
 
 # All three are linear in each argument: the gradients of each are the others, to any order.
 up_conv.defvjp(lambda x, kernel: (up_conv(x, kernel), (x, kernel)), _up_backward)
-down_conv.defvjp(lambda x, kernel, *how: (down_conv(x, kernel, *how), (x, kernel)), _down_backward)
+down_conv.defvjp(lambda x, kernel: (down_conv(x, kernel), (x, kernel)), _down_backward)
 kernel_gradient.defvjp(lambda x, dy: (kernel_gradient(x, dy), (x, dy)), _kernel_gradient_backward)
 
 

@@ -1,9 +1,7 @@
-"""Wide 3x3 convolutions on processors by Winograd's minimal filtering F(4, 3), four rows at a time, strip by strip.
+"""Wide 3x3 convolutions on processors by Winograd's minimal filtering (ops/filtering.py), with gradients of the same kind.
 
-Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (CVPR 2016), in one direction: six 1x3
-convolutions of a quarter of the rows in place of twelve, half of the products, with sums before and after over one and
-a half times the maps (F(2x2, 3x3) saves a little more, over four times the maps). Float32 keeps its accuracy
-(tests/ops/test_winograd.py). Arrays are NHWC, kernels HWIO.
+Layers are filtered by F(4 x 2, 3 x 3), a third of the direct sum's products; gradients by F(4 x 4, 3 x 3), a quarter, which
+loses two bits more. Float32 keeps its accuracy (tests/ops/test_winograd.py). Arrays are NHWC, kernels HWIO.
 """
 
 from __future__ import annotations
@@ -15,14 +13,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fundusgan_jax.ops import filtering
+from fundusgan_jax.ops.filtering import FOUR, TWO
 from fundusgan_jax.ops.products import Pair, gradient_to_kernel
 
 # Narrower layers spend more time on the sums than the products save (benchmarks/NOTES.md).
 LEAST_CHANNELS = 64
-# The same of the kernel's gradient, whose sums are of both maps.
-LEAST_GRADIENT_CHANNELS = 256
+# On fewer the kernel's own sums cost more.
 LEAST_PIXELS = 384
-WIDE = 512
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
@@ -35,13 +32,14 @@ def pays(shape: tuple[int, ...], kernel: tuple[int, ...], dilation: int, dtype: 
     if kernel[:2] != (3, 3) or dtype != jnp.float32 or min(kernel[2:]) < LEAST_CHANNELS:
         return False
     samples, height, width = shape[:3]
-    tiled = min(height, width) > 0 and height % (filtering.FOUR.tile * dilation) == width % (filtering.FOUR.tile * dilation) == 0
+    tile = FOUR.tile * dilation
+    tiled = min(height, width) > 0 and height % tile == width % tile == 0
     return tiled and samples * height * width >= LEAST_PIXELS
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def convolution(
-    x: Array, kernel: Array, dilation: int = 1, same: bool = True, transposed: bool = False
+    x: Array, kernel: Array, dilation: int = 1, same: bool = True, accurate: bool = True
 ) -> Array:
     """3x3 cross-correlation, on processors by minimal filtering; the gradients are of the same kind.
 
@@ -50,30 +48,24 @@ def convolution(
         kernel: [3, 3, I, O].
         dilation: d, distance between the taps; static.
         same: whether the map keeps its size; static.
-        transposed: with `_flipped(kernel)`, which is [3, 3, O, I] then; static.
+        accurate: by F(4 x 2, 3 x 3), as layers are; else by F(4 x 4, 3 x 3), as their gradients are; static.
 
     Returns:
         [N, H, W, O].
     """
 
     def filtered(x: Array, kernel: Array) -> Array:
+        across = TWO if accurate else FOUR
         padded = _margin(_apart(x, dilation), same)
-        if transposed:
-            seen = filtering.filtered(padded, kernel[::-1, ::-1], filtering.FOUR, filtering.FOUR, True)
-        else:
-            wide = min(kernel.shape[2:]) >= WIDE
-            seen = filtering.filtered(padded, kernel, filtering.FOUR, filtering.TWO if wide else None)
-        return _together(seen, dilation)
+        return _together(filtering.filtered(padded, kernel, FOUR, across), dilation)
 
-    def native(x: Array, kernel: Array) -> Array:
-        return _native(x, _flipped(kernel) if transposed else kernel, dilation, same)
-
+    native = functools.partial(_native, dilation=dilation, same=same)
     return lax.platform_dependent(x, kernel, cpu=filtered, default=native)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def kernel_gradient(x: Array, dy: Array, dilation: int = 1, same: bool = True) -> Array:
-    """Gradient of `convolution`, not `transposed`, to its kernel: x as there, dy [N, H, W, O] -> [3, 3, I, O]."""
+    """Gradient of `convolution` to its kernel: x as there, dy [N, H, W, O] -> [3, 3, I, O]."""
 
     def native(x: Array, dy: Array) -> Array:
         shape = (3, 3, x.shape[-1], dy.shape[-1])
@@ -81,40 +73,31 @@ def kernel_gradient(x: Array, dy: Array, dilation: int = 1, same: bool = True) -
 
     def filtered(x: Array, dy: Array) -> Array:
         padded = _margin(_apart(x, dilation), same)
-        return filtering.kernel_gradient(padded, _apart(dy, dilation), filtering.FOUR, filtering.FOUR)
+        return filtering.kernel_gradient(padded, _apart(dy, dilation), FOUR, FOUR)
 
-    if min(x.shape[-1], dy.shape[-1]) < LEAST_GRADIENT_CHANNELS:
-        return native(x, dy)
     return lax.platform_dependent(x, dy, cpu=filtered, default=native)
 
 
-def input_gradient(
-    dy: Array, kernel: Array, dilation: int = 1, same: bool = True, transposed: bool = False
-) -> Array:
-    """Gradient of `convolution` to its map: [N, H, W, O], kernel as there -> the shape of x there."""
+def input_gradient(dy: Array, kernel: Array, dilation: int = 1, same: bool = True) -> Array:
+    """Gradient of `convolution` to its map: [N, H, W, O], [3, 3, I, O] -> the shape of x there."""
+    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
     if same:
-        return convolution(dy, kernel, dilation, True, not transposed)
+        return convolution(dy, flipped, dilation, True, False)
     sides, reach = [side + 2 * dilation for side in dy.shape[1:3]], 2 * dilation
     # Sides are computed by fours.
-    pads = [(reach, reach + -side % (filtering.FOUR.tile * dilation)) for side in sides]
+    pads = [(reach, reach + -side % (FOUR.tile * dilation)) for side in sides]
     padded = jnp.pad(dy, ((0, 0), *pads, (0, 0)))
-    return convolution(padded, kernel, dilation, False, not transposed)[:, : sides[0], : sides[1]]
+    return convolution(padded, flipped, dilation, False, False)[:, : sides[0], : sides[1]]
 
 
-def _flipped(kernel: Array) -> Array:
-    """The kernel that carries a gradient back: [3, 3, I, O] -> [3, 3, O, I]."""
-    return kernel[::-1, ::-1].swapaxes(2, 3)
-
-
-def _convolution_backward(dilation: int, same: bool, transposed: bool, saved: Pair, dy: Array) -> Pair:
+def _convolution_backward(dilation: int, same: bool, accurate: bool, saved: Pair, dy: Array) -> Pair:
     x, kernel = saved
-    dkernel = kernel_gradient(x, dy, dilation, same)
-    return input_gradient(dy, kernel, dilation, same, transposed), _flipped(dkernel) if transposed else dkernel
+    return input_gradient(dy, kernel, dilation, same), kernel_gradient(x, dy, dilation, same)
 
 
 def _kernel_gradient_backward(dilation: int, same: bool, saved: Pair, dkernel: Array) -> Pair:
     x, dy = saved
-    return input_gradient(dy, dkernel, dilation, same), convolution(x, dkernel, dilation, same)
+    return input_gradient(dy, dkernel, dilation, same), convolution(x, dkernel, dilation, same, False)
 
 
 # Both are linear in each argument: their gradients are each other's, to any order.
