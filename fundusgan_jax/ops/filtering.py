@@ -108,18 +108,19 @@ INSERTED = Filtering(
 )
 
 
-def filtered(padded: Array, kernel: Array, down: Filtering, across: Filtering) -> Array:
-    """The layer, of every whole tile of a map that has its margin.
+def filtered(x: Array, kernel: Array, down: Filtering, across: Filtering, margin: int = 0) -> Array:
+    """The layer, of every whole tile of a map.
 
     Args:
-        padded: [N, H, W, I].
+        x: [N, H, W, I].
         kernel: [3, 3, I, O].
         down: how along H. across: how along W.
+        margin: zeros around the map (strip by strip, so that no padded copy is made); static.
 
     Returns:
         [N, tiles of H * values of each, the same of W, O].
     """
-    n, rows, columns = padded.shape[0], down.tiles(padded.shape[1]), across.tiles(padded.shape[2])
+    n, rows, columns = _tiles(x, down, across, margin)
     # One that is turned by swapping its channels would be read by columns in each of its sums.
     kernel = kept(lambda: kernel, kernel)
     matrices = [_combine(across.of_kernel, list(row)) for row in _combine(down.of_kernel, list(kernel))]
@@ -130,36 +131,38 @@ def filtered(padded: Array, kernel: Array, down: Filtering, across: Filtering) -
         return _result(across, [*map(_product, _of_map(across, part, 2), matrices)], 2)
 
     def strip(number: Array | int) -> Array:
-        seen = kept(lambda: _of_map(down, strips.cut(padded, number, down.step, down.window), 1), padded)
+        part = kept(lambda: strips.cut(x, number, down, margin), x)
+        seen = kept(lambda: _of_map(down, part, 1), x)
         return _result(down, [*map(painted, seen, matrices)], 1)
 
-    return in_strips(strip, strips.number, shape, padded).reshape(n, rows * down.tile, *shape[2:])
+    return in_strips(strip, strips.number, shape, x).reshape(n, rows * down.tile, *shape[2:])
 
 
-def kernel_gradient(padded: Array, dy: Array, down: Filtering, across: Filtering) -> Array:
+def kernel_gradient(x: Array, dy: Array, down: Filtering, across: Filtering, margin: int = 0) -> Array:
     """The gradient of `filtered` to its kernel, with as many products.
 
     Args:
-        padded: as there.
+        x: as there.
         dy: [N, H', W', O], the shape of its result.
-        down, across: as there.
+        down, across, margin: as there.
 
     Returns:
         [3, 3, I, O].
     """
-    n, rows, columns = padded.shape[0], down.tiles(padded.shape[1]), across.tiles(padded.shape[2])
+    n, rows, columns = _tiles(x, down, across, margin)
     strips = _Strips.of((n, rows, columns), GRADIENT_TILES)
 
     def add(total: list[list[Array]], number: Array | int) -> tuple[list[list[Array]], None]:
-        seen = kept(lambda: _of_map(down, strips.cut(padded, number, down.step, down.window), 1), padded)
-        wanted = kept(lambda: _of_result(down, strips.cut(dy, number, down.tile, down.tile), 1), padded)
+        part = kept(lambda: strips.cut(x, number, down, margin), x)
+        seen = kept(lambda: _of_map(down, part, 1), x)
+        wanted = kept(lambda: _of_result(down, strips.cut_rows(dy, number, down.tile), 1), x)
         products = [
             [over_places(a, b) for a, b in zip(_of_map(across, x, 2), _of_result(across, y, 2))]
             for x, y in zip(seen, wanted)
         ]
         return jax.tree.map(jnp.add, total, products), None
 
-    zeros = jnp.zeros((padded.shape[-1], dy.shape[-1]), dy.dtype)
+    zeros = jnp.zeros((x.shape[-1], dy.shape[-1]), dy.dtype)
     start = [[zeros] * len(across.before) for _ in down.before]
     total, _ = lax.scan(add, start, jnp.arange(strips.number))
     rows_of_taps = [jnp.stack(_combine(across.of_kernel.T, row)) for row in total]
@@ -185,13 +188,39 @@ class _Strips(NamedTuple):
         number = tiles[0] // samples * (tiles[1] // rows) if rows else 0
         return cls(samples, rows, number)
 
-    def cut(self, x: Array, strip: Array | int, step: int, window: int) -> Array:
-        """What the tiles of strip number `strip` see of x [N, H, W, C]."""
-        height = self.rows * step + window - step
-        across = (x.shape[1] - window) // step + 1
-        across //= self.rows
+    def cut(self, x: Array, strip: Array | int, how: Filtering, margin: int) -> Array:
+        """What the tiles of strip number `strip` see of x [N, H, W, C] with zeros around."""
+        beyond = how.window - how.step - 2 * margin
+        part = self.cut_rows(x, strip, how.step, beyond)
+        if not margin:
+            return part
+        height, first = part.shape[1], strip % self._across(x, how.step, beyond) * part.shape[1]
+        if height == x.shape[1]:
+            return jnp.pad(part, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+        sample = strip // self._across(x, how.step, beyond)
+        rows = (1, margin, *x.shape[2:])
+        above = lax.dynamic_slice(x, (sample, jnp.maximum(first - margin, 0), 0, 0), rows)
+        below = lax.dynamic_slice(x, (sample, first + height, 0, 0), rows)
+        above = jnp.where(first > 0, above, 0)
+        below = jnp.where(first + height < x.shape[1], below, 0)
+        columns = ((0, 0), (0, 0), (margin, margin), (0, 0))
+        return jnp.pad(jnp.concatenate([above, part, below], 1), columns)
+
+    def cut_rows(self, x: Array, strip: Array | int, step: int, beyond: int = 0) -> Array:
+        """The rows of the tiles of strip number `strip`, `step` each, and `beyond` more, of x [N, H, W, C]."""
+        across = self._across(x, step, beyond)
         place = (strip // across * self.samples, strip % across * self.rows * step, 0, 0)
-        return lax.dynamic_slice(x, place, (self.samples, height, *x.shape[2:]))
+        return lax.dynamic_slice(x, place, (self.samples, self.rows * step + beyond, *x.shape[2:]))
+
+    def _across(self, x: Array, step: int, beyond: int) -> int:
+        """Strips of one map."""
+        return (x.shape[1] - beyond) // (self.rows * step)
+
+
+def _tiles(x: Array, down: Filtering, across: Filtering, margin: int) -> tuple[int, int, int]:
+    """Samples, rows and columns of tiles."""
+    height, width = (side + 2 * margin for side in x.shape[1:3])
+    return x.shape[0], down.tiles(height), across.tiles(width)
 
 
 def _of_map(how: Filtering, part: Array, axis: int) -> list[Array]:

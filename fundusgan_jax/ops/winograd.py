@@ -56,8 +56,8 @@ def convolution(
 
     def filtered(x: Array, kernel: Array) -> Array:
         across = TWO if accurate else FOUR
-        padded = _margin(_apart(x, dilation), same)
-        return _together(filtering.filtered(padded, kernel, FOUR, across), dilation)
+        painted = filtering.filtered(_apart(x, dilation), kernel, FOUR, across, margin=int(same))
+        return _together(painted, dilation)
 
     native = functools.partial(_native, dilation=dilation, same=same)
     return lax.platform_dependent(x, kernel, cpu=filtered, default=native)
@@ -72,8 +72,8 @@ def kernel_gradient(x: Array, dy: Array, dilation: int = 1, same: bool = True) -
         return gradient_to_kernel(lambda kernel: _native(x, kernel, dilation, same), shape, dy)
 
     def filtered(x: Array, dy: Array) -> Array:
-        padded = _margin(_apart(x, dilation), same)
-        return filtering.kernel_gradient(padded, _apart(dy, dilation), FOUR, FOUR)
+        maps = _apart(x, dilation), _apart(dy, dilation)
+        return filtering.kernel_gradient(*maps, FOUR, FOUR, margin=int(same))
 
     return lax.platform_dependent(x, dy, cpu=filtered, default=native)
 
@@ -128,7 +128,3 @@ def _together(x: Array, dilation: int) -> Array:
     _, rows, columns, channels = x.shape
     split = x.reshape(-1, dilation, dilation, rows, columns, channels).transpose(0, 3, 1, 4, 2, 5)
     return split.reshape(-1, rows * dilation, columns * dilation, channels)
-
-
-def _margin(x: Array, missing: bool) -> Array:
-    return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))) if missing else x
