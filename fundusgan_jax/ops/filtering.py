@@ -99,13 +99,6 @@ STRIDED = Filtering(
     np.array([[1, 1, 0, 1, 0], [0, 1, 1, 0, 1]]),
     4,
 )
-# Its transpose, y[p] = sum_q d[q] g[p - 2q]: four values, from that of the tile's second d on.
-INSERTED = Filtering(
-    np.array([[1, -1, 0], [0, 1, 0], [0, -1, 1], [0, 1, 0], [0, 0, 1]]),
-    np.array([[0, 0, 1], [1, 0, 1], [1, 0, 0], [0, 1, 0], [0, 1, 0]]),
-    np.array([[1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 1]]),
-    2,
-)
 
 
 def filtered(x: Array, kernel: Array, down: Filtering, across: Filtering, margin: int = 0) -> Array:

@@ -47,8 +47,12 @@ def filtered_and_strided(x, kernel):
     return lax.conv_general_dilated(y, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
+@pytest.mark.parametrize("fewer_products", [False, True])
 @pytest.mark.parametrize("shape", [(2, 8, 12, 3, 5), (1, 2, 4, 2, 3)])
-def test_down_conv_equals_filter_and_strided_convolution_to_second_order(shape):
+def test_down_conv_equals_filter_and_strided_convolution_to_second_order(monkeypatch, shape, fewer_products):
+    if fewer_products:
+        monkeypatch.setattr(module, "WIDE", 1)
+        monkeypatch.setattr(module, "LEAST_PLACES", 1)
     n, height, width, inside, out = shape
     rng = np.random.default_rng(2)
     x = jnp.asarray(rng.standard_normal((n, height, width, inside)), jnp.float32)

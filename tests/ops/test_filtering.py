@@ -1,0 +1,67 @@
+"""ops/filtering.py: the matrices against direct sums in float64, layers and kernel gradients against XLA's convolutions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from fundusgan_jax.ops import filtering
+from fundusgan_jax.ops.filtering import FOUR, STRIDED, TWO
+
+HOWS = {"four": (FOUR, 1), "two": (TWO, 1), "strided": (STRIDED, 2)}
+
+
+@pytest.mark.parametrize("name", HOWS)
+def test_a_tile_equals_the_direct_sum(name):
+    how, stride = HOWS[name]
+    rng = np.random.default_rng(0)
+    d, g = rng.standard_normal(how.window), rng.standard_normal(3)
+    direct = [sum(d[stride * place + tap] * g[tap] for tap in range(3)) for place in range(how.tile)]
+    np.testing.assert_allclose(how.after @ ((how.of_kernel @ g) * (how.before @ d)), direct, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", HOWS)
+def test_fewer_products_than_the_direct_sum(name):
+    how, _ = HOWS[name]
+    assert len(how.before) < 3 * how.tile
+
+
+def strided(x, kernel, stride, margin):
+    pads = ((margin, margin),) * 2
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+@pytest.mark.parametrize("tiles", [1, 6, 1000])
+@pytest.mark.parametrize(
+    "down, across, margin", [("four", "four", 1), ("four", "two", 0), ("strided", "strided", 0)]
+)
+def test_layers_and_their_gradients_strip_by_strip(monkeypatch, down, across, margin, tiles):
+    # The margin of a strip in the middle is the neighbour's rows, that of the first and last zeros.
+    monkeypatch.setattr(filtering, "TILES", tiles)
+    monkeypatch.setattr(filtering, "GRADIENT_TILES", tiles)
+    stride = HOWS[down][1]
+    side = {1: 16 + 2 - 2 * margin, 2: 16 + 1}[stride]
+    rng = np.random.default_rng(1)
+    x = jnp.asarray(rng.standard_normal((2, side, side, 5)), jnp.float32)
+    kernel = jnp.asarray(rng.standard_normal((3, 3, 5, 4)), jnp.float32)
+    hows = HOWS[down][0], HOWS[across][0]
+    wanted, vjp = jax.vjp(lambda kernel: strided(x, kernel, stride, margin), kernel)
+    dy = jnp.asarray(rng.standard_normal(wanted.shape), jnp.float32)
+    assert wanted.shape[1] == 16 // stride
+    mine = filtering.filtered(x, kernel, *hows, margin)
+    np.testing.assert_allclose(mine, wanted, atol=2e-5)
+    gradient = filtering.kernel_gradient(x, dy, *hows, margin)
+    np.testing.assert_allclose(gradient, vjp(dy)[0], atol=2e-4)
+
+
+def test_long_sums_are_taken_in_parts():
+    rng = np.random.default_rng(2)
+    x, matrix = (rng.standard_normal((64, 4096)), rng.standard_normal((4096, 8)))
+    exact = x @ matrix
+    given = jnp.asarray(x, jnp.float32), jnp.asarray(matrix, jnp.float32)
+    errors = [np.abs(np.asarray(y) - exact).mean() for y in (filtering._product(*given), given[0] @ given[1])]
+    assert errors[0] < 2e-6 * np.abs(exact).max()
+    assert errors[0] < errors[1]
