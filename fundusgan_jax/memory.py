@@ -106,8 +106,15 @@ def fitting_batch(config: ConfigDict, held: int, total: int, limit: int, devices
     return devices * max(sizes, default=0)
 
 
-def advice(config: ConfigDict, fitting: int, devices: int) -> str:
-    """What needs less memory than `config`, in one line; fitting: a batch size that may fit, 0 for none."""
+def advice(config: ConfigDict, fitting: int, devices: int, remat: bool = True) -> str:
+    """What needs less memory than `config`, in one line.
+
+    Args:
+        config: of the training.
+        fitting: a batch size that may fit, 0 for none.
+        devices: of all hosts.
+        remat: whether rematerialisation may help; False where it is known that it does not.
+    """
     train = config.train
     ways = []
     finer = [parts for parts in possible_parts(config, devices) if parts > train.accumulate]
@@ -121,7 +128,7 @@ def advice(config: ConfigDict, fitting: int, devices: int) -> str:
         finer = finer[-1:]
     if finer:
         ways.append(f"--config.train.accumulate={finer[0]} computes the batch in {finer[0]} parts")
-    if not train.remat:
+    if remat and not train.remat:
         ways.append("--config.train.remat=True keeps fewer activations")
     if train.steps_per_call > 1:
         ways.append("--config.train.steps_per_call=1 sends the photographs of one step at a time")

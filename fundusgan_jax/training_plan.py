@@ -43,6 +43,7 @@ from fundusgan_jax.workdir import check_resolution
 
 # Images a device: nobody needs more.
 MOST = 256
+REMAT = "train.remat=True"
 # Bytes of a step that is too large to be compiled.
 EXHAUSTED = 2**62
 # Share of the peak that the expected steps an hour assume: configs/cpu.py reaches 0.37 of a large convolution's rate on
@@ -272,7 +273,9 @@ def print_plan(config: ConfigDict) -> None:
     sizes = planner.sizes()
     first = max(size for size in sizes if size <= wanted)
     compiled = search(planner, sizes, first, limit) if limit is not None else [planner.need(first)]
-    other = {} if config.train.remat else {"train.remat=True": planner.need(first, remat=True)}
+    known = next(need for need in compiled if need.per_device == first)
+    other = {} if config.train.remat else {REMAT: planner.need(first, remat=True)}
+    saves = REMAT in other and other[REMAT].total < known.total
     # The same parts, twice as many: what the gradient's sum and the photographs cost.
     finer = 2 * config.train.accumulate
     if planner.divides(2 * first, accumulate=finer):
@@ -284,7 +287,7 @@ def print_plan(config: ConfigDict) -> None:
         rows.setdefault(size, read_off(compiled, size))
     _print_memory(planner, rows, other, limit)
     _print_rate(planner, device)
-    _print_advice(config, rows[wanted], best, limit, planner.devices)
+    _print_advice(planner, rows[wanted], best, limit, saves)
 
 
 def _print_model(planner: Planner, device: jax.Device, limit: int | None) -> None:
@@ -304,14 +307,14 @@ def _print_model(planner: Planner, device: jax.Device, limit: int | None) -> Non
 
 def _print_memory(planner: Planner, rows: dict[int, Need], other: dict[str, Need], limit: int | None) -> None:
     print("\n| train.batch_size | images a device | memory a device | |\n|---|---|---|---|")
-    for size in sorted(rows):
-        need = rows[size]
+    named = [("", rows[size]) for size in sorted(rows)] + [
+        (f", {name}", need) for name, need in other.items()
+    ]
+    for name, need in named:
+        size = need.per_device
         how = "compiled" if need.compiled else "estimate"
         fits = "" if limit is None or need.total <= limit else ", does not fit"
-        print(f"| {size * planner.devices} | {size} | {_amount(need)} | {how}{fits} |")
-    for name, need in other.items():
-        size = need.per_device
-        print(f"| {size * planner.devices}, {name} | {size} | {_amount(need)} | compiled |")
+        print(f"| {size * planner.devices}{name} | {size} | {_amount(need)} | {how}{fits} |")
 
 
 def _amount(need: Need) -> str:
@@ -333,9 +336,8 @@ def _print_rate(planner: Planner, device: jax.Device) -> None:
     )
 
 
-def _print_advice(
-    config: ConfigDict, wanted: Need, best: Need | None, limit: int | None, devices: int
-) -> None:
+def _print_advice(planner: Planner, wanted: Need, best: Need | None, limit: int | None, remat: bool) -> None:
+    config, devices = planner.config, planner.devices
     size = config.train.batch_size
     if limit is None:
         print(f"train.batch_size={size} needs {_amount(wanted)} a device; this device names no limit")
@@ -348,4 +350,4 @@ def _print_advice(
     if wanted.total <= limit:
         print(f"train.batch_size={size} fits: {gib(wanted.total)} of {gib(limit)}")
     else:
-        print(f"train.batch_size={size} does not fit; {advice(config, fits, devices)}")
+        print(f"train.batch_size={size} does not fit; {advice(config, fits, devices, remat)}")

@@ -76,5 +76,6 @@ def test_parts_that_are_advised_are_ones_that_training_takes():
     assert "accumulate=2 " in memory.advice(config, 16, 1)
     assert "accumulate=3 " in memory.advice(config, 8, 1)
     assert "accumulate=6 " in memory.advice(config, 0, 1)
+    assert "remat" in memory.advice(config, 0, 1) and "remat" not in memory.advice(config, 0, 1, remat=False)
     config.train.accumulate = 6
     assert "accumulate=" not in memory.advice(config, 0, 1)

@@ -1,5 +1,7 @@
 """--mode=plan: compiles training's own phases, finds the largest batch that fits, needs neither data nor weights."""
 
+import re
+
 import jax
 import pytest
 
@@ -100,6 +102,14 @@ def test_a_plan_of_the_command(monkeypatch, capsys):
     for part in ("devices: 8 x cpu, 0 MiB each", "M (mapping ", ", discriminator ", "GFLOP per image of a step",
                  "| 8 | 1 |", "train.remat=True", "train.accumulate=2", "is assumed, not measured"):  # fmt: skip
         assert part in told, part
+    rows = [line for line in told.splitlines() if line.startswith("| 8, ") or line.startswith("| 16, ")]
+    assert len(rows) == 2 and all(row.endswith("| compiled, does not fit |") for row in rows)
+    # It is advised where the compiled step needs less with it.
+    needs = {
+        name: re.search(rf"\| {name} \| 1 \| ([0-9.]+ \w+) \|", told)[1]
+        for name in ("8", "8, train.remat=True")
+    }
+    assert ("config.train.remat" in told) == (needs["8, train.remat=True"] < needs["8"])
     assert "train.batch_size=8 does not fit" in told and "a smaller model or more devices" in told
 
 
