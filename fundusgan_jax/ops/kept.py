@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -21,7 +22,9 @@ def kept(compute: Callable[[], Arrays], witness: Array) -> Arrays:
         compute: arrays of float32.
         witness: any float32 value, not known when the program is compiled.
     """
-    odd = lax.bitcast_convert_type(witness.ravel()[0], jnp.int32) | 1
+    value = witness.ravel()[0]
+    odd = lax.bitcast_convert_type(value, jnp.int32) | 1
     shapes = jax.eval_shape(compute)
-    never = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-    return lax.cond(odd != 0, compute, lambda: never)  # type: ignore[no-any-return]
+    # Of the witness, not zeros: under jax.shard_map both must vary over the same devices.
+    never = functools.partial(jax.tree.map, lambda a: jnp.broadcast_to(value.astype(a.dtype), a.shape), shapes)
+    return lax.cond(odd != 0, compute, never)  # type: ignore[no-any-return]
