@@ -26,5 +26,7 @@ def kept(compute: Callable[[], Arrays], witness: Array) -> Arrays:
     odd = lax.bitcast_convert_type(value, jnp.int32) | 1
     shapes = jax.eval_shape(compute)
     # Of the witness, not zeros: under jax.shard_map both must vary over the same devices.
-    never = functools.partial(jax.tree.map, lambda a: jnp.broadcast_to(value.astype(a.dtype), a.shape), shapes)
+    never = functools.partial(
+        jax.tree.map, lambda a: jnp.broadcast_to(value.astype(a.dtype), a.shape), shapes
+    )
     return lax.cond(odd != 0, compute, never)  # type: ignore[no-any-return]

@@ -18,8 +18,8 @@ from fundusgan_jax.ops.products import Pair, gradient_to_kernel
 
 # Narrower layers spend more time on the sums than the products save (benchmarks/NOTES.md).
 LEAST_CHANNELS = 64
-# On fewer the kernel's own sums cost more.
-LEAST_PIXELS = 384
+# On 512 the sums of the kernel cost what the products save.
+LEAST_PIXELS = 1024
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
