@@ -275,7 +275,7 @@ def print_plan(config: ConfigDict) -> None:
     compiled = search(planner, sizes, first, limit) if limit is not None else [planner.need(first)]
     known = next(need for need in compiled if need.per_device == first)
     other = {} if config.train.remat else {REMAT: planner.need(first, remat=True)}
-    saves = REMAT in other and other[REMAT].total < known.total
+    saves = REMAT in other and _saves(known, other[REMAT])
     # The same parts, twice as many: what the gradient's sum and the photographs cost.
     finer = 2 * config.train.accumulate
     if planner.divides(2 * first, accumulate=finer):
@@ -288,6 +288,11 @@ def print_plan(config: ConfigDict) -> None:
     _print_memory(planner, rows, other, limit)
     _print_rate(planner, device)
     _print_advice(planner, rows[wanted], best, limit, saves)
+
+
+def _saves(known: Need, other: Need) -> bool:
+    """Whether `other` needs less memory than what is known, or nobody can tell."""
+    return known.total >= EXHAUSTED or other.total < known.total
 
 
 def _print_model(planner: Planner, device: jax.Device, limit: int | None) -> None:

@@ -1,7 +1,7 @@
 """Winograd's minimal filtering in two directions: sums of the map, products with matrices, sums of the products.
 
-Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (CVPR 2016). For processors; tile by tile, strip by
-strip, so that the sums, which are of more values than the map, stay in the cache. Arrays are NHWC, kernels HWIO, float32.
+Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (CVPR 2016). For processors; strip by strip, so
+that the sums, which are of more values than the map, stay in or near the cache. Arrays are NHWC, kernels HWIO, float32.
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ from fundusgan_jax.ops.kept import kept
 from fundusgan_jax.ops.products import over_places
 from fundusgan_jax.ops.strips import in_strips
 
-# Of a strip. Fewer are small products, more leave the cache (benchmarks/NOTES.md).
+# Of a strip: a few MiB of the map. Fewer make small products, more leave the cache (benchmarks/NOTES.md).
 TILES = 1024
-# A kernel's gradient adds its matrices up after each strip: longer ones.
-GRADIENT_TILES = 1024
-# Of one sum (`_product`).
+# Of one sum: what a long one loses grows with its length.
 CHANNELS = 256
 
 
@@ -112,13 +110,19 @@ def filtered(x: Array, kernel: Array, down: Filtering, across: Filtering, margin
 
     Returns:
         [N, tiles of H * values of each, the same of W, O].
+
+    Raises:
+        ValueError: a margin where the tiles of the map and it do not fill the map.
     """
     n, rows, columns = _tiles(x, down, across, margin)
+    out = kernel.shape[3]
+    if not n:
+        return jnp.zeros((n, rows * down.tile, columns * across.tile, out), x.dtype)
     # One that is turned by swapping its channels would be read by columns in each of its sums.
     kernel = kept(lambda: kernel, kernel)
     matrices = [_combine(across.of_kernel, list(row)) for row in _combine(down.of_kernel, list(kernel))]
-    strips = _Strips.of((n, rows, columns), TILES)
-    shape = (strips.samples, strips.rows * down.tile, columns * across.tile, kernel.shape[3])
+    strips = _Strips.of((n, rows, columns))
+    shape = (strips.samples, strips.rows * down.tile, columns * across.tile, out)
 
     def painted(part: Array, matrices: list[Array]) -> Array:
         return _result(across, [*map(_product, _of_map(across, part, 2), matrices)], 2)
@@ -143,19 +147,21 @@ def kernel_gradient(x: Array, dy: Array, down: Filtering, across: Filtering, mar
         [3, 3, I, O].
     """
     n, rows, columns = _tiles(x, down, across, margin)
-    strips = _Strips.of((n, rows, columns), GRADIENT_TILES)
+    zeros = jnp.zeros((x.shape[-1], dy.shape[-1]), dy.dtype)
+    if not n:
+        return jnp.zeros((3, 3, *zeros.shape), dy.dtype)
+    strips = _Strips.of((n, rows, columns))
 
     def add(total: list[list[Array]], number: Array | int) -> tuple[list[list[Array]], None]:
         part = kept(lambda: strips.cut(x, number, down, margin), x)
         seen = kept(lambda: _of_map(down, part, 1), x)
-        wanted = kept(lambda: _of_result(down, strips.cut_rows(dy, number, down.tile), 1), x)
+        wanted = kept(lambda: _of_result(down, strips.cut_rows(dy, number, down.tile), 1), dy)
         products = [
-            [over_places(a, b) for a, b in zip(_of_map(across, x, 2), _of_result(across, y, 2))]
-            for x, y in zip(seen, wanted)
+            [over_places(*pair) for pair in zip(_of_map(across, a, 2), _of_result(across, b, 2))]
+            for a, b in zip(seen, wanted)
         ]
         return jax.tree.map(jnp.add, total, products), None
 
-    zeros = jnp.zeros((x.shape[-1], dy.shape[-1]), dy.dtype)
     start = [[zeros] * len(across.before) for _ in down.before]
     total, _ = lax.scan(add, start, jnp.arange(strips.number))
     rows_of_taps = [jnp.stack(_combine(across.of_kernel.T, row)) for row in total]
@@ -170,48 +176,49 @@ class _Strips(NamedTuple):
     number: int
 
     @classmethod
-    def of(cls, tiles: tuple[int, int, int], most: int) -> _Strips:
-        """Of [N, rows, columns] tiles at most `most` a strip, where divisors allow."""
-        samples, rows, columns = tiles
-        while samples % 2 == 0 and samples * rows * columns > most:
-            samples //= 2
-        samples = 1 if samples * rows * columns > most else samples
-        while rows % 2 == 0 and samples * rows * columns > most:
-            rows //= 2
-        number = tiles[0] // samples * (tiles[1] // rows) if rows else 0
-        return cls(samples, rows, number)
+    def of(cls, tiles: tuple[int, int, int]) -> _Strips:
+        """Of [N, rows, columns] tiles: as many whole maps as TILES hold, or else rows of one, that divide what there is."""
+
+        def most(of: int, each: int) -> int:
+            return max(
+                (part for part in range(1, of + 1) if of % part == 0 and part * each <= TILES), default=1
+            )
+
+        samples = most(tiles[0], tiles[1] * tiles[2])
+        rows = tiles[1] if tiles[1] * tiles[2] <= TILES else most(tiles[1], tiles[2])
+        return cls(samples, rows, tiles[0] // samples * (tiles[1] // rows))
 
     def cut(self, x: Array, strip: Array | int, how: Filtering, margin: int) -> Array:
         """What the tiles of strip number `strip` see of x [N, H, W, C] with zeros around."""
-        beyond = how.window - how.step - 2 * margin
-        part = self.cut_rows(x, strip, how.step, beyond)
         if not margin:
-            return part
-        height, first = part.shape[1], strip % self._across(x, how.step, beyond) * part.shape[1]
-        if height == x.shape[1]:
-            return jnp.pad(part, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
-        sample = strip // self._across(x, how.step, beyond)
+            return self.cut_rows(x, strip, how.step, how.window - how.step)
+        part = self.cut_rows(x, strip, how.step)
+        columns = (margin, margin)
+        if part.shape[1] == x.shape[1]:
+            return jnp.pad(part, ((0, 0), columns, columns, (0, 0)))
+        across, height = x.shape[1] // part.shape[1], part.shape[1]
+        sample, first = strip // across, strip % across * height
         rows = (1, margin, *x.shape[2:])
         above = lax.dynamic_slice(x, (sample, jnp.maximum(first - margin, 0), 0, 0), rows)
         below = lax.dynamic_slice(x, (sample, first + height, 0, 0), rows)
         above = jnp.where(first > 0, above, 0)
         below = jnp.where(first + height < x.shape[1], below, 0)
-        columns = ((0, 0), (0, 0), (margin, margin), (0, 0))
-        return jnp.pad(jnp.concatenate([above, part, below], 1), columns)
+        return jnp.pad(jnp.concatenate([above, part, below], 1), ((0, 0), (0, 0), columns, (0, 0)))
 
     def cut_rows(self, x: Array, strip: Array | int, step: int, beyond: int = 0) -> Array:
         """The rows of the tiles of strip number `strip`, `step` each, and `beyond` more, of x [N, H, W, C]."""
-        across = self._across(x, step, beyond)
+        across = (x.shape[1] - beyond) // (self.rows * step)
         place = (strip // across * self.samples, strip % across * self.rows * step, 0, 0)
         return lax.dynamic_slice(x, place, (self.samples, self.rows * step + beyond, *x.shape[2:]))
-
-    def _across(self, x: Array, step: int, beyond: int) -> int:
-        """Strips of one map."""
-        return (x.shape[1] - beyond) // (self.rows * step)
 
 
 def _tiles(x: Array, down: Filtering, across: Filtering, margin: int) -> tuple[int, int, int]:
     """Samples, rows and columns of tiles."""
+    for how, side in zip((down, across), x.shape[1:3]):
+        if margin and (how.window != how.step + 2 * margin or side % how.step):
+            raise ValueError(
+                f"a map of {x.shape[1]} by {x.shape[2]} with a margin of {margin} is not whole tiles"
+            )
     height, width = (side + 2 * margin for side in x.shape[1:3])
     return x.shape[0], down.tiles(height), across.tiles(width)
 
@@ -236,10 +243,9 @@ def _result(how: Filtering, products: list[Array], axis: int) -> Array:
 
 
 def _product(x: Array, matrix: Array) -> Array:
-    """[..., I], [I, O] -> [..., O], the sum over I in parts: what a long sum loses grows with its length."""
-    channels = len(matrix)
-    size = CHANNELS if channels % CHANNELS == 0 else channels
-    parts = [x[..., a : a + size] @ matrix[a : a + size] for a in range(0, channels, size)]
+    """[..., I], [I, O] -> [..., O], summed over CHANNELS of I at a time."""
+    starts = range(0, len(matrix), CHANNELS)
+    parts = [x[..., start : start + CHANNELS] @ matrix[start : start + CHANNELS] for start in starts]
     return functools.reduce(operator.add, parts)
 
 

@@ -14,19 +14,16 @@ Arrays = TypeVar("Arrays")
 
 
 def kept(compute: Callable[[], Arrays], witness: Array) -> Arrays:
-    """The arrays of `compute()`, written to memory once and read by all that follows.
+    """The arrays of `compute()`, written to memory once and read by all that follows (not under jax.vmap, which computes both
+    branches of a condition).
 
     They come out of a condition that always holds and that XLA does not see through: an odd number is not zero.
 
     Args:
-        compute: arrays of float32.
-        witness: any float32 value, not known when the program is compiled.
+        compute: without arguments.
+        witness: any floating array of at least one value, not known when the program is compiled.
     """
-    value = witness.ravel()[0]
-    odd = lax.bitcast_convert_type(value, jnp.int32) | 1
+    odd = lax.bitcast_convert_type(witness[(0,) * witness.ndim].astype(jnp.float32), jnp.int32) | 1
     shapes = jax.eval_shape(compute)
-    # Of the witness, not zeros: under jax.shard_map both must vary over the same devices.
-    never = functools.partial(
-        jax.tree.map, lambda a: jnp.broadcast_to(value.astype(a.dtype), a.shape), shapes
-    )
+    never = functools.partial(jax.tree.map, lambda a: jnp.zeros(a.shape, a.dtype), shapes)
     return lax.cond(odd != 0, compute, never)  # type: ignore[no-any-return]

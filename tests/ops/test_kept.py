@@ -25,3 +25,8 @@ def test_stays_in_the_compiled_program():
     text = jax.jit(readers).lower(jnp.zeros((64, 256))).compile().as_text()
     assert "conditional" in text
     assert text.count(" sine(") == 1
+
+
+def test_a_witness_of_another_dtype():
+    x = jnp.ones((2, 2), jnp.bfloat16)
+    np.testing.assert_array_equal(kept(lambda: x * 2, x), x * 2)

@@ -47,21 +47,46 @@ def filtered_and_strided(x, kernel):
     return lax.conv_general_dilated(y, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-@pytest.mark.parametrize("fewer_products", [False, True])
-@pytest.mark.parametrize("shape", [(2, 8, 12, 3, 5), (1, 2, 4, 2, 3)])
-def test_down_conv_equals_filter_and_strided_convolution_to_second_order(monkeypatch, shape, fewer_products):
-    if fewer_products:
+@pytest.mark.parametrize("tiles", [0, 1, 1024])
+@pytest.mark.parametrize("shape", [(2, 8, 12, 3, 5), (1, 4, 8, 2, 3), (1, 2, 4, 2, 3)])
+def test_down_conv_equals_filter_and_strided_convolution_to_second_order(monkeypatch, shape, tiles):
+    """Strided, and by minimal filtering in strips of so many `tiles`."""
+    taken = []
+    if tiles:
         monkeypatch.setattr(module, "WIDE", 1)
         monkeypatch.setattr(module, "LEAST_PLACES", 1)
+        monkeypatch.setattr(module.filtering, "TILES", tiles)
+    for name in ("filtered", "kernel_gradient"):
+        form = getattr(module.filtering, name)
+        monkeypatch.setattr(
+            module.filtering, name, lambda *given, name=name, form=form: taken.append(name) or form(*given)
+        )
     n, height, width, inside, out = shape
     rng = np.random.default_rng(2)
     x = jnp.asarray(rng.standard_normal((n, height, width, inside)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, inside, out)), jnp.float32)
     assert module.down_conv(x, kernel).shape == (n, height // 2, width // 2, out)
     assert_alike(module.down_conv, filtered_and_strided, x, kernel, atol=1e-5, gradient=2e-6)
+    assert set(taken) == ({"filtered", "kernel_gradient"} if tiles and height % 4 == 0 else set())
     pairs = zip(*(second_derivatives(form, x, kernel) for form in (module.down_conv, filtered_and_strided)))
     for mine, wanted in pairs:
         np.testing.assert_allclose(mine, wanted, atol=1e-5 * float(jnp.abs(wanted).max()))
+
+
+@pytest.mark.parametrize(
+    "places, channels, dtype, pay",
+    [
+        ((4, 32, 32), (256, 512), jnp.float32, True),
+        ((4, 32, 32), (512, 128), jnp.float32, False),
+        ((1, 32, 32), (512, 512), jnp.float32, False),
+        ((8, 33, 32), (512, 512), jnp.float32, False),
+        ((4, 64, 31), (512, 512), jnp.float32, False),
+        ((4, 32, 32), (512, 512), jnp.bfloat16, False),
+        ((0, 32, 32), (512, 512), jnp.float32, False),
+    ],
+)
+def test_wide_and_large_ones_are_filtered_minimally(places, channels, dtype, pay):
+    assert module._fewer_pay(places, channels, dtype) == pay
 
 
 def test_maps_of_odd_sides_and_none_at_all():

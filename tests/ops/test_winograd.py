@@ -40,12 +40,24 @@ def test_wide_convolutions_equal_xlas_with_gradients(monkeypatch, batch, side, c
     assert_alike(ours, theirs, x, kernel, atol=1e-5, gradient=5e-6)
 
 
-def test_is_about_as_accurate_as_the_direct_sum():
+@pytest.mark.parametrize("accurate, bound", [(True, 1.2e-6), (False, 2e-6)])
+def test_is_about_as_accurate_as_the_direct_sum(accurate, bound):
     rng = np.random.default_rng(1)
     x, kernel = rng.standard_normal((1, 18, 18, 256)), rng.standard_normal((3, 3, 256, 256)) / 48
     exact = sum(x[:, a : a + 16, b : b + 16] @ kernel[a, b] for a in range(3) for b in range(3))
     arrays = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
-    assert np.abs(winograd.convolution(*arrays, same=False) - exact).max() < 2e-6 * np.abs(exact).max()
+    found = winograd.convolution(*arrays, 1, False, accurate)
+    assert np.abs(found - exact).max() < bound * np.abs(exact).max()
+
+
+def test_the_kernels_gradient_is_about_as_accurate():
+    rng = np.random.default_rng(5)
+    x, dy = rng.standard_normal((1, 34, 34, 64)), rng.standard_normal((1, 32, 32, 64))
+    exact = np.array(
+        [[np.einsum("nhwi,nhwo->io", x[:, a : a + 32, b : b + 32], dy) for b in range(3)] for a in range(3)]
+    )
+    found = winograd.kernel_gradient(jnp.asarray(x, jnp.float32), jnp.asarray(dy, jnp.float32), 1, False)
+    assert np.abs(found - exact).max() < 2e-6 * np.abs(exact).max()
 
 
 def test_second_derivatives(monkeypatch):
@@ -62,10 +74,10 @@ def test_second_derivatives(monkeypatch):
 
 @pytest.mark.parametrize("samples, maps", [(6, 3), (6, 1), (3, 0.5)])
 def test_strips_of_whole_maps_and_of_odd_numbers(monkeypatch, samples, maps):
-    # Strips of 3 samples, of 1, and of half of one, on a map whose sides are no powers of two.
+    # Strips of 3 samples, of 1, and of half of one (of twice as many where tiles are of 4 x 4), on a map whose sides are no
+    # powers of two.
     shape = (samples, 24, 20, 8)
     monkeypatch.setattr(filtering, "TILES", int(maps * 24 / 4 * 20 / 2))
-    monkeypatch.setattr(filtering, "GRADIENT_TILES", int(maps * 24 / 4 * 20 / 4))
     rng = np.random.default_rng(4)
     x = jnp.asarray(rng.standard_normal(shape), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, 8, 8)), jnp.float32)
@@ -94,8 +106,8 @@ def test_strips_do_not_change_the_result(monkeypatch):
     dy = jnp.asarray(rng.standard_normal(whole.shape), jnp.float32)
     gradient = compiled(winograd.kernel_gradient, x, dy)
     monkeypatch.setattr(filtering, "TILES", 1)
-    monkeypatch.setattr(filtering, "GRADIENT_TILES", 1)
     np.testing.assert_allclose(compiled(winograd.convolution, x, kernel), whole, atol=1e-5)
+    np.testing.assert_allclose(winograd.convolution(x, kernel, same=False), whole, atol=2e-5)
     np.testing.assert_allclose(compiled(winograd.kernel_gradient, x, dy), gradient, atol=1e-4)
 
 
