@@ -36,7 +36,7 @@ def counted(function, *arguments):
 
 @pytest.fixture(autouse=True)
 def direct_products(monkeypatch):
-    """The count is of convolutions as they are defined; minimal filtering needs half of the products."""
+    """The count is of convolutions as they are defined; minimal filtering needs a third or a quarter."""
     monkeypatch.setattr(winograd, "LEAST_CHANNELS", 1024)
 
 

@@ -2,7 +2,8 @@
 
 The gradient of one is the other, so that none is a sum of padded maps. An upsampled map is computed by the parity of its
 pixels, which needs no inserted zero; a large one on processors strip by strip: nine products of matrices, whose sums are
-the phases, and the filter, all while the strip is in the cache. A TPU inserts the zeros within its convolution, for enough
+the phases, and the filter, all while the strip is in the cache. There wide maps are halved, and the kernel's gradient is
+computed, with fewer products (ops/filtering.py). A TPU inserts the zeros within its convolution, for enough
 samples, and convolves narrow maps with kernel and filter in one. Arrays are NHWC, kernels HWIO.
 """
 

@@ -13,7 +13,7 @@ from fundusgan_jax.ops import winograd
 
 @pytest.mark.parametrize("form", ["stylegan2", "fundusgan"])
 def test_a_timing_is_consistent(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # XLA counts the products of minimal filtering, half of the convolution's.
+    # XLA counts the products of minimal filtering, a third of the convolution's.
     monkeypatch.setattr(winograd, "LEAST_CHANNELS", 1024)
     setting = {"form": form, "resolution": 64, "batch": 2, "dtype": "float32", "channels": 64}
     timing = time_generator(setting, Timer("generator", 3))
