@@ -18,9 +18,9 @@ from fundusgan_jax.memory import gib, is_exhaustion, program_memory
 from fundusgan_jax.training_plan import Planner, kept_photographs
 
 DESCRIPTION = """Compiles every phase of a training step for a group of devices and prints, per phase and device: FLOP
-(XLA's count; on processors that of minimal filtering, a third or a quarter of the wide convolutions' own), bytes that operations read and
-write, cycles as a TPU's compiler estimates them, memory; convolutions by dtype, transposed maps, copies into another
-layout, collectives; and what should not be there. TPUs are compiled for without one, where the package libtpu is
+(XLA's count; on processors that of minimal filtering, a third or a quarter of the wide convolutions' own), bytes that
+operations read and write, cycles as a TPU's compiler estimates them, memory; convolutions by dtype, transposed maps,
+copies into another layout, collectives; and what should not be there. TPUs are compiled for without one, where the package libtpu is
 installed (pip install libtpu). Nothing is run; no weights are needed, and no photographs but to count those that
 data.cache=device keeps."""
 HEADS = ("phase", "TFLOP", "GB accessed", "Mcycles", "held", "in all", "convolutions", "transposed maps", "layout copies",
