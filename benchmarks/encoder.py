@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import driver
+from benchmarks.random_networks import initialised
 from benchmarks.timing import Measurement, Timer, Work, measure
 from benchmarks.training import FULL_WIDTH, Choice, training_config
 from fundusgan_jax.flops import encoder_flops
@@ -38,7 +39,7 @@ def time_encoder(setting: driver.Setting, timer: Timer, overrides: Sequence[str]
     rng = np.random.default_rng(0)
     image = jnp.asarray(rng.uniform(-1, 1, (batch, size, size, 3)), jnp.float32)
     w_avg = jnp.zeros(sizes.w_dim)
-    variables = jax.jit(lambda key: network.init(key, image[:1], w_avg))(jax.random.key(0))
+    variables = initialised(network, image[:1], w_avg)
     flop = batch * encoder_flops(sizes, size)
     if setting["pass"] == "forward":
         work = Work(batch, setting["dtype"], flop)

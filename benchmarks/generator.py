@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import driver
+from benchmarks.random_networks import initialised
 from benchmarks.timing import Measurement, Timer, Work, measure
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.flops import generator_flops
@@ -50,8 +50,7 @@ def time_generator(setting: driver.Setting, timer: Timer) -> Measurement:
     side = config.base_size
     shape = (batch, side, side, config.channels_at(4))
     base = jnp.asarray(rng.standard_normal(shape), jnp.float32) if setting["form"] == "fundusgan" else None
-    initialise = jax.jit(lambda key: network.init(key, w_plus[:1], None if base is None else base[:1]))
-    variables = initialise(jax.random.key(0))
+    variables = initialised(network, w_plus[:1], None if base is None else base[:1])
     work = Work(batch, config.dtype, batch * generator_flops(config))
     return measure(timer, setting, lambda v, w, b: network.apply(v, w, b), (variables, w_plus, base), work)
 

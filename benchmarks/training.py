@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.generator import FULL_WIDTH
 from benchmarks.random_networks import random_perceptual
 from benchmarks.timing import Measurement, Program, Timer, Work, compiled, quartiles, time_program
 from fundusgan_jax import step_flops, train
@@ -28,7 +29,6 @@ from fundusgan_jax.step import AXIS
 from fundusgan_jax.task import Phase, Run, Task
 from fundusgan_jax.workdir import open_perceptual
 
-FULL_WIDTH = 512
 # Longer than any benchmark: what is due every so many steps is never due. A multiple of every usual steps_per_call.
 NEVER = 735_134_400
 # A phase's name, without the prior's ' at 512 px', among those of step_flops.

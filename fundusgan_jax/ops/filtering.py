@@ -1,24 +1,24 @@
 """Winograd's minimal filtering in two directions: sums of the map, products with matrices, sums of the products.
 
 Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (CVPR 2016). For processors; strip by strip, so
-that the sums, which are of more values than the map, stay in or near the cache. Arrays are NHWC, kernels HWIO, float32.
+that the sums, which are of more values than the map, stay in or near the cache, and in a loop over rows of products:
+written out, a training step compiles half as long again (benchmarks/NOTES.md). Arrays are NHWC, kernels HWIO, float32.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 from fundusgan_jax.ops.kept import kept
 from fundusgan_jax.ops.products import over_places
-from fundusgan_jax.ops.strips import in_strips
+from fundusgan_jax.ops.strips import begun, in_strips
 
 # Of a strip: a few MiB of the map. Fewer make small products, more leave the cache (benchmarks/NOTES.md).
 TILES = 1024
@@ -118,21 +118,24 @@ def filtered(x: Array, kernel: Array, down: Filtering, across: Filtering, margin
     out = kernel.shape[3]
     if not n:
         return jnp.zeros((n, rows * down.tile, columns * across.tile, out), x.dtype)
-    # One that is turned by swapping its channels would be read by columns in each of its sums.
-    kernel = kept(lambda: kernel, kernel)
-    matrices = [_combine(across.of_kernel, list(row)) for row in _combine(down.of_kernel, list(kernel))]
     strips = _Strips.of((n, rows, columns))
+    matrices = _of_kernel(down, across, kernel, once=strips.number == 1)
     shape = (strips.samples, strips.rows * down.tile, columns * across.tile, out)
 
-    def painted(part: Array, matrices: list[Array]) -> Array:
-        return _result(across, [*map(_product, _of_map(across, part, 2), matrices)], 2)
-
-    def strip(number: Array | int) -> Array:
+    def strip(number: Array | int, painted: Array) -> tuple[Array, Array]:
         part = kept(lambda: strips.cut(x, number, down, margin), x)
-        seen = kept(lambda: _of_map(down, part, 1), x)
-        return _result(down, [*map(painted, seen, matrices)], 1)
 
-    return in_strips(strip, strips.number, shape, x).reshape(n, rows * down.tile, *shape[2:])
+        def paint(row: Array, painted: Array) -> Array:
+            seen = _row(row, down.before, lambda: _seen(down, part, 1))
+            maps = _combine(across.before, _seen(across, seen, 2))
+            values = _result(across, [_product(*pair) for pair in zip(maps, matrices(row))], 2)
+            return lax.dynamic_update_index_in_dim(painted, values, row, 0)
+
+        painted = lax.fori_loop(0, len(down.before), paint, painted)
+        return _result(down, list(painted), 1), painted
+
+    memory = begun((len(down.before), strips.samples, strips.rows, *shape[2:]), x)
+    return in_strips(strip, strips.number, shape, x, memory).reshape(n, rows * down.tile, *shape[2:])
 
 
 def kernel_gradient(x: Array, dy: Array, down: Filtering, across: Filtering, margin: int = 0) -> Array:
@@ -147,25 +150,30 @@ def kernel_gradient(x: Array, dy: Array, down: Filtering, across: Filtering, mar
         [3, 3, I, O].
     """
     n, rows, columns = _tiles(x, down, across, margin)
-    zeros = jnp.zeros((x.shape[-1], dy.shape[-1]), dy.dtype)
+    channels = x.shape[-1], dy.shape[-1]
     if not n:
-        return jnp.zeros((3, 3, *zeros.shape), dy.dtype)
+        return jnp.zeros((3, 3, *channels), dy.dtype)
     strips = _Strips.of((n, rows, columns))
 
-    def add(total: list[list[Array]], number: Array | int) -> tuple[list[list[Array]], None]:
+    def strip(total: list[Array], number: Array) -> tuple[list[Array], None]:
         part = kept(lambda: strips.cut(x, number, down, margin), x)
-        seen = kept(lambda: _of_map(down, part, 1), x)
-        wanted = kept(lambda: _of_result(down, strips.cut_rows(dy, number, down.tile), 1), dy)
-        products = [
-            [over_places(*pair) for pair in zip(_of_map(across, a, 2), _of_result(across, b, 2))]
-            for a, b in zip(seen, wanted)
-        ]
-        return jax.tree.map(jnp.add, total, products), None
+        of_result = kept(lambda: strips.cut_rows(dy, number, down.tile), dy)
 
-    start = [[zeros] * len(across.before) for _ in down.before]
-    total, _ = lax.scan(add, start, jnp.arange(strips.number))
-    rows_of_taps = [jnp.stack(_combine(across.of_kernel.T, row)) for row in total]
-    return jnp.stack(_combine(down.of_kernel.T, rows_of_taps))
+        def add(row: Array, total: list[Array]) -> list[Array]:
+            seen = _row(row, down.before, lambda: _seen(down, part, 1))
+            wanted = _row(row, down.after.T, lambda: _wanted(down, of_result, 1))
+            maps = _combine(across.before, _seen(across, seen, 2))
+            results = _combine(across.after.T, _wanted(across, wanted, 2))
+            products = [over_places(*pair) for pair in zip(maps, results)]
+            factors = jnp.asarray(down.of_kernel, dy.dtype)[row, :, None, None]
+            taps = _combine(across.of_kernel.T, products)
+            return [whole + factors * tap for whole, tap in zip(total, taps)]
+
+        return lax.fori_loop(0, len(down.before), add, total), None
+
+    start = [jnp.zeros((3, *channels), dy.dtype)] * 3
+    total, _ = lax.scan(strip, start, jnp.arange(strips.number))
+    return jnp.stack(total, 1)
 
 
 class _Strips(NamedTuple):
@@ -223,17 +231,33 @@ def _tiles(x: Array, down: Filtering, across: Filtering, margin: int) -> tuple[i
     return x.shape[0], down.tiles(height), across.tiles(width)
 
 
-def _of_map(how: Filtering, part: Array, axis: int) -> list[Array]:
-    """`before` times the values of every tile along `axis`: an array of a value per tile for each product."""
+def _of_kernel(
+    down: Filtering, across: Filtering, kernel: Array, once: bool
+) -> Callable[[Array], list[Array]]:
+    """What gives the matrices [I, O] of a row of products: computed when asked for, where that is `once`, else before."""
+    if once:
+        return lambda row: _combine(across.of_kernel, list(_row(row, down.of_kernel, lambda: list(kernel))))
+    # Kept: a kernel turned by swapping its channels would be read by columns in each of the sums.
+    rows = kept(lambda: jnp.stack(_combine(down.of_kernel, list(kernel)), 1), kernel)
+    matrices = _combine(across.of_kernel, list(rows))
+    return lambda row: [matrix[row] for matrix in matrices]
+
+
+def _row(number: Array, matrix: np.ndarray, parts: Callable[[], list[Array]]) -> Array:
+    """The product of row `number` of a matrix with the column of arrays `parts()`: a branch for each row, out of which it
+    is written to memory once, as out of `kept`."""
+    return lax.switch(number, [lambda row=row: _sum(row, parts()) for row in matrix])  # type: ignore[no-any-return]
+
+
+def _seen(how: Filtering, part: Array, axis: int) -> list[Array]:
+    """The values d of every tile along `axis`: an array of a value per tile for each."""
     reach = (how.tiles(part.shape[axis]) - 1) * how.step + 1
-    values = [lax.slice_in_dim(part, a, a + reach, how.step, axis) for a in range(how.window)]
-    return _combine(how.before, values)
+    return [lax.slice_in_dim(part, a, a + reach, how.step, axis) for a in range(how.window)]
 
 
-def _of_result(how: Filtering, part: Array, axis: int) -> list[Array]:
-    """The transpose of `_result`."""
-    size = part.shape[axis]
-    return _combine(how.after.T, [lax.slice_in_dim(part, a, size, how.tile, axis) for a in range(how.tile)])
+def _wanted(how: Filtering, part: Array, axis: int) -> list[Array]:
+    """The values y of every tile along `axis`, as `_seen`."""
+    return [lax.slice_in_dim(part, a, part.shape[axis], how.tile, axis) for a in range(how.tile)]
 
 
 def _result(how: Filtering, products: list[Array], axis: int) -> Array:
@@ -250,11 +274,11 @@ def _product(x: Array, matrix: Array) -> Array:
 
 
 def _combine(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:
-    """The products of `matrix` with a column of arrays, without those with 0 and 1."""
-    sums = []
-    for row in matrix:
-        terms = [
-            part if factor == 1 else part * factor for factor, part in zip(row.tolist(), parts) if factor
-        ]
-        sums.append(functools.reduce(operator.add, terms))
-    return sums
+    """The products of `matrix` with a column of arrays."""
+    return [_sum(row, parts) for row in matrix]
+
+
+def _sum(row: np.ndarray, parts: Sequence[Array]) -> Array:
+    """The product of a row with a column of arrays, without factors of 0 and 1."""
+    terms = [part if factor == 1 else part * factor for factor, part in zip(row.tolist(), parts) if factor]
+    return functools.reduce(operator.add, terms)

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
 
 
 def in_strips(
-    compute: Callable[[Array | int], Array], number: int, shape: tuple[int, ...], x: Array
+    compute: Callable[[Array | int, Any], tuple[Array, Any]],
+    number: int,
+    shape: tuple[int, ...],
+    x: Array,
+    memory: Any = (),
 ) -> Array:
-    """The results of `compute(0)` to `compute(number - 1)`, each of `shape`: [number, *shape].
+    """The results of `compute` for strips 0 to `number` - 1, each of `shape`: [number, *shape].
 
-    `x` is what they are computed from: the result's memory begins as a value of it (from the middle: XLA knows the zeros
-    of a margin). `lax.map` begins with zeros, which XLA writes for all the layers of a network before it runs the first,
-    208 MiB at 512 px.
+    `x` is what they are computed from; `memory` is handed to the first and from each to the next, so that all work in
+    the same arrays.
     """
     if number <= 1:
-        return compute(0)[None] if number else jnp.zeros((0, *shape), x.dtype)
+        return compute(0, memory)[0][None] if number else jnp.zeros((0, *shape), x.dtype)
 
-    def paint(strip: Array, whole: Array) -> Array:
-        return lax.dynamic_update_index_in_dim(whole, compute(strip), strip, 0)
+    def paint(strip: Array, carry: tuple[Array, Any]) -> tuple[Array, Any]:
+        whole, memory = carry
+        values, memory = compute(strip, memory)
+        return lax.dynamic_update_index_in_dim(whole, values, strip, 0), memory
 
-    value = x[tuple(side // 2 for side in x.shape)]
-    return lax.fori_loop(0, number, paint, jnp.broadcast_to(value, (number, *shape)))
+    return lax.fori_loop(0, number, paint, (begun((number, *shape), x), memory))[0]  # type: ignore[no-any-return]
+
+
+def begun(shape: tuple[int, ...], x: Array) -> Array:
+    """Memory for what is computed from `x`: a value of it everywhere (from the middle: XLA knows the zeros of a margin).
+
+    `lax.map` begins with zeros, which XLA writes for all the layers of a network before it runs the first, 208 MiB at
+    512 px.
+    """
+    return jnp.broadcast_to(x[tuple(side // 2 for side in x.shape)], shape)

@@ -196,7 +196,7 @@ def _by_strips(x: Array, kernel: Array) -> Array:
     # A row and column of zeros around: the filter reads one pixel beyond the strip.
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
 
-    def strip(number: Array | int) -> Array:
+    def strip(number: Array | int, memory: tuple[()]) -> tuple[Array, tuple[()]]:
         place = (number // strips, (number % strips) * rows, 0, 0)
         part = lax.dynamic_slice(padded, place, (1, rows + 2, width + 2, inside))[0]
         flat = part.reshape(-1, inside)
@@ -205,7 +205,7 @@ def _by_strips(x: Array, kernel: Array) -> Array:
             [[(flat @ kernel[a, b]).reshape(rows + 2, width + 2, out) for b in range(3)] for a in range(3)]
         )
         across = lax.optimization_barrier([_filtered(taps, 1) for taps in seen])
-        return _filtered(across, 0)
+        return _filtered(across, 0), memory
 
     shape = (2 * rows, 2 * width, out)
     return in_strips(strip, n * strips, shape, x).reshape(n, 2 * height, 2 * width, out)
