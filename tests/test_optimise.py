@@ -36,3 +36,22 @@ def test_the_mean_gradient_of_parts_is_that_of_the_whole():
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(parted), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
     np.testing.assert_array_equal(in_parts(lambda rows: 2 * rows, x, 4), 2 * x)
+
+
+@pytest.mark.parametrize("wrong", [jnp.nan, jnp.inf, -jnp.inf])
+@pytest.mark.parametrize("name", ["bias", "half", "scalar", "kernel"])
+def test_one_number_that_is_not_finite_is_found_in_a_leaf_of_any_size(name, wrong):
+    leaves = {
+        "bias": jnp.ones(3),
+        "half": jnp.ones((2, 2), jnp.bfloat16),
+        "scalar": jnp.float32(3e38),
+        "kernel": jnp.ones((3, optimise.TOGETHER)),
+        "count": jnp.int32(7),
+    }
+    assert bool(optimise.all_finite(leaves))
+    place = (-1,) * leaves[name].ndim
+    assert not bool(optimise.all_finite({**leaves, name: leaves[name].at[place].set(wrong)}))
+
+
+def test_what_has_no_numbers_is_finite():
+    assert bool(optimise.all_finite({})) and bool(optimise.all_finite({"count": jnp.int32(7)}))
