@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fundusgan_jax import optimise
 from fundusgan_jax.batch import group_blocks
 from fundusgan_jax.optimise import _joined, _parted, in_parts, mean_gradient
 

@@ -67,7 +67,9 @@ def assert_same_numbers(one: Trained, other: Trained, bound: float = 1e-5) -> No
 RANDOM = {"model__noise_mode": "random"}
 SENSITIVE = {**RANDOM, "encoder__norm": "group"}
 # So would batch normalisation, which magnifies rounding: its bound is ten times wider.
-BATCH_NORM = {**RANDOM, "encoder__norm": "batch"}
+# With this seed no value lies within rounding of a ReLU's kink: on its other side a gradient differs by 10^-3 to 10^-2
+# from there on down (seed 0: the bias of layer2_0's bn1, whose scale and all that lies above agree to 4e-6).
+BATCH_NORM = {**RANDOM, "encoder__norm": "batch", "seed": 1}
 
 
 @pytest.fixture(scope="module")
