@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import driver
+from benchmarks.generator import FULL_WIDTH
 from benchmarks.random_networks import initialised
 from benchmarks.timing import Measurement, Timer, Work, measure
-from benchmarks.training import FULL_WIDTH, Choice, training_config
+from benchmarks.training import Choice, training_config
 from fundusgan_jax.flops import encoder_flops
 from fundusgan_jax.models.encoder import Encoder
 from fundusgan_jax.step import model_config

@@ -74,7 +74,7 @@ def _measure(chosen: argparse.Namespace, setting: driver.Setting, timer: Timer) 
 
 
 def _step(setting: driver.Setting, timer: Timer) -> Measurement:
-    # Here: what a training needs besides (checkpoints, scipy) would count as memory of the generator, 89 MiB.
+    # Imported at the top, a training's modules (checkpoints, scipy) would add 89 MiB to the process of the generator.
     from benchmarks.training import Choice, Training
 
     plain = ("--config.loss.r1_gamma=0", "--config.loss.pl_weight=0", "--config.augment.mode=none",

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks import driver
+from benchmarks.generator import FULL_WIDTH
 from benchmarks.timing import Measurement, Timer, peak_memory
-from benchmarks.training import FULL_WIDTH, Choice, Training, period, training_config, training_run, work_of
+from benchmarks.training import Choice, Training, period, training_config, training_run, work_of
 from fundusgan_jax.config import load_config
 from fundusgan_jax.logging import read_metrics
 from fundusgan_jax.step_flops import STEP, phase_flops

@@ -15,7 +15,7 @@ from fundusgan_jax.batch import group_blocks
 
 State = TypeVar("State")
 ANY = "any"
-# Smaller leaves are checked as one.
+# Smaller leaves are checked as one: biases, noise strengths, styles' layers. Kernels are not copied for it.
 TOGETHER = 8192
 
 

@@ -131,14 +131,14 @@ def test_several_steps_in_one_program_are_those_steps():
     (one, terms, _), (three, same_terms, flags) = after_six_steps(1, 1), after_six_steps(3, 1)
     assert int(three.step) == 6 and len(flags) == 6 and not np.any(flags)
     assert terms.keys() == same_terms.keys() and "r1" in terms
-    assert same_terms == pytest.approx(terms, rel=2e-3, abs=1e-4)
+    assert same_terms == pytest.approx(terms, rel=1e-4, abs=1e-4)
     first = first_state(tiny_config(seed=SEED, loss__adv=0.1)).variables.params
     apart, moved = (
         distance(three.variables.params, one.variables.params),
         distance(first, one.variables.params),
     )
     # Adam divides a gradient by its own size: rounding in tiny gradients shows, far below what the steps moved.
-    assert apart < 1e-2 * moved
+    assert apart < 3e-3 * moved
     assert distance(three.adversary.params, one.adversary.params) < 1e-3
 
 

@@ -2,7 +2,7 @@
 
 Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (CVPR 2016). For processors; strip by strip, so
 that the sums, which are of more values than the map, stay in or near the cache, and in a loop over rows of products:
-written out, a training step compiles half as long again (benchmarks/NOTES.md). Arrays are NHWC, kernels HWIO, float32.
+written out, a training step compiles a third longer (benchmarks/NOTES.md). Arrays are NHWC, kernels HWIO, float32.
 """
 
 from __future__ import annotations
@@ -234,7 +234,10 @@ def _tiles(x: Array, down: Filtering, across: Filtering, margin: int) -> tuple[i
 def _of_kernel(
     down: Filtering, across: Filtering, kernel: Array, once: bool
 ) -> Callable[[Array], list[Array]]:
-    """What gives the matrices [I, O] of a row of products: computed when asked for, where that is `once`, else before."""
+    """A function from a row's number to its matrices [I, O].
+
+    once: whether each row is asked for once, by a single strip: then they are computed there, else before the strips.
+    """
     if once:
         return lambda row: _combine(across.of_kernel, list(_row(row, down.of_kernel, lambda: list(kernel))))
     # Kept: a kernel turned by swapping its channels would be read by columns in each of the sums.
@@ -244,8 +247,11 @@ def _of_kernel(
 
 
 def _row(number: Array, matrix: np.ndarray, parts: Callable[[], list[Array]]) -> Array:
-    """The product of row `number` of a matrix with the column of arrays `parts()`: a branch for each row, out of which it
-    is written to memory once, as out of `kept`."""
+    """The product of row `number` of a matrix with the column of arrays `parts()`.
+
+    One branch of a `lax.switch` for each row: XLA does not fuse across it, so the sum is written to memory once, as by
+    `kept`.
+    """
     return lax.switch(number, [lambda row=row: _sum(row, parts()) for row in matrix])  # type: ignore[no-any-return]
 
 

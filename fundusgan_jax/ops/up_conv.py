@@ -208,7 +208,7 @@ def _by_strips(x: Array, kernel: Array) -> Array:
         return _filtered(across, 0), memory
 
     shape = (2 * rows, 2 * width, out)
-    return in_strips(strip, n * strips, shape, x).reshape(n, 2 * height, 2 * width, out)
+    return in_strips(strip, n * strips, shape, x, ()).reshape(n, 2 * height, 2 * width, out)
 
 
 def _filtered(taps: list[Array], axis: int) -> Array:
