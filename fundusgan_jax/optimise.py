@@ -149,7 +149,7 @@ def all_finite(tree: Any) -> Array:
     """Whether every number of every leaf is finite; a bool scalar."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     small = [leaf.ravel() for leaf in leaves if leaf.size < TOGETHER]
-    # A sum of its own for each of some 500 biases and noise strengths is a seventh of a training step's compilation.
+    # A sum of its own for each of some 500 biases and noise strengths is an eighth of its phase's compilation (NOTES).
     checked = [leaf for leaf in leaves if leaf.size >= TOGETHER] + ([jnp.concatenate(small)] if small else [])
     checks = [jnp.all(jnp.isfinite(leaf)) for leaf in checked]
     return jnp.all(jnp.stack(checks)) if checks else jnp.asarray(True)
