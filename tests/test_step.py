@@ -67,10 +67,10 @@ def assert_same_numbers(one: Trained, other: Trained, bound: float = 1e-5) -> No
 RANDOM = {"model__noise_mode": "random"}
 SENSITIVE = {**RANDOM, "encoder__norm": "group"}
 # So would batch normalisation, which magnifies rounding: its bound is ten times wider.
-# A value within rounding of a ReLU's kink takes another gradient on eight devices, and so does all below it: most seeds have
-# one (docs/reproducibility.md). Where a change of rounding brings it to this seed, the leaves above the first that differs
-# agree: take the next.
-BATCH_NORM = {**RANDOM, "encoder__norm": "batch", "seed": 1}
+# A value within rounding of a ReLU's kink takes another gradient on eight devices, and so does all below it: many seeds have
+# one (docs/reproducibility.md), this one with neither library of convolutions. Where a change of rounding brings one to it,
+# the leaves above the first that differs agree: take the next.
+BATCH_NORM = {**RANDOM, "encoder__norm": "batch", "seed": 6}
 
 
 @pytest.fixture(scope="module")
