@@ -200,12 +200,8 @@ def _by_strips(x: Array, kernel: Array) -> Array:
         place = (number // strips, (number % strips) * rows, 0, 0)
         part = lax.dynamic_slice(padded, place, (1, rows + 2, width + 2, inside))[0]
         flat = part.reshape(-1, inside)
-        # Barriers: the sums of one direction would be computed again inside the loops of the other.
-        seen = lax.optimization_barrier(
-            [[(flat @ kernel[a, b]).reshape(rows + 2, width + 2, out) for b in range(3)] for a in range(3)]
-        )
-        across = lax.optimization_barrier([_filtered(taps, 1) for taps in seen])
-        return _filtered(across, 0), memory
+        seen = [[(flat @ kernel[a, b]).reshape(rows + 2, width + 2, out) for b in range(3)] for a in range(3)]
+        return _filtered([_filtered(taps, 1) for taps in seen], 0), memory
 
     shape = (2 * rows, 2 * width, out)
     return in_strips(strip, n * strips, shape, x, ()).reshape(n, 2 * height, 2 * width, out)
