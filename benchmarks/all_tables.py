@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import driver
+from benchmarks.circumstances import Record
 from benchmarks.table import operations_table, table
-from benchmarks.timing import Record, read_lines
+from benchmarks.timing import read_lines
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import Parser, UserError, run_door
 from fundusgan_jax.progress import format_seconds
 
-DESCRIPTION = """Runs the benchmarks of generator, training step, encoder, data input and metric networks, each setting in a
-process of its own and with a time limit, appends a JSON line per measurement and writes all tables into one Markdown file
-beside it. Given again, it passes over what the file has from this commit. --quick takes the most wanted rows and stops
-after ten minutes; --small is for a try on a processor. A setting that does not fit the memory is a row that says so."""
+DESCRIPTION = """Runs the benchmarks of generator, training step, encoder, data input, metric networks and scaling, each setting
+in a process of its own and with a time limit, appends a JSON line per measurement and writes all tables into one Markdown file
+beside it. All settings take hours, most of it compilation: --minutes=M stops after so many, and given again the command goes on,
+passing over what the file has from this device and this code. --quick takes the most wanted rows and stops
+after ten minutes; --small is for a try on a processor. --profile=DIR adds where the time of each goes. A setting that does not
+fit the memory is a row that says so. Not among them: what config.deterministic costs (python -m benchmarks.reproduce --cost)."""
 
 BOTH = "--dtype=float32,bfloat16"
 
@@ -39,11 +42,15 @@ FULL = (
     Command("Generator, forward", "generator", ("--resolution=512,1024", "--batch=1,2,4,8,16,32,64", BOTH)),
     Command(
         "Prior, training step", "train_step",
-        ("--config=configs/stylegan2.py", "--resolution=512,1024", "--batch=4,8,16,32,64", BOTH),
+        ("--config=configs/stylegan2.py", "--resolution=512,1024", "--batch=1,4,8,16,32,64", BOTH),
     ),
     Command(
         "FundusGAN, training step (512 px, 1024 generator)", "train_step",
-        ("--config=configs/ddr.py", "--batch=1,4,8,16,32", BOTH),
+        ("--config=configs/ddr.py", "--batch=1,4,8,16,32,64", BOTH),
+    ),
+    Command(
+        "FundusGAN, training step (512 px, native 512 generator)", "train_step",
+        ("--config=configs/folder.py", "--batch=8,32,64", "--dtype=bfloat16"),
     ),
     Command(
         "FundusGAN, training step, activations computed again", "train_step",
@@ -54,6 +61,7 @@ FULL = (
     Command("Encoder", "encoder", ("--resolution=256,512", "--backbone=resnet50", "--batch=1,8,32", BOTH)),
     Command("Data input", "input", ("--config=configs/ddr.py", "--batch=8,32", "--dtype=bfloat16", "--patients=128")),
     Command("Metric networks", "metrics", ("--side=256,512", "--batch=8,64")),
+    Command("Scaling over devices, the prior's step", "scaling", ("--batch=8", "--dtype=bfloat16")),
 )  # fmt: skip
 QUICK = (
     Command("Generator, forward", "generator",
@@ -123,12 +131,7 @@ def document(commands: Sequence[Command], records: Sequence[Record]) -> str:
         benchmark = import_module(f"benchmarks.{command.benchmark}").BENCHMARK
         found: list[Record] = []
         for setting in driver.settings_of(benchmark, command.flags):
-            by_phase = {
-                record["settings"].get(driver.PHASE): record
-                for record in records
-                if driver.is_of(record, benchmark, setting)
-            }
-            found += by_phase.values()
+            found += driver.latest(records, benchmark, setting)
         if not found:
             continue
         parts.append(

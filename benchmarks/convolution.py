@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from benchmarks.timing import machine_line, seconds_of
+from benchmarks.circumstances import machine_line
+from benchmarks.timing import seconds_of
 from fundusgan_jax.errors import Parser, run_door
 from fundusgan_jax.ops.conv import conv2d
 from fundusgan_jax.ops.resample import fir

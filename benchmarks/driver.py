@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,27 +12,27 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.circumstances import Record, circumstances, command_words, of_a_process, same_place
 from benchmarks.table import operations_table, table
 from benchmarks.timing import (
     CALLS,
     Measurement,
-    Record,
     Timer,
     append_lines,
-    circumstances,
-    command_words,
     failure,
     is_out_of_memory,
     read_lines,
+    says_out_of_memory,
 )
 from fundusgan_jax import processors
 from fundusgan_jax.errors import Parser, UserError, run_door
-from fundusgan_jax.manifest import git_commit, versions
 from fundusgan_jax.progress import Progress
 
 Setting = dict[str, Any]
 OUT_OF_MEMORY = "out of memory"
 FAILED = "failed with code"
+# The limit, in seconds, that a setting ran into.
+TIME_LIMIT = "time_limit"
 # Where a setting has several records, the name under which they say of what.
 PHASE = "phase"
 
@@ -84,7 +84,9 @@ def _parser(benchmark: Benchmark) -> Parser:
     )
     flags.add_argument("--json", type=Path, help="also append a line per measurement to this file")
     flags.add_argument(
-        "--proceed", action="store_true", help="pass over settings that --json has from this commit"
+        "--proceed",
+        action="store_true",
+        help="pass over settings that --json has from this device, these versions and this code",
     )
     flags.add_argument(
         "--time_limit", type=float, default=0.0, metavar="SECONDS", help="of each setting (default: none)"
@@ -123,13 +125,14 @@ def _run(benchmark: Benchmark, argv: Sequence[str]) -> int:
     records: list[Record] = []
     progress = Progress(len(settings), "settings", benchmark.name)
     for setting in settings:
-        records_of_setting = _finished(benchmark, setting, chosen.calls, before)
-        if not records_of_setting:
+        found = _finished(benchmark, setting, chosen, before)
+        if not found:
             measure = _here if chosen.in_process else _apart
-            records_of_setting = measure(benchmark, chosen, setting, argv)
-            if chosen.json:
-                append_lines(chosen.json, records_of_setting)
-        records += records_of_setting
+            for record in measure(benchmark, chosen, setting, argv):
+                found.append(record)
+                if chosen.json:
+                    append_lines(chosen.json, [record])
+        records += found
         progress.update(1, _told(setting))
     progress.close()
     benchmark.finish(records)
@@ -155,44 +158,65 @@ def settings_of(benchmark: Benchmark, flags: Sequence[str]) -> list[Setting]:
     return benchmark.settings(_parse(benchmark, flags))
 
 
-def _finished(benchmark: Benchmark, setting: Setting, calls: int, before: Sequence[Record]) -> list[Record]:
-    """The records that a file has of this setting from this commit, with as many calls."""
-    commit = (git_commit() or {}).get("commit")
-    return [
-        record
-        for record in before
-        if is_of(record, benchmark, setting)
-        and (record.get("git") or {}).get("commit") == commit
-        and record.get("calls", calls) >= calls
+def latest(records: Sequence[Record], benchmark: Benchmark, setting: Setting) -> list[Record]:
+    """Of a setting's records the last one of each phase, and its last failure where nothing came after that."""
+    found: dict[str | None, Record] = {}
+    for record in records:
+        if is_of(record, benchmark, setting):
+            if "error" in found.get(None, {}):
+                del found[None]
+            phase = record["settings"].get(PHASE)
+            found.pop(phase, None)
+            found[phase] = record
+    return list(found.values())
+
+
+def _finished(
+    benchmark: Benchmark, setting: Setting, chosen: argparse.Namespace, before: Sequence[Record]
+) -> list[Record]:
+    """The records that a file has of this setting from here, with as many calls; none where any is to be measured again."""
+    mine = [record for record in before if is_of(record, benchmark, setting)]
+    here = circumstances if chosen.in_process else of_a_process
+    found = latest([record for record in mine if same_place(record, here())], benchmark, setting)
+    settled = all(
+        record.get("calls", chosen.calls) >= chosen.calls
         and not record.get("error", "").startswith(FAILED)
-    ]
+        and not _has_more_time(record, chosen.time_limit)
+        for record in found
+    )
+    return found if settled else []
+
+
+def _has_more_time(record: Record, limit: float) -> bool:
+    """Whether a setting that ran into its time limit would have more now."""
+    return TIME_LIMIT in record and (not limit or limit > record[TIME_LIMIT])
 
 
 def _here(
     benchmark: Benchmark, chosen: argparse.Namespace, setting: Setting, argv: Sequence[str]
-) -> list[Record]:
+) -> Iterator[Record]:
     """Measures in this process; what is out of memory is a record that says so."""
     timer = Timer(benchmark.name, chosen.calls, chosen.profile)
-    records: list[Record] = []
     try:
         for measurement in benchmark.measure(chosen, setting, timer):
-            records.append(measurement.record())
+            yield measurement.record()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        records.append(failure(benchmark.name, setting, OUT_OF_MEMORY, circumstances()))
-    return records
+        yield failure(benchmark.name, setting, OUT_OF_MEMORY, circumstances())
 
 
 def _apart(
     benchmark: Benchmark, chosen: argparse.Namespace, setting: Setting, argv: Sequence[str]
-) -> list[Record]:
-    """Measures in a process of its own: its memory is no other setting's, and its end is not ours."""
+) -> Iterator[Record]:
+    """Measures in a process of its own: its memory is no other setting's, and its end is not ours. What it had measured
+    when it ended counts."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "lines.jsonl"
         command = [sys.executable, "-m", f"benchmarks.{benchmark.name}", *argv]
         command += [f"--{name}={value}" for name, value in setting.items()]
         command = [word for word in command if word != "--proceed"] + ["--in_process", f"--json={file}"]
+        reason, more = "", {}
         try:
             done = subprocess.run(
                 command,
@@ -202,19 +226,34 @@ def _apart(
                 errors="replace",
                 timeout=chosen.time_limit or None,
             )
+            reason = _reason(done)
         except subprocess.TimeoutExpired:
-            return [_lost(benchmark, setting, f"over {chosen.time_limit:.0f} s")]
+            reason, more = f"over {chosen.time_limit:.0f} s", {TIME_LIMIT: chosen.time_limit}
         if file.exists():
-            return [{**record, "command": command_words()} for record in read_lines(file)]
-    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-    if done.returncode == 2 and last.startswith("error: "):
-        raise UserError(last.removeprefix("error: "))
+            yield from ({**record, "command": command_words()} for record in read_lines(file))
+    if reason:
+        yield failure(benchmark.name, setting, reason, {**of_a_process(), "command": command_words(), **more})
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """Why a setting's process did not end well; '' where it did.
+
+    Raises:
+        UserError: by a mistake of the user's.
+    """
+    if not done.returncode:
+        return ""
+    lines = done.stderr.strip().splitlines() or ["no message"]
+    if done.returncode == 2 and lines[-1].startswith("error: "):
+        raise UserError(lines[-1].removeprefix("error: "))
     if done.returncode in (-9, 137):
-        return [_lost(benchmark, setting, f"{OUT_OF_MEMORY} (the system ended it)")]
-    if is_out_of_memory(RuntimeError(done.stderr)):
-        return [_lost(benchmark, setting, OUT_OF_MEMORY)]
+        return f"{OUT_OF_MEMORY} (the system ended it)"
+    # Where Python ended it, the exception; before it there may be warnings of memory that was found elsewhere.
+    raised = [number for number, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception)\b", line)]
+    if says_out_of_memory("\n".join(lines[raised[-1] :] if raised else lines)):
+        return OUT_OF_MEMORY
     print(done.stderr, file=sys.stderr)
-    return [_lost(benchmark, setting, f"{FAILED} {done.returncode}: {last[:200]}")]
+    return f"{FAILED} {done.returncode}: {lines[-1][:200]}"
 
 
 def _environment(setting: Setting) -> dict[str, str]:
@@ -229,17 +268,6 @@ def _environment(setting: Setting) -> dict[str, str]:
     simulated = [f"--xla_force_host_platform_device_count={count}"] if count > 1 else []
     environment["XLA_FLAGS"] = " ".join([*others, *simulated])
     return environment
-
-
-def _lost(benchmark: Benchmark, setting: Setting, reason: str) -> Record:
-    """A record without a device: asking for it would keep the accelerator from the next setting's process."""
-    known = {
-        "git": git_commit(),
-        "machine": platform.machine(),
-        "versions": versions(),
-        "command": command_words(),
-    }
-    return failure(benchmark.name, setting, reason, known)
 
 
 def main(benchmark: Benchmark, argv: Sequence[str] | None = None) -> int:

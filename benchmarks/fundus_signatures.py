@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.timing import machine_line
+from benchmarks.circumstances import machine_line
 from fundusgan_jax.data.read_image import Rejected, read_image
 from fundusgan_jax.errors import Parser, UserError, run_door
 from fundusgan_jax.metrics.optic_disc import Disc, find_disc

@@ -13,8 +13,9 @@ from pathlib import Path
 import jax
 
 from benchmarks import driver
+from benchmarks.circumstances import Record
 from benchmarks.generator import FULL_WIDTH, time_generator
-from benchmarks.timing import Measurement, Record, Timer, Work
+from benchmarks.timing import Measurement, Timer, Work
 from fundusgan_jax import processors
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.flops import generator_flops
@@ -22,7 +23,8 @@ from fundusgan_jax.models.plan import GeneratorConfig
 
 DESCRIPTION = """Times our generator and the one of stylegan2_torch.py, which computes as stylegan2-ada-pytorch does where
 its CUDA extensions are not built, alternately on this processor (float32, full width), and prints the ratios; PyTorch as
-it comes, or with the memory pages that our commands take. --what=step times a training step at the first of --resolution
+it comes, or with the memory pages that our commands take. Memory is the process's peak: PyTorch's as a whole, ours from the
+first timed call on and, under 'with compilation', as a whole. --what=step times a training step at the first of --resolution
 and --batch (beside forward: at 128 px, batch 4): one update of the generator and one of the discriminator by Adam, without R1,
 path length and augmentation."""
 
@@ -114,8 +116,8 @@ def _of_torch(python: str, setting: driver.Setting, calls: int) -> Measurement:
 def ratios(records: Sequence[Record]) -> str:
     """Markdown: ours over PyTorch's for every setting that both have."""
     lines = [
-        "| | resolution | batch | against | ours, s/img | theirs, s/img | times as fast | memory, of theirs |",
-        "|---" * 8 + "|",
+        "| | resolution | batch | against | ours, s/img | theirs, s/img | times as fast | memory, of theirs | with compilation |",
+        "|---" * 9 + "|",
     ]
     for mine in records:
         for theirs in records:
@@ -123,9 +125,10 @@ def ratios(records: Sequence[Record]) -> str:
             if theirs is mine or apart != mine["settings"] or "error" in mine or "error" in theirs:
                 continue
             chosen, (first, second) = mine["settings"], (mine["img_per_sec"], theirs["img_per_sec"])
-            memory = mine.get("peak_bytes", 0) / max(theirs.get("peak_bytes", 0), 1)
+            most = max(theirs.get("peak_bytes", 0), 1)
+            memory, whole = (mine.get(name, 0) / most for name in ("peak_bytes", "whole_peak_bytes"))
             lines.append(f"| {chosen['what']} | {chosen['resolution']} | {chosen['batch']} | "
-                         f"{theirs['settings']['program']} | {1 / first:.3f} | {1 / second:.3f} | {first / second:.2f} | {memory:.2f} |")  # fmt: skip
+                         f"{theirs['settings']['program']} | {1 / first:.3f} | {1 / second:.3f} | {first / second:.2f} | {memory:.2f} | {whole:.2f} |")  # fmt: skip
     return "\n".join(lines)
 
 

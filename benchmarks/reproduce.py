@@ -13,12 +13,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fundusgan_jax.compilation_cache import FOLDER_VARIABLE, JAX_VARIABLE, OFF
 from fundusgan_jax.errors import Parser, UserError, run_door
 
 DESCRIPTION = """Runs the real command --times times from scratch and once more with a kill -9 and a resume in the
 middle, all with config.deterministic=True, and compares every parameter, optimiser and moving average leaf of every
 checkpoint and every metric with the first run's: prints 'equal', or the first leaf and step that differ. Exit code 1
-where they differ. Settings can be given as --config.GROUP.NAME=VALUE."""
+where they differ. Settings can be given as --config.GROUP.NAME=VALUE. Every run compiles its programs itself, unless
+FUNDUSGAN_JAX_COMPILED or JAX_COMPILATION_CACHE_DIR names a folder that keeps them."""
 
 # So many checkpoints, evenly spread: the first step that differs lies between two of them.
 CHECKPOINTS = 5
@@ -155,6 +157,13 @@ def machine_line(workdir: Path) -> str:
     )
 
 
+def compiling_anew(environment: dict[str, str]) -> dict[str, str]:
+    """The environment of runs that load no program of another's, unless a variable asks for it: a compiler that chooses by
+    timing may choose differently each time."""
+    asked = any(environment.get(name) for name in (FOLDER_VARIABLE, JAX_VARIABLE))
+    return environment if asked else {**environment, FOLDER_VARIABLE: OFF}
+
+
 def _simulated(environment: dict[str, str], count: int) -> str:
     others = [word for word in environment.get("XLA_FLAGS", "").split() if not word.startswith(SIMULATED)]
     return " ".join([*others, f"{SIMULATED}={count}"])
@@ -186,7 +195,7 @@ def _run(argv: Sequence[str]) -> int:
         raise UserError(f"unknown argument {odd[0]}; --help shows the arguments")
     if chosen.times < 1 or chosen.devices < 0:
         raise UserError("--times must be at least 1 and --devices at least 0")
-    environment = dict(os.environ)
+    environment = compiling_anew(dict(os.environ))
     if chosen.devices:
         environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": _simulated(environment, 1)}
     # The runs get the accelerator; what is computed here needs none.

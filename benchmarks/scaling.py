@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from benchmarks import driver
-from benchmarks.timing import Measurement, Record, Timer
+from benchmarks.circumstances import Record, of_a_process
+from benchmarks.timing import Measurement, Timer
 from benchmarks.train_step import DTYPES, add_training_flags, choice_of, shared_settings
 from benchmarks.training import Training
 
@@ -23,21 +24,32 @@ MODES = ("weak", "strong")
 def _add_flags(flags: argparse.ArgumentParser) -> None:
     add_training_flags(flags)
     flags.set_defaults(config=["configs/stylegan2.py"])
-    flags.add_argument("--devices", type=driver.numbers, default=[1, 2, 4, 8], help="default: 1,2,4,8")
+    flags.add_argument(
+        "--devices",
+        type=driver.numbers,
+        help="default: 1,2,4,8 and so on as far as there are; 1 to 8 on a processor",
+    )
     flags.add_argument("--mode", type=driver.words, default=list(MODES), help=f"default: {','.join(MODES)}")
 
 
 def _settings(chosen: argparse.Namespace) -> list[driver.Setting]:
     driver.check_choices("mode", chosen.mode, MODES)
     driver.check_choices("dtype", chosen.dtype, DTYPES)
+    devices = sorted(chosen.devices or powers_of_two(of_a_process().get("devices", {})))
     every = itertools.product(
-        chosen.config, chosen.resolution, chosen.dtype, chosen.mode, chosen.batch, sorted(chosen.devices)
+        chosen.config, chosen.resolution, chosen.dtype, chosen.mode, chosen.batch, devices
     )
     return [
         {"config": config, "resolution": resolution, "dtype": dtype, "mode": mode, "batch": batch,
          "devices": devices, **shared_settings(chosen)}
         for config, resolution, dtype, mode, batch, devices in every
     ]  # fmt: skip
+
+
+def powers_of_two(devices: Record) -> list[int]:
+    """1, 2, 4 and so on up to the number of devices; up to 8 simulated ones on a processor."""
+    most = 8 if devices.get("platform", "cpu") == "cpu" else int(devices["count"])
+    return [2**power for power in range(most.bit_length())]
 
 
 def _measure(chosen: argparse.Namespace, setting: driver.Setting, timer: Timer) -> Iterator[Measurement]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.timing import CALLS, Record, machine_line
+from benchmarks.circumstances import Record, machine_line
+from benchmarks.timing import CALLS
 
 
 def table(records: Sequence[Record]) -> str:
@@ -60,11 +61,18 @@ def _notes(records: Sequence[Record], varying: Sequence[str]) -> list[str]:
     whose = {record["peak_of"] for record in records if "peak_of" in record}
     explained = {
         "device": "peak memory: of the device's allocator since the process began",
-        "process": "peak memory: the process's resident memory (VmHWM) since compilation, with Python and libraries",
+        "process": "peak memory: the process's resident memory (VmHWM) since compilation, with Python and libraries; with compilation: since the "
+        "process began or measured its last program",
     }
     notes += [explained[name] for name in sorted(whose)]
+    if any(_is_tf32(record) for record in measured):
+        notes.append("float32 on NVIDIA: products of float32 are rounded to TF32, JAX's default")
     machines = list(dict.fromkeys(machine_line(record) for record in measured)) or ["nothing measured"]
     return ["; ".join([*notes, *machines])]
+
+
+def _is_tf32(record: Record) -> bool:
+    return record["devices"].get("platform") == "gpu" and record["settings"].get("dtype") == "float32"
 
 
 def _figure(record: Record, name: str, form: str, scale: float = 1.0) -> str:
@@ -77,6 +85,7 @@ COLUMNS: dict[str, Any] = {
     "of peak": lambda record: _figure(record, "share_of_peak", ".1%"),
     "compile, s": lambda record: _figure(record, "compile_seconds", ".1f"),
     "peak memory, MiB": lambda record: _figure(record, "peak_bytes", ",.0f", 2**20),
+    "with compilation, MiB": lambda record: _figure(record, "whole_peak_bytes", ",.0f", 2**20),
     "planned by XLA, MiB": lambda record: _figure(record, "planned_bytes", ",.0f", 2**20),
 }
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,15 +13,14 @@ from typing import Any, NamedTuple
 
 import jax
 
+from benchmarks.circumstances import Record, circumstances
 from benchmarks.profile import Operation, profiled
 from fundusgan_jax.device_peaks import peak_flops
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.manifest import devices, git_commit, versions
 
 # The first call may still allocate and choose algorithms, the second finds everything in place.
 WARM_UP = 2
 CALLS = 20
-Record = dict[str, Any]
 
 
 class Work(NamedTuple):
@@ -62,8 +59,8 @@ class Measurement(NamedTuple):
     """One setting of a benchmark.
 
     benchmark: its module. settings: what was chosen, by name. seconds: of each timed call. program: None where nothing
-    was compiled. peak_bytes: most memory in use since the programs were compiled, peak_of: whose. figures: more results
-    by name. operations: those that take most of a call, where it was profiled.
+    was compiled. peak_bytes: most memory in use since the programs were compiled, peak_of: whose. begun_bytes: most that
+    this process held before that, with the compiler; 0 where nobody says. figures: more results by name. operations: those that take most of a call, where it was profiled.
     calls: timed ones, where `seconds` is a summary of them; 0: as many as there are seconds.
     """
 
@@ -77,6 +74,7 @@ class Measurement(NamedTuple):
     figures: Mapping[str, float] = {}
     operations: Sequence[Operation] = ()
     calls: int = 0
+    begun_bytes: int = 0
 
     @property
     def img_per_sec(self) -> float:
@@ -113,26 +111,11 @@ class Measurement(NamedTuple):
             found["xla_gflop_per_image"] = self.program.flop * self.work.devices / images / 1e9
         if self.peak_bytes:
             found |= {"peak_bytes": self.peak_bytes, "peak_of": self.peak_of}
+        if self.begun_bytes and self.peak_of == "process":
+            found["whole_peak_bytes"] = max(self.begun_bytes, self.peak_bytes)
         if self.operations:
             found["operations"] = [list(operation) for operation in self.operations]
         return found | circumstances()
-
-
-def circumstances() -> Record:
-    """Device, versions, commit and command, as they stand in every line."""
-    return {
-        "devices": devices(),
-        "machine": platform.machine(),
-        "versions": versions(),
-        "git": git_commit(),
-        "command": command_words(),
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
-def command_words() -> list[str]:
-    """The benchmark's name and its flags."""
-    return [Path(sys.argv[0]).stem, *sys.argv[1:]]
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
@@ -180,13 +163,16 @@ def time_program(
     timer: Timer, settings: dict[str, Any], program: Program | None, call: Callable[[], Any], work: Work
 ) -> Measurement:
     """Times `call`, which runs `program` once and returns what it made; profiles it afterwards where that is wanted."""
+    begun = resident_peak()
     forget_peak()
     seconds = seconds_of(call, timer.calls)
     peak, whose = peak_memory()
     operations: list[Operation] = []
     if timer.profile:
         operations = profiled(call, timer.profile, program.compiled.as_text() if program else "")
-    return Measurement(timer.benchmark, settings, seconds, work, program, peak, whose, {}, operations)
+    return Measurement(
+        timer.benchmark, settings, seconds, work, program, peak, whose, {}, operations, 0, begun
+    )
 
 
 def seconds_of(call: Callable[[], Any], calls: int) -> list[float]:
@@ -216,18 +202,28 @@ def peak_memory() -> tuple[int, str]:
     stats = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return int(stats["peak_bytes_in_use"]), "device"
+    found = resident_peak()
+    return (found, "process") if found else (0, "")
+
+
+def resident_peak() -> int:
+    """Bytes that this process held at most since it began or since `forget_peak`; 0 where the system does not say."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
-        return 0, ""
+        return 0
     found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
-    return (1024 * found[0], "process") if found else (0, "")
+    return 1024 * found[0] if found else 0
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether it says that memory, of device or host, was not enough."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "resource_exhausted" in text or "out of memory" in text
+    return isinstance(error, MemoryError) or says_out_of_memory(str(error))
+
+
+def says_out_of_memory(text: str) -> bool:
+    """Whether an error's words say so."""
+    return "resource_exhausted" in text.lower() or "out of memory" in text.lower()
 
 
 def failure(benchmark: str, settings: dict[str, Any], reason: str, known: Record) -> Record:
@@ -270,14 +266,3 @@ def read_lines(path: Path) -> list[Record]:
             ) from error
         found.append(record)
     return found
-
-
-def machine_line(record: Record | None = None) -> str:
-    """Device, versions and commit, as they stand under a table; of a record, or of this process."""
-    record = record or circumstances()
-    commit, found = record["git"] or {}, record["devices"]
-    changed = " with changes" if commit.get("modified") else ""
-    return (
-        f"{found['count']} x {found['kind']}, {record['machine']}, jax {record['versions']['jax']}, "
-        f"commit {str(commit.get('commit'))[:10]}{changed}"
-    )

@@ -209,7 +209,8 @@ def work_of(choice: Choice, config: ConfigDict, flop_per_image: float) -> Work:
 
 
 def averaged(found: Sequence[Measurement], shares: Sequence[float], settings: dict[str, Any]) -> Measurement:
-    """A step that has each phase in a share of the steps: three values, of lower quartiles, medians, upper quartiles."""
+    """A step that has each phase in a share of the steps: three values, of lower quartiles, medians, upper quartiles; memory of
+    the phase that takes most."""
     seconds = [0.0, 0.0, 0.0]
     flop = 0.0
     for made, share in zip(found, shares):
@@ -225,8 +226,11 @@ def averaged(found: Sequence[Measurement], shares: Sequence[float], settings: di
         max((program.planned_bytes for program in programs), default=0),
     )
     last = found[-1]
-    return last._replace(settings=settings, seconds=seconds, work=last.work._replace(flop=flop), program=whole,
-                         operations=(), calls=len(last.seconds))  # fmt: skip
+    return last._replace(
+        settings=settings, seconds=seconds, work=last.work._replace(flop=flop), program=whole, operations=(),
+        calls=len(last.seconds), peak_bytes=max(made.peak_bytes for made in found),
+        begun_bytes=max(made.begun_bytes for made in found),
+    )  # fmt: skip
 
 
 def _counted_as(name: str) -> str:

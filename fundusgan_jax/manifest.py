@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -22,6 +23,8 @@ FILE = "manifest.json"
 PACKAGES = (
     "fundusgan-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections",
     "tensorflow", "tensorflow-cpu", "tensorflow-datasets", "clu", "pillow", "scikit-image",
+    "jax-cuda12-plugin", "jax-cuda13-plugin", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "nvidia-cublas-cu12", "nvidia-cublas",
+    "nvidia-nccl-cu12", "nvidia-nccl-cu13", "libtpu",
 )  # fmt: skip
 
 
@@ -37,32 +40,30 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> dict[str, Any] | None:
-    """Commit of the checkout that the package runs from, and whether files differ from it; None elsewhere."""
+    """Commit of the checkout that the package runs from, whether tracked files differ from it, and where they do a hash of
+    the changes; None elsewhere."""
     folder = Path(__file__).resolve().parent
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10
-        )
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=10,
+        commit, changes = (
+            subprocess.run(["git", *words], cwd=folder, capture_output=True, timeout=10)
+            for words in (("rev-parse", "HEAD"), ("diff", "HEAD", "--no-ext-diff", "--binary"))
         )
     except (OSError, subprocess.SubprocessError):
         return None
     if commit.returncode:
         return None
-    return {"commit": commit.stdout.strip(), "modified": bool(status.stdout.strip())}
+    found = {"commit": commit.stdout.decode().strip(), "modified": bool(changes.stdout)}
+    digest = hashlib.sha256(changes.stdout).hexdigest()[:12]
+    return {**found, "changes": digest} if changes.stdout else found
 
 
 def devices() -> dict[str, Any]:
-    """What the run computes on."""
+    """What the run computes on; runtime: versions of the driver's side (CUDA, TPU), as far as JAX says."""
     first = jax.devices()[0]
     return {
         "platform": first.platform,
         "kind": first.device_kind,
+        "runtime": " ".join(str(getattr(first.client, "platform_version", "")).split()),
         "count": jax.device_count(),
         "processes": jax.process_count(),
     }

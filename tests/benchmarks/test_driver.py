@@ -1,12 +1,16 @@
 """Every benchmark's command keeps a line per measurement, goes on where it was, and survives what does not fit the memory."""
 
+import argparse
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from benchmarks import driver
+from benchmarks.circumstances import of_a_process, processor_name
 from benchmarks.table import table
-from benchmarks.timing import Measurement, Work, read_lines
+from benchmarks.timing import Measurement, Work, append_lines, read_lines
 
 SETTINGS = [{"size": 1}, {"size": 2}]
 
@@ -61,6 +65,80 @@ def test_a_stopped_run_goes_on(tmp_path):
     lines = (tmp_path / "a.jsonl").read_text()
     (tmp_path / "a.jsonl").write_text(lines[:-20])  # the machine went down while it wrote
     assert len(read_lines(tmp_path / "a.jsonl")) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"devices": {"platform": "gpu", "kind": "NVIDIA H100"}},
+        {"machine": "another processor, 2 cores"},
+        {"versions": {"jax": "0.0"}},
+        {"git": {"commit": "0", "modified": False}},
+        {"git": {"commit": "0", "modified": True, "changes": "1"}},
+        {"error": "over 9 s", "time_limit": 9.0},
+        {"error": "failed with code 1: no message"},
+    ],
+    ids=lambda change: " ".join(change),
+)
+def test_what_was_not_measured_here_with_this_code_is_measured_again(tmp_path, change):
+    seen = []
+    _, (record,) = run(tmp_path, lambda size: 1.0, "--size=1")
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps({**record, **change}) + "\n")
+    run(tmp_path, lambda size: seen.append(size) or 1.0, "--size=1", "--proceed")
+    assert seen == [1]
+    run(tmp_path, lambda size: seen.append(size) or 1.0, "--size=1", "--proceed")
+    assert seen == [1]
+
+
+def test_what_a_process_measured_before_its_time_was_over_counts(tmp_path, monkeypatch):
+    ours, setting = benchmark(lambda size: 1.0), {"size": 1}
+
+    def ended(command, **more):
+        (name,) = [word for word in command if word.startswith("--json=")]
+        phases = [
+            {"benchmark": ours.name, "settings": {**setting, "phase": phase}, "img_per_sec": 1.0}
+            for phase in "GD"
+        ]
+        append_lines(Path(name.removeprefix("--json=")), phases)
+        raise subprocess.TimeoutExpired(command, more["timeout"])
+
+    of_a_process()
+    monkeypatch.setattr(driver.subprocess, "run", ended)
+    chosen = argparse.Namespace(time_limit=9.0, calls=20, in_process=False)
+    *phases, lost = driver._apart(ours, chosen, setting, [])
+    assert [record["settings"]["phase"] for record in phases] == ["G", "D"] and lost["error"] == "over 9 s"
+    # As long a limit would end as before, a longer one or none may not.
+    before = [{**record, **of_a_process()} for record in (*phases, lost)]
+    for limit, settled in ((9.0, True), (5.0, True), (10.0, False), (0.0, False)):
+        again = argparse.Namespace(**{**vars(chosen), "time_limit": limit})
+        assert len(driver._finished(ours, setting, again, before)) == 3 * settled
+    # Measured at last, the failure is forgotten.
+    assert driver.latest([*phases, lost, *phases], ours, setting) == phases
+
+
+def test_out_of_memory_is_what_ended_it(capsys):
+    def reason(stderr, code=1):
+        return driver._reason(subprocess.CompletedProcess([], code, "", stderr))
+
+    warned = (
+        "Allocator (GPU_0_bfc) ran out of memory trying to allocate 2GiB\nW out of memory, trying again\n"
+    )
+    raised = 'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\n'
+    assert reason(f"{warned}{raised}ValueError: a bug") == "failed with code 1: ValueError: a bug"
+    assert (
+        reason(f"{raised}jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory\nbuffers: 1")
+        == "out of memory"
+    )
+    assert reason("CUDA_ERROR_OUT_OF_MEMORY: out of memory", -6) == "out of memory"
+    assert reason("", -9).startswith("out of memory") and reason("", 0) == ""
+    assert "a bug" in capsys.readouterr().err
+
+
+def test_a_processor_has_its_name(tmp_path):
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: AMD EPYC 9R45\nprocessor\t: 1\n")
+    assert processor_name(tmp_path / "cpuinfo") == "AMD EPYC 9R45"
+    assert processor_name(tmp_path / "none")
 
 
 def test_another_setting_is_not_this_one():

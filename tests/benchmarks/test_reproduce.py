@@ -43,6 +43,12 @@ def test_a_killed_and_resumed_run_of_a_prior_is_equal_to_the_bit(tmp_path, monke
     assert "not empty" in capsys.readouterr().err
 
 
+def test_runs_from_scratch_load_no_program_of_another_run():
+    assert reproduce.compiling_anew({"A": "1"}) == {"A": "1", "FUNDUSGAN_JAX_COMPILED": "off"}
+    for name in ("FUNDUSGAN_JAX_COMPILED", "JAX_COMPILATION_CACHE_DIR"):
+        assert reproduce.compiling_anew({name: "kept"}) == {name: "kept"}
+
+
 def run_of(workdir, disturbed=None, loss=1.0):
     """A workdir with two small checkpoints and three rows; `disturbed` is a leaf that differs at step 4."""
     workdir.mkdir()

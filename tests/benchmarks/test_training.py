@@ -90,12 +90,14 @@ def test_the_trainers_whole_loop(tmp_path):
 
 def test_the_average_weighs_quartiles_too():
     made = [
-        Measurement("b", {}, [1.0, 2.0, 3.0], Work(4, flop=8.0)),
-        Measurement("b", {}, [10.0] * 3, Work(4, flop=16.0)),
+        Measurement("b", {}, [1.0, 2.0, 3.0], Work(4, flop=8.0), None, 9, "process", begun_bytes=3),
+        Measurement("b", {}, [10.0] * 3, Work(4, flop=16.0), None, 5, "process", begun_bytes=12),
     ]
     whole = averaged(made, [1.0, 0.25], {"phase": "step"})
     assert whole.seconds == [1.5 + 2.5, 2 + 2.5, 2.5 + 2.5] and whole.work.flop == 12 and whole.calls == 3
-    assert whole.record()["seconds_median"] == 4.5
+    record = whole.record()
+    assert record["seconds_median"] == 4.5
+    assert (record["peak_bytes"], record["whole_peak_bytes"]) == (9, 12)
 
 
 def test_the_perceptual_network_needs_no_file(monkeypatch, tmp_path):
@@ -127,6 +129,12 @@ def test_schedules():
     assert period(training_config(Choice("configs/ddr.py"))) == 1
     with pytest.raises(UserError, match="there are"):
         Training(Choice("configs/ddr.py", resolution=64, channels=8, batch=64, devices=64))
+
+
+def test_devices_of_scaling():
+    assert scaling.powers_of_two({"platform": "gpu", "count": 6}) == [1, 2, 4]
+    assert scaling.powers_of_two({"platform": "gpu", "count": 1}) == [1]
+    assert scaling.powers_of_two({"platform": "cpu", "count": 1}) == [1, 2, 4, 8]
 
 
 def test_efficiency():
