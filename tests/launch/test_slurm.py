@@ -17,7 +17,7 @@ from tests.processes import ROOT, SETTINGS, environment
 
 # As slurmd does for one task on each of two nodes; both are this machine.
 SRUN = """#!/usr/bin/env bash
-while [[ $1 == --* ]]; do shift; done
+while [[ $1 == --* ]]; do echo "$1" >> "$RECORDS/srun_flags"; shift; done
 worst=0 tasks=()
 for id in 0 1; do
   SLURM_PROCID=$id SLURM_LOCALID=0 SLURM_NTASKS=2 SLURM_STEP_NUM_NODES=2 SLURM_STEP_NODELIST=localhost \\
@@ -42,7 +42,7 @@ def job_number() -> int:
 class Job:
     """A job of launch/slurm.sbatch as SLURM starts it, from a copy of the script elsewhere."""
 
-    def __init__(self, folder: Path, workdir: Path, *more: str) -> None:
+    def __init__(self, folder: Path, workdir: Path, *more: str, cores: str | None = None) -> None:
         self.folder = folder
         folder.mkdir()
         for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
@@ -53,10 +53,18 @@ class Job:
         self.number = job_number()
         path = f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         slurm = {"SLURM_JOB_ID": str(self.number), "SLURM_SUBMIT_DIR": str(ROOT), "RECORDS": str(folder)}
+        own = environment(2, PATH=path, **slurm)
+        own.pop("SLURM_CPUS_PER_TASK", None)
+        if cores:
+            own["SLURM_CPUS_PER_TASK"] = cores
         self.process = subprocess.Popen(
             ["bash", str(script), str(ROOT / "configs" / "stylegan1.py"), str(workdir), *SETTINGS, *more],
-            cwd=ROOT, env=environment(2, PATH=path, **slurm), stderr=subprocess.PIPE, text=True,
+            cwd=ROOT, env=own, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
+
+    def flags(self) -> list[str]:
+        """What srun was given."""
+        return (self.folder / "srun_flags").read_text().splitlines()
 
     def output(self) -> str:
         """What both tasks have printed."""
@@ -90,7 +98,7 @@ def saved(workdir: Path) -> int:
 def test_a_signal_to_one_task_stops_both_and_the_requeued_job_resumes(jobs, tmp_path):
     workdir, endless, first_step = tmp_path / "run", "--config.train.num_steps=1000000", 0
     for number, signalled in enumerate(jobs):
-        job = Job(tmp_path / f"job{number}", workdir, endless)
+        job = Job(tmp_path / f"job{number}", workdir, endless, cores="3")
         with contextlib.closing(job):
             job.wait_for(workdir / "checkpoints" / str(first_step // 4 * 4 + 4))
             began = time.monotonic()
@@ -100,6 +108,7 @@ def test_a_signal_to_one_task_stops_both_and_the_requeued_job_resumes(jobs, tmp_
             _, error = job.process.communicate(timeout=120)
             assert time.monotonic() - began < 30
             assert job.process.returncode == STOPPED, job.output() + error
+        assert "--cpus-per-task=3" in job.flags()
         assert (job.folder / "requeued").read_text() == f"requeue {job.number}\n"
         assert f"4 device(s) of 2 processes, from step {first_step} to" in job.output()
         assert "stopped and saved; to resume:" in job.output() and f"--workdir={workdir}" in job.output()
@@ -113,6 +122,7 @@ def test_a_mistake_is_not_requeued(tmp_path):
     job = Job(tmp_path / "job", tmp_path / "run", "--config.train.batch_size=3")
     with contextlib.closing(job):
         _, error = job.process.communicate(timeout=120)
-    assert job.process.returncode == 2
+    assert job.process.returncode == 2, error
+    assert job.flags() == ["--kill-on-bad-exit=0", "--wait=180"]  # nobody said how many cores
     assert job.output().count("3 does not divide over 4 devices") == 2 and "Traceback" not in job.output()
     assert not (job.folder / "requeued").exists()
