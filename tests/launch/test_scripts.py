@@ -51,6 +51,15 @@ def test_the_image_copies_only_what_there_is_and_the_trainer_is_process_1():
     assert 'ENTRYPOINT ["python", "-m", "fundusgan_jax.main"]' in lines
 
 
+def test_the_image_finds_the_driver_where_gke_mounts_it():
+    lines = (LAUNCH / "Dockerfile").read_text().splitlines()
+    words = [word for line in lines if line.startswith("ENV ") for word in line.split()[1:]]
+    variables = dict(word.split("=", 1) for word in words)
+    assert variables["LD_LIBRARY_PATH"] == "/usr/local/nvidia/lib64"
+    assert variables["PATH"].split(":") == ["$PATH", "/usr/local/nvidia/bin"]
+    assert set(variables["NVIDIA_DRIVER_CAPABILITIES"].split(",")) == {"compute", "utility"}
+
+
 def test_sbatch_asks_for_one_task_a_node_a_signal_before_the_end_and_a_requeue():
     lines = (LAUNCH / "slurm.sbatch").read_text().splitlines()
     options = dict(line.removeprefix("#SBATCH --").partition("=")[::2] for line in lines if "#SBATCH" in line)
