@@ -46,8 +46,10 @@ MOST = 256
 REMAT = "train.remat=True"
 # Bytes of a step that is too large to be compiled.
 EXHAUSTED = 2**62
-# Share of the peak that the expected steps an hour assume: configs/cpu.py reaches 0.37 of a large convolution's rate on
-# two cores, configs/demo.py 0.11 (benchmarks/NOTES.md); stylegan2-ada-pytorch 0.25 of an A100's TF32 rate at 512 px.
+# Share of the peak that the expected steps an hour assume, a guess between what others and we reached. 0.37 and 0.11: on two
+# cores configs/cpu.py logged 3.4 img/s (d4df42f) and configs/demo.py 18.3 (6370232; both in benchmarks/NOTES.md), of 47.3
+# and 2.59 GFLOP each, of some 430 GFLOP/s that a large convolution reached then. 0.11: of an A100's TF32 rate, StyleGAN2 at
+# 1024 px on eight in 14.57 s/kimg (docs/configs.md of NVlabs/stylegan3), by our count of 2,022 GFLOP an image.
 UTILISATION = 0.25
 
 
