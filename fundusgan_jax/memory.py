@@ -106,14 +106,15 @@ def fitting_batch(config: ConfigDict, held: int, total: int, limit: int, devices
     return devices * max(sizes, default=0)
 
 
-def advice(config: ConfigDict, fitting: int, devices: int, remat: bool = True) -> str:
+def advice(config: ConfigDict, fitting: int, devices: int, remat: bool | None = None) -> str:
     """What needs less memory than `config`, in one line.
 
     Args:
         config: of the training.
         fitting: a batch size that may fit, 0 for none.
         devices: of all hosts.
-        remat: whether rematerialisation may help; False where it is known that it does not.
+        remat: whether rematerialisation may help; None where nobody has compiled the step with it: not on processors,
+            where XLA gains nothing by it (benchmarks/NOTES.md, "Plans").
     """
     train = config.train
     ways = []
@@ -128,6 +129,8 @@ def advice(config: ConfigDict, fitting: int, devices: int, remat: bool = True) -
         finer = finer[-1:]
     if finer:
         ways.append(f"--config.train.accumulate={finer[0]} computes the batch in {finer[0]} parts")
+    if remat is None:
+        remat = jax.default_backend() != "cpu"
     if remat and not train.remat:
         ways.append("--config.train.remat=True keeps fewer activations")
     if train.steps_per_call > 1:
