@@ -18,18 +18,26 @@ from benchmarks import driver
 from benchmarks.random_networks import random_perceptual
 from benchmarks.timing import Measurement, Timer, Work, measure
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.flops import convolutional_flops
+from fundusgan_jax.models.alexnet import AlexNet
 from fundusgan_jax.models.features import FeatureNet, features
 from fundusgan_jax.models.import_inception import inception_from_pytorch_fid, inception_shapes
+from fundusgan_jax.models.inception import INCEPTION_SIDE, InceptionV3
 from fundusgan_jax.models.lpips import perceptual_distance
 from fundusgan_jax.models.seeded import seeded_state_dict
+from fundusgan_jax.models.squeezenet import SqueezeNet
+from fundusgan_jax.models.vgg import VGG16
 
 DESCRIPTION = """Times Inception's pool3 features (with the resize to 299 px) and LPIPS with its three networks, on random
-images with random weights, in img/s (LPIPS: pairs/s). --torch=PYTHON also times pytorch-fid's and lpips' own networks in
+images with random weights, in img/s (LPIPS: pairs/s). FLOP are those of the convolutions, of a pair those of both images.
+--torch=PYTHON also times pytorch-fid's and lpips' own networks in
 that interpreter (it needs torch, torchvision, lpips and pytorch_fid); the two take turns, setting by setting."""
 
 NETWORKS = ("inception", "lpips_vgg", "lpips_alex", "lpips_squeeze")
 OURS = {"lpips_vgg": "vgg16", "lpips_alex": "alexnet", "lpips_squeeze": "squeezenet"}
 PROGRAMS = ("ours", "pytorch")
+# The smallest images of which something is left at the last layer; Inception's are resized.
+LEAST_SIDES = {"inception": 1, "lpips_vgg": 16, "lpips_alex": 31, "lpips_squeeze": 17}
 
 
 def our_call(network: str, side: int, batch: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -43,6 +51,14 @@ def our_call(network: str, side: int, batch: int) -> tuple[Callable[..., Any], t
         return features, (source, jnp.asarray(rng.integers(0, 256, (batch, side, side, 3), dtype=np.uint8)))
     x, y = (jnp.asarray(rng.uniform(-1, 1, (batch, side, side, 3)), jnp.float32) for _ in range(2))
     return perceptual_distance, (random_perceptual(OURS[network]), x, y)
+
+
+def network_flops(network: str, side: int) -> float:
+    """FLOP of an image, or of a pair, of side `side` in one of NETWORKS."""
+    if network == "inception":
+        return convolutional_flops(InceptionV3(), INCEPTION_SIDE)
+    modules = {"lpips_vgg": VGG16(), "lpips_alex": AlexNet(), "lpips_squeeze": SqueezeNet()}
+    return 2 * convolutional_flops(modules[network], side)
 
 
 def _torch_seconds(python: str, setting: driver.Setting, calls: int) -> list[float]:
@@ -70,6 +86,11 @@ def _add_flags(flags: argparse.ArgumentParser) -> None:
 
 def _settings(chosen: argparse.Namespace) -> list[driver.Setting]:
     driver.check_choices("network", chosen.network, NETWORKS)
+    for network in chosen.network:
+        if min(chosen.side) < LEAST_SIDES[network]:
+            raise UserError(
+                f"--side={min(chosen.side)} is too small for {network}: at least {LEAST_SIDES[network]}"
+            )
     programs = chosen.program or (PROGRAMS if chosen.torch else PROGRAMS[:1])
     return [
         {"network": network, "side": side, "batch": batch, "program": program}
@@ -81,7 +102,7 @@ def _settings(chosen: argparse.Namespace) -> list[driver.Setting]:
 
 
 def _measure(chosen: argparse.Namespace, setting: driver.Setting, timer: Timer) -> Iterator[Measurement]:
-    work = Work(setting["batch"])
+    work = Work(setting["batch"], flop=setting["batch"] * network_flops(setting["network"], setting["side"]))
     if setting["program"] == "pytorch":
         seconds = _torch_seconds(chosen.torch, setting, timer.calls)
         yield Measurement(timer.benchmark, setting, seconds, work)

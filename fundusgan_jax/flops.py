@@ -6,6 +6,12 @@ the mapping network (0.004 GFLOP) are left out, as the papers do.
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
 from fundusgan_jax.models.encoder import EncoderConfig, head_levels
 from fundusgan_jax.models.plan import GeneratorConfig, generator_plan
 from fundusgan_jax.models.resnet import DEPTHS
@@ -154,3 +160,19 @@ def perceptual_flops(name: str, size: int) -> float:
         total += _convolution(side, squeeze, expand)
         entering = 2 * expand
     return total
+
+
+def convolutional_flops(network: nn.Module, side: int) -> float:
+    """FLOP of one image of side `side` through the convolutions of a network that has no plan, each a module with its
+    `kernel` (Inception, AlexNet): counted where they are called, on shapes alone."""
+    counted: list[float] = []
+
+    def count(call: Any, given: Any, named: Any, context: nn.module.InterceptorContext) -> Any:
+        result, module = call(*given, **named), context.module
+        if context.method_name == "__call__" and module.has_variable("params", "kernel"):
+            counted.append(2.0 * module.get_variable("params", "kernel").size * result[0, ..., 0].size)
+        return result
+
+    with nn.intercept_methods(count):
+        jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32))
+    return sum(counted)

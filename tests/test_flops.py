@@ -7,15 +7,18 @@ import pytest
 from configs import default
 from fundusgan_jax.adversary import channel_table
 from fundusgan_jax.flops import (
+    convolutional_flops,
     discriminator_flops,
     encoder_flops,
     generator_flops,
     growing_generator_flops,
     perceptual_flops,
 )
+from fundusgan_jax.models.alexnet import AlexNet
 from fundusgan_jax.models.discriminator import Discriminator
 from fundusgan_jax.models.encoder import Encoder, EncoderConfig
 from fundusgan_jax.models.generator import Synthesis
+from fundusgan_jax.models.inception import INCEPTION_SIDE, InceptionV3
 from fundusgan_jax.models.plan import GeneratorConfig
 from fundusgan_jax.models.progressive import AdaINSynthesis, GrowingDiscriminator
 from fundusgan_jax.models.squeezenet import SqueezeNet
@@ -90,3 +93,13 @@ def test_other_networks_agree_with_xla():
     assert growing_generator_flops(table) == pytest.approx(
         forward(painter, floats(1, 12, 64), floats()), rel=0.08
     )
+
+
+def test_networks_without_a_plan_are_counted_where_they_are_called():
+    for name, module in (("vgg16", VGG16()), ("squeezenet", SqueezeNet())):
+        assert convolutional_flops(module, 256) == perceptual_flops(name, 256)
+    # On small maps the taps on the padding, which XLA leaves out, are a tenth; torchvision names 5.71 GFLOP, multiplications
+    # with their additions, for Inception.
+    counted = forward(AlexNet(), floats(1, 1024, 1024, 3))
+    assert convolutional_flops(AlexNet(), 1024) == pytest.approx(counted, rel=0.05)
+    assert convolutional_flops(InceptionV3(), INCEPTION_SIDE) / 2e9 == pytest.approx(5.71, rel=0.01)
