@@ -14,7 +14,7 @@ from jax import Array, lax
 
 from benchmarks.circumstances import machine_line
 from benchmarks.timing import seconds_of
-from fundusgan_jax.errors import Parser, run_door
+from fundusgan_jax.errors import Parser, UserError, run_door
 from fundusgan_jax.ops.conv import conv2d
 from fundusgan_jax.ops.resample import fir
 from fundusgan_jax.ops.up_conv import up_conv
@@ -44,8 +44,8 @@ def milliseconds(call: Call, arguments: tuple[Any, ...], calls: int) -> float:
 
 
 def row(name: str, convolve: Call, x: Array, kernel: Array, calls: int) -> str:
-    """Forward, gradient to the input and gradient to the kernel, each compiled alone."""
-    cotangent = jax.tree.map(lambda y: jnp.ones(y.shape, y.dtype), jax.eval_shape(convolve, x, kernel))
+    """Forward, gradient to the input and gradient to the kernel, each compiled alone; the cotangent is random."""
+    cotangent = jax.random.normal(jax.random.key(1), jax.eval_shape(convolve, x, kernel).shape, x.dtype)
 
     def to_input(x: Array, kernel: Array, dy: Any) -> Array:
         return jax.vjp(lambda x: convolve(x, kernel), x)[1](dy)[0]
@@ -70,6 +70,10 @@ def _run(argv: Sequence[str]) -> int:
         "--calls", type=int, default=3, help="timed calls (default 3; XLA:CPU's last takes 13 s)"
     )
     chosen = flags.parse_args(argv)
+    # The second table's map has a side of 2.
+    for name, least in (("size", 2), ("channels", 1), ("batch", 1), ("calls", 1)):
+        if getattr(chosen, name) < least:
+            raise UserError(f"--{name}={getattr(chosen, name)} must be at least {least}")
     rng = np.random.default_rng(0)
     shape = (chosen.batch, chosen.size, chosen.size, chosen.channels)
     x = jnp.asarray(rng.standard_normal(shape), jnp.float32)

@@ -30,8 +30,8 @@ from fundusgan_jax.models.vgg import VGG16
 
 DESCRIPTION = """Times Inception's pool3 features (with the resize to 299 px) and LPIPS with its three networks, on random
 images with random weights, in img/s (LPIPS: pairs/s). FLOP are those of the convolutions, of a pair those of both images.
---torch=PYTHON also times pytorch-fid's and lpips' own networks in
-that interpreter (it needs torch, torchvision, lpips and pytorch_fid); the two take turns, setting by setting."""
+--torch=PYTHON also times pytorch-fid's and lpips' own networks in that interpreter (it needs torch, torchvision, lpips and
+pytorch_fid); the two take turns, setting by setting."""
 
 NETWORKS = ("inception", "lpips_vgg", "lpips_alex", "lpips_squeeze")
 OURS = {"lpips_vgg": "vgg16", "lpips_alex": "alexnet", "lpips_squeeze": "squeezenet"}
