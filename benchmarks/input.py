@@ -17,9 +17,9 @@ import jax
 
 from benchmarks import driver
 from benchmarks.photographs import prepared_phantoms
-from benchmarks.timing import WARM_UP, Measurement, Timer, forget_peak, peak_memory
+from benchmarks.timing import WARM_UP, Measurement, Program, Timer, forget_peak, peak_memory
 from benchmarks.train_step import DTYPES, add_training_flags, choice_of, shared_settings
-from benchmarks.training import Training, training_config, work_of
+from benchmarks.training import Training, joined, training_config, work_of
 from fundusgan_jax.data.packed import PackedDataset, ensure_packed, split_named
 from fundusgan_jax.data.pipeline import Cache
 from fundusgan_jax.errors import UserError
@@ -40,7 +40,7 @@ class Fed:
     def __init__(self, training: Training) -> None:
         self.training = training
         self._parts = {part.phase.name: part for part in training.parts()}
-        self._programs: dict[str, Any] = {}
+        self._programs: dict[str, Program] = {}
         self._number = 0
         self._unread: Any = None
 
@@ -71,6 +71,11 @@ class Fed:
         self.finish()
         self.restart()
 
+    def program(self) -> Program:
+        """What has been compiled, as one."""
+        shares = [self._parts[name].share for name in self._programs]
+        return joined(list(self._programs.values()), shares)
+
     def restart(self) -> None:
         """The next step is the schedule's first one again."""
         self._number = 0
@@ -99,7 +104,7 @@ def time_input(training: Training, timer: Timer, setting: driver.Setting) -> Mea
         "waiting": max(0.0, 1 - sum(steps) / sum(together)),
     }
     work = work_of(training.choice, training.config, phase_flops(training.config)[STEP])
-    return Measurement(timer.benchmark, setting, together, work, None, peak, whose, figures)
+    return Measurement(timer.benchmark, setting, together, work, fed.program(), peak, whose, figures)
 
 
 def _seconds(call: Any, calls: int) -> list[float]:

@@ -218,19 +218,24 @@ def averaged(found: Sequence[Measurement], shares: Sequence[float], settings: di
         for index, value in enumerate((low, statistics.median(made.seconds), high)):
             seconds[index] += share * value
         flop += share * made.work.flop
-    programs = [made.program for made in found if made.program]
-    whole = Program(
-        None,
-        sum(program.seconds for program in programs),
-        sum(share * program.flop for share, program in zip(shares, programs)),
-        max((program.planned_bytes for program in programs), default=0),
-    )
+    whole = joined([made.program for made in found if made.program], shares)
     last = found[-1]
     return last._replace(
         settings=settings, seconds=seconds, work=last.work._replace(flop=flop), program=whole, operations=(),
         calls=len(last.seconds), peak_bytes=max(made.peak_bytes for made in found),
         begun_bytes=max(made.begun_bytes for made in found),
     )  # fmt: skip
+
+
+def joined(programs: Sequence[Program], shares: Sequence[float]) -> Program:
+    """The programs of a step as one: seconds of all of them, FLOP by the share of the steps that have each, memory of the
+    one that needs most."""
+    return Program(
+        None,
+        sum(program.seconds for program in programs),
+        sum(share * program.flop for share, program in zip(shares, programs)),
+        max((program.planned_bytes for program in programs), default=0),
+    )
 
 
 def _counted_as(name: str) -> str:

@@ -6,9 +6,18 @@ import pytest
 from benchmarks import scaling, train_step
 from benchmarks.input import main as input_main
 from benchmarks.scaling import add_efficiency
-from benchmarks.timing import Measurement, Work, read_lines
+from benchmarks.timing import Measurement, Program, Work, read_lines
 from benchmarks.train_step import main
-from benchmarks.training import Choice, Training, averaged, parts_of, period, training_config, training_run
+from benchmarks.training import (
+    Choice,
+    Training,
+    averaged,
+    joined,
+    parts_of,
+    period,
+    training_config,
+    training_run,
+)
 from fundusgan_jax import train
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.step_flops import STEP, phase_flops
@@ -75,6 +84,7 @@ def test_steps_fed_by_a_pipeline(cache, tmp_path, capsys):
     (record,) = read_lines(file)
     figures = record["figures"]
     assert record["settings"]["cache"] == cache and record["img_per_sec"] > 0
+    assert record["compile_seconds"] > 0 and record["planned_bytes"] > 0
     assert 0 <= figures["waiting"] < 1 and figures["pipeline alone, img/s"] > 0
     assert "| waiting |" in capsys.readouterr().out
 
@@ -98,6 +108,11 @@ def test_the_average_weighs_quartiles_too():
     record = whole.record()
     assert record["seconds_median"] == 4.5
     assert (record["peak_bytes"], record["whole_peak_bytes"]) == (9, 12)
+
+
+def test_a_steps_programs_are_told_as_one():
+    whole = joined([Program(None, 2.0, 8.0, 100), Program(None, 3.0, 16.0, 300)], [1.0, 0.25])
+    assert whole == Program(None, 5.0, 12.0, 300)
 
 
 def test_the_perceptual_network_needs_no_file(monkeypatch, tmp_path):
