@@ -16,6 +16,8 @@ from fundusgan_jax.errors import UserError
 
 # As XLA and the platforms' allocators say it.
 EXHAUSTED = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
+# JAX's name, and the one before, for the share of a GPU's memory that it takes: three quarters where nobody says.
+FRACTIONS = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
 
 
 class ProgramMemory(NamedTuple):
@@ -136,7 +138,9 @@ def advice(config: ConfigDict, fitting: int, devices: int, remat: bool | None = 
     if train.steps_per_call > 1:
         ways.append("--config.train.steps_per_call=1 sends the photographs of one step at a time")
     if jax.default_backend() == "gpu" and not any(os.environ.get(name) for name in FRACTIONS):
-        ways.append(f"{FRACTIONS[0]}=0.95 in the environment gives JAX more than its three quarters of the memory")
+        ways.append(
+            f"{FRACTIONS[0]}=0.95 in the environment gives JAX more than its three quarters of the memory"
+        )
     ways.append("a smaller model or more devices need less each")
     return "; ".join(ways)
 

@@ -69,6 +69,9 @@ def test_rematerialisation_is_advised_where_it_may_help(platform, advised, monke
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
     for told in (before, during):
         assert ("--config.train.remat=True" in str(told.value)) == advised
+        assert ("XLA_CLIENT_MEM_FRACTION=0.95" in str(told.value)) == (platform == "gpu")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", ".9")
+    assert "FRACTION" not in memory.advice(config, 0, 1)
     # What has been compiled and compared is known better.
     assert "remat" in memory.advice(config, 0, 1, remat=True)
     assert "remat" not in memory.advice(config, 0, 1, remat=False)

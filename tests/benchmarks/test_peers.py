@@ -11,7 +11,12 @@ from benchmarks.peers import LARGE_PAGES, OURS, TORCH
 def record(program, batch, img_per_sec, peak_bytes):
     settings = {"what": "forward", "resolution": 512, "batch": batch, "program": program}
     whole = 2 * peak_bytes if program == OURS else 0
-    return {"settings": settings, "img_per_sec": img_per_sec, "peak_bytes": peak_bytes, "whole_peak_bytes": whole}
+    return {
+        "settings": settings,
+        "img_per_sec": img_per_sec,
+        "peak_bytes": peak_bytes,
+        "whole_peak_bytes": whole,
+    }
 
 
 def test_each_setting_is_compared_with_its_own():
