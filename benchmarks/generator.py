@@ -29,6 +29,8 @@ FULL_WIDTH = 512
 def generator_size(setting: driver.Setting) -> GeneratorConfig:
     """The network of a setting; UserError where there is none of that size."""
     width = setting["channels"]
+    if width < 1:
+        raise UserError(f"--channels={width} must be at least 1")
     try:
         return GeneratorConfig(
             resolution=setting["resolution"],

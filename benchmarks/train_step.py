@@ -34,6 +34,29 @@ DTYPES = ("float32", "bfloat16")
 PHASES, LOOP, LEAST_ROWS = "phases", "loop", 3
 
 
+def _sides(text: str) -> list[int]:
+    """A flag's value: sides of photographs with commas between them, 0 for the configuration's."""
+    given = driver.words(text)
+    if not given or not all(word.isdecimal() for word in given):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not sides in pixels with commas between them, as 512,1024"
+        )
+    return [int(word) for word in given]
+
+
+def _adversaries(text: str) -> list[float]:
+    """A flag's value: weights of the adversarial term with commas between them."""
+    try:
+        found = [float(word) for word in driver.words(text)]
+    except ValueError:
+        found = []
+    if not found or not all(0 <= weight < math.inf for weight in found):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not weights of 0 or more with commas between them, as 0,0.1"
+        )
+    return found
+
+
 def add_training_flags(flags: argparse.ArgumentParser) -> None:
     """What is trained; `choice_of` reads them."""
     flags.add_argument(
@@ -41,7 +64,7 @@ def add_training_flags(flags: argparse.ArgumentParser) -> None:
     )
     flags.add_argument(
         "--resolution",
-        type=lambda text: [int(word) for word in driver.words(text)],
+        type=_sides,
         default=[0],
         help="of the photographs; FundusGAN's generator keeps its ratio to it (default 0: the configuration's)",
     )
@@ -81,7 +104,7 @@ def _add_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--devices", type=driver.numbers, default=[1], help="how many take part (default 1)")
     flags.add_argument(
         "--adversary",
-        type=lambda text: [float(word) for word in driver.words(text)],
+        type=_adversaries,
         default=[0.0, 0.1],
         help="FundusGAN: weight of the adversarial term, 0 for none (default 0,0.1)",
     )

@@ -52,7 +52,7 @@ def test_the_command_prints_a_table_and_writes_json(
 
 
 @pytest.mark.parametrize(
-    "word", ["--form=dcgan", "--dtype=int8", "--resolution=100", "--batch=many", "--speed=1"]
+    "word", ["--form=dcgan", "--dtype=int8", "--resolution=100", "--batch=many", "--speed=1", "--channels=0"]
 )
 def test_mistakes_are_one_line(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--batch=1", "--resolution=64", "--calls=1", word]) == 2

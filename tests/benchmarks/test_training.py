@@ -184,3 +184,13 @@ def test_scaling_over_simulated_devices(tmp_path, capsys):
 def test_mistakes_are_one_line(word, capsys):
     assert main([*PRIOR, word]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "word", ["--adversary=x", "--adversary=", "--adversary=-1", "--adversary=nan", "--resolution=x"]
+)
+def test_a_flag_that_cannot_be_read_says_what_it_takes(word, capsys):
+    assert main([*PRIOR, word]) == 2
+    flag, _, given = word.partition("=")
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"{flag}: {given!r} is not " in line and ", as " in line
