@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
@@ -21,11 +22,13 @@ DESCRIPTION = """Compiles every phase of a training step for a group of devices 
 (XLA's count; on processors that of minimal filtering, a third or a quarter of the wide convolutions' own), bytes that
 operations read and write, cycles as a TPU's compiler estimates them, memory; convolutions by dtype, transposed maps,
 copies into another layout, collectives; and what should not be there. TPUs are compiled for without one, where the package libtpu is
-installed (pip install libtpu). Nothing is run; no weights are needed, and no photographs but to count those that
+installed (pip install libtpu); with --lower_only the programs that GPUs, TPUs or processors would be given are read without any of
+them. Nothing is run; no weights are needed, and no photographs but to count those that
 data.cache=device keeps."""
 HEADS = ("phase", "TFLOP", "GB accessed", "Mcycles", "held", "in all", "convolutions", "transposed maps", "layout copies",
          "collectives", "compiled in")  # fmt: skip
 NAMES = {"float32": "f32", "bfloat16": "bf16"}
+PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def _parser() -> Parser:
@@ -39,7 +42,24 @@ def _parser() -> Parser:
     flags.add_argument(
         "--lower_only", action="store_true", help="read the programs before the backend's part"
     )
+    flags.add_argument(
+        "--platform",
+        default="",
+        choices=PLATFORMS,
+        help="with --lower_only: whose programs are read, wherever this runs (default: those of the devices)",
+    )
     return flags
+
+
+def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    chosen, overrides = _parser().parse_known_args(argv)
+    odd = [word for word in overrides if not (word.startswith("--config.") and "=" in word)]
+    if odd:
+        form = "settings of a configuration are --config.NAME=VALUE"
+        raise UserError(f"unknown argument {odd[0]}; {form}; --help shows the arguments")
+    if chosen.platform and (chosen.topology or not chosen.lower_only):
+        raise UserError("--platform needs --lower_only, and no --topology: nobody compiles for it here")
+    return chosen, overrides
 
 
 def topology_devices(name: str) -> Sequence[jax.Device]:
@@ -106,7 +126,7 @@ def _bytes(shape: str) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    chosen, overrides = _parser().parse_known_args(argv)
+    chosen, overrides = _parse(argv)
     config = load_config(chosen.config, [f"--config.model.dtype={chosen.dtype}", *overrides])
     dtype = config.model.dtype
     devices = topology_devices(chosen.topology) if chosen.topology else jax.devices()
@@ -115,15 +135,14 @@ def _run(argv: Sequence[str]) -> int:
     task = planner.task(planner.config)
     state = task.shapes(config.train.num_steps)
     kernels = [leaf.shape for leaf in jax.tree.leaves((state, task.constants))]
-    print(
-        f"{chosen.config}, {len(devices)} x {devices[0].device_kind}, batch {config.train.batch_size}, {dtype}"
-    )
+    kind = chosen.platform or devices[0].device_kind
+    print(f"{chosen.config}, {len(devices)} x {kind}, batch {config.train.batch_size}, {dtype}")
     print(f"\n| {' | '.join(HEADS)} |\n{'|---' * len(HEADS)}|")
     notes: dict[str, Facts] = {}
     bad: list[str] = []
     seen = 0
     start = time.monotonic()
-    for program in planner.lowered(task):
+    for program in planner.lowered(task, chosen.platform):
         name, lowered = program.name, program.program
         if chosen.phases not in name:
             continue
@@ -146,7 +165,7 @@ def _run(argv: Sequence[str]) -> int:
             bad += [] if _state_is_donated(compiled, state) else [f"{name}: the state is not donated"]
         start = time.monotonic()
     if not seen:
-        names = ", ".join(program.name for program in planner.lowered(task))
+        names = ", ".join(program.name for program in planner.lowered(task, chosen.platform))
         raise UserError(f"--phases={chosen.phases} is in no phase's name; there are {names}")
     print("\nFindings:" if bad or notes else "")
     print("\n".join(f"- {line}" for line in bad) or "- none of what should not be there")

@@ -187,7 +187,13 @@ class Lowered(NamedTuple):
 
 
 def lower_calls(
-    parallel: DataParallel, ahead: Iterable[Call], read: Read, state: Any, batch: Any, constants: Any
+    parallel: DataParallel,
+    ahead: Iterable[Call],
+    read: Read,
+    state: Any,
+    batch: Any,
+    constants: Any,
+    platform: str = "",
 ) -> Iterator[Lowered]:
     """Each program of the calls once, as far as shapes alone lead.
 
@@ -198,6 +204,8 @@ def lower_calls(
         state, constants: arrays, or their shapes and dtypes, as `parallel` hands them to a step; constants are
             (the task's, data).
         batch: the same of one step's batch as it is sent.
+        platform: whose form of the operations the programs have ('cuda', ...), to be read, not compiled; '' for the
+            devices' own.
     """
     carries: dict[str, Any] = {}
     for call in ahead:
@@ -208,7 +216,7 @@ def lower_calls(
             if phase.name not in carries:
                 given = (sent, carry)
                 lowered, carries[phase.name] = _lowered(
-                    parallel, phase, state, given, (*constants, which(call))
+                    parallel, phase, state, given, (*constants, which(call)), platform
                 )
                 yield lowered
             carry = carries[phase.name]
@@ -244,11 +252,12 @@ def _stacked_shape(x: Any, count: int) -> jax.ShapeDtypeStruct:
 
 
 def _lowered(
-    parallel: DataParallel, phase: Phase, state: Any, given: Any, constants: Any
+    parallel: DataParallel, phase: Phase, state: Any, given: Any, constants: Any, platform: str = ""
 ) -> tuple[Lowered, Any]:
     """The program, and the shapes of what it hands on."""
     mapped: Any = parallel.compile(phase.run, carries=True)
-    program = mapped.lower(state, given, constants)
+    traced = mapped.trace(state, given, constants)
+    program = traced.lower(lowering_platforms=(platform,) if platform else None)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), program.out_info[2])
     sent, carry = given
     # A program has no argument for what it does not read, and the next batch arrives while this one is computed.

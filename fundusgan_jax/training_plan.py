@@ -110,9 +110,9 @@ class Planner:
         progress.close()
         return programs
 
-    def lowered(self, task: Task) -> Iterator[Lowered]:
-        """The programs of `self.config` before the backend compiles them."""
-        return lower_calls(self.parallel, self.calls(task)[0], *self._inputs(self.config, task))
+    def lowered(self, task: Task, platform: str = "") -> Iterator[Lowered]:
+        """The programs of `self.config` before the backend compiles them; `platform` as of `lower_calls`."""
+        return lower_calls(self.parallel, self.calls(task)[0], *self._inputs(self.config, task), platform)
 
     def _inputs(self, config: ConfigDict, task: Task) -> tuple[Read, Any, Any, Any]:
         """How a step reads its batch; state, batch as it is sent, and constants, as shapes and dtypes."""

@@ -31,21 +31,35 @@ PHASES = {
 }
 
 
-@pytest.mark.parametrize(("task", "dtype"), [("fundusgan", "bfloat16"), pytest.param("prior", "bfloat16", marks=pytest.mark.slow), pytest.param("prior", "float32", marks=pytest.mark.slow)])  # fmt: skip
-def test_phases_before_the_backend(task, dtype):
+# Three levels, each once there and once back.
+HEADS_TRANSPOSED = 6
+
+
+@pytest.mark.parametrize(
+    ("task", "dtype", "platform"),
+    [
+        ("fundusgan", "bfloat16", "cpu"),
+        ("fundusgan", "bfloat16", "cuda"),
+        ("prior", "bfloat16", "cuda"),
+        pytest.param("prior", "bfloat16", "cpu", marks=pytest.mark.slow),
+        pytest.param("prior", "float32", "cpu", marks=pytest.mark.slow),
+    ],
+)
+def test_phases_before_the_backend(task, dtype, platform):
     planner = Planner(CONFIGS[task](dtype))
     opened = planner.task(planner.config)
     state = opened.shapes(planner.config.train.num_steps)
     kernels = [leaf.shape for leaf in jax.tree.leaves((state, opened.constants))]
     leaves = len(jax.tree.leaves(state))
     seen = set()
-    for name, lowered, _ in planner.lowered(opened):
+    for name, lowered, _ in planner.lowered(opened, platform):
         facts = program_facts(lowered.as_text(dialect="hlo"), kernels)
         short = {"float32": "f32", "bfloat16": "bf16"}[dtype]
         assert facts.convolutions[short] > 10
         # The maps of a level are laid out by heads once, and their gradient back: 5 sides, see models/encoder.py.
         lines = [line for line in findings(facts, short) if "transposed" not in line or line.count(",") != 4]
         assert not lines, (name, lines)
+        assert facts.transposed.total() <= HEADS_TRANSPOSED, (name, facts.transposed)
         assert facts.collectives["all-reduce"] > 0 and set(facts.collectives) <= {"all-reduce", "all-gather", "reduce-scatter"}  # fmt: skip
         text = lowered.as_text()
         assert text.count("tf.aliasing_output") + text.count("jax.buffer_donor") >= leaves - 2, name

@@ -58,11 +58,24 @@ def test_images_of_three_channels_are_no_maps():
 def test_the_command(capsys):
     small = ["data.resolution=64", "model.resolution=64", "model.channel_max=8", "encoder.backbone=resnet18",
              "encoder.norm=group", "encoder.fpn_channels=8", "encoder.head_channels=4", "loss.lpips=0.0"]  # fmt: skip
-    assert main([*(f"--config.{setting}" for setting in small), "--lower_only"]) == 0
+    assert main([*(f"--config.{setting}" for setting in small), "--lower_only", "--platform=cuda"]) == 0
     text = capsys.readouterr().out
-    assert "| generator |" in text and "none of what should not be there" in text
+    assert (
+        " x cuda, batch 8" in text and "| generator |" in text and "none of what should not be there" in text
+    )
     assert main(["--topology=v99:2x4"]) == 2
     assert capsys.readouterr().err.startswith("error: --topology=v99:2x4 is skipped: ")
+
+
+def test_mistakes_are_one_line(capsys):
+    for word, told in (
+        ("--foo", "unknown argument --foo; "),
+        ("--config.seed", "unknown argument --config.seed; "),
+        ("--platform=cuda", "--platform needs --lower_only"),
+        ("--platform=rocket", "argument --platform: invalid choice"),
+    ):
+        assert main([word]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {told}")
 
 
 PROGRAM = """HloModule jit_run
