@@ -10,10 +10,14 @@ from tests.processes import QUICK
 
 # Before jax is imported anywhere: the device count is read once, when the backend starts.
 # XLA_FLAGS given to pytest come later and count: --xla_cpu_use_fusion_emitters=true tests the emitter that users have.
-os.environ["XLA_FLAGS"] = (
-    f"{QUICK} {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-)
+# A GPU's programs are compiled as users' are, and processes that a test starts share its memory.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = " ".join([
+    QUICK if os.environ["JAX_PLATFORMS"] == "cpu" else "",
+    os.environ.get("XLA_FLAGS", ""),
+    "--xla_force_host_platform_device_count=8",
+])  # fmt: skip
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # One program is compiled once for all of pytest's processes, which inherit this.

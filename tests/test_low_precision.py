@@ -41,7 +41,9 @@ def smooth_batch(size, resolution, seed=0):
     return batch._replace(image=np.asarray(image))
 
 
-def test_pictures_are_alike(perceptual):
+def check_pictures(perceptual):
+    """Reconstructions and other styles' pictures in bfloat16 are float32's, by LPIPS's kind of distance; returns the
+    variables and photographs."""
     config, batch = tiny_config(**WIDE), smooth_batch(4, 64)
     variables = step.first_state(config).variables
     pictures, distance = {}, jax.jit(functools.partial(perceptual_distance, perceptual))
@@ -60,6 +62,11 @@ def test_pictures_are_alike(perceptual):
         different = distance(jnp.roll(exact, 1, 0), exact)
         assert np.any(np.asarray(exact) != np.asarray(low))
         assert float(jnp.mean(apart)) < 0.02 * float(jnp.mean(different)), (apart, different)
+    return variables, batch
+
+
+def test_pictures_are_alike(perceptual):
+    variables, batch = check_pictures(perceptual)
     # What is scored is computed in float32 whatever was trained in.
     scored = [
         step.reconstruct_step(variables, batch.image, batch.sample, config=FrozenConfigDict(tiny_config(**WIDE, model__dtype=dtype)))
