@@ -92,7 +92,9 @@ class Checkpoints:
     def save(self, step: int, state: Any, metrics: dict[str, float] | None = None) -> None:
         """Saves a pytree of arrays under `step`; returns once the arrays are copied.
 
-        Metrics without the best metric (or none) leave the checkpoint out of the ranking.
+        Metrics without the best metric (or none) leave the checkpoint out of the ranking. A step that is there already, saved
+        when a signal ended its evaluation, is written anew with its metrics, or left where there are none; killed meanwhile,
+        the run goes on from the checkpoint before it.
 
         Raises:
             UserError: the disk is full or not writable; older checkpoints are intact.
@@ -102,7 +104,12 @@ class Checkpoints:
         sums = {name: zlib.crc32(leaf.tobytes()) for name, leaf in leaves.items()}
         ranked = metrics if metrics and self._metric in metrics else None
         arguments = ocp.args.Composite(state=ocp.args.PyTreeSave(leaves), crc32=ocp.args.JsonSave(sums))
+        there = step in self._manager.all_steps()
+        if there and ranked is None:
+            return
         try:
+            if there:
+                self._manager.delete(step)
             self._manager.save(step, args=arguments, metrics=ranked, force=True)
         except Exception as error:
             raise _full(self.folder, error) from error

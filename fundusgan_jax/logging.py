@@ -38,12 +38,17 @@ class MetricsLog:
     Args:
         workdir: folder of the run.
         resume_step: k.
+        evaluate_again: whether the evaluation of step k is made anew: its row is dropped too.
         tensorboard: whether to write TensorBoard's events as well, where that is possible.
     """
 
-    def __init__(self, workdir: str | Path, resume_step: int, tensorboard: bool = True) -> None:
+    def __init__(
+        self, workdir: str | Path, resume_step: int, evaluate_again: bool = False, tensorboard: bool = True
+    ) -> None:
         self.path = Path(workdir) / FILE
         kept = [row for row in read_metrics(workdir) if row["step"] <= resume_step]
+        if evaluate_again:
+            kept = [row for row in kept if (row["kind"], row["step"]) != ("eval", resume_step)]
         with atomic_write(self.path) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
         self._file = open(self.path, "a")  # noqa: SIM115  # closed in close()

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import shlex
-import signal
 import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import jax
@@ -35,6 +32,7 @@ from fundusgan_jax.phase_programs import Call, StepPrograms, as_sent, calls, cal
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.report import write_report
 from fundusgan_jax.step import AXIS
+from fundusgan_jax.stopping import Left, Stopper, due_step, leave_due, settle_due
 from fundusgan_jax.task import Run, Task
 from fundusgan_jax.workdir import best_metric, locked, open_dataset, open_perceptual, open_shared_checkpoints
 
@@ -80,40 +78,6 @@ def open_task(run: Run) -> Task:
     return FundusGANTask(run)
 
 
-class Stopper:
-    """Turns the first SIGINT or SIGTERM into a wish that the loop asks for; a second one ends at once.
-
-    Of several processes any may get the signal: the coordination service hears SIGTERM and finds the step
-    that all stop after, so only SIGINT is handled here, and passed on as SIGTERM.
-    """
-
-    def __init__(self) -> None:
-        self.signal = ""
-        self._several = jax.process_count() > 1
-        heard = (signal.SIGINT,) if self._several else (signal.SIGINT, signal.SIGTERM)
-        self._before = {number: signal.signal(number, self._handle) for number in heard}
-
-    def wanted(self, first: int, last: int) -> bool:
-        """Whether to stop after the call that makes steps `first` to `last`; asked once for each call."""
-        return distributed.stop_wanted(first, last) if self._several else bool(self.signal)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal:
-            raise SystemExit(128 + number)
-        self.signal = signal.Signals(number).name
-        print(
-            f"\n{self.signal}: finishing this step and saving (once more to stop at once)",
-            file=sys.stderr,
-            flush=True,
-        )
-        if self._several:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def close(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
 def batches(run: Run, start: int) -> tuple[Iterator[Any], Any, Callable[[Any, Any], Any]]:
     """Batches from step `start` on, what they are gathered from on the devices, and how a step reads its batch."""
     config = run.config
@@ -151,9 +115,11 @@ class Trainer:
         self.checkpoints, latest = open_shared_checkpoints(run.config, run.workdir)
         restored = None if latest is None else self.checkpoints.restore(latest, task.shapes(latest))
         self.start, state = restored or (0, task.first())
+        # A signal ended the evaluation of this very checkpoint.
+        self.due = self.start > 0 and due_step(run.workdir) == self.start
         _check_same(run, state)
         self.state = run.parallel.replicate(state)
-        self.log = MetricsLog(run.workdir, self.start) if distributed.is_first() else None
+        self.log = MetricsLog(run.workdir, self.start, self.due) if distributed.is_first() else None
         self._pending: tuple[int, Any] | None = None
         self._unchecked: tuple[int, dict[str, Any]] | None = None
         self._skipped = 0
@@ -183,13 +149,16 @@ class Trainer:
         """Trains to num_steps; False where a signal stopped it first. Saved and logged either way."""
         config = self.config
         total, size = config.train.num_steps, config.train.batch_size
-        stopper = Stopper()
+        self._stopper = stopper = Stopper()
         done, shown = self.start * size, distributed.is_first()
         self._progress = Progress(total * size, "img", "training", done, shown)
         self._since, self._images = time.monotonic(), 0
         number = self.start
+        left = False
         try:
-            for call in calls(self.task, self.start, total, config.train.steps_per_call):
+            if self.due:
+                left = self._after_step(number, True, False)
+            for call in [] if left else calls(self.task, self.start, total, config.train.steps_per_call):
                 number, count = call.last, len(call.steps)
                 metrics = self._dispatch(call, list(itertools.islice(self._source, count)))
                 self._log_pending()
@@ -199,8 +168,8 @@ class Trainer:
                 # Read once: a signal that comes while this step is saved or drawn stops after the next one.
                 stopping = stopper.wanted(call.first, number)
                 self._progress.update(size * count)
-                self._after_step(number, number == total or stopping)
-                if stopping:
+                left = self._after_step(number, number == total, stopping)
+                if stopping or left:
                     break
         except (UserError, jax.errors.JaxRuntimeError):
             # What is being saved is not lost with the step that cannot be computed.
@@ -213,7 +182,7 @@ class Trainer:
         self.checkpoints.wait()
         self.best_step = self.checkpoints.best_step()
         self.checkpoints.close()
-        return number >= total
+        return number >= total and not left
 
     def _close_log(self) -> None:
         if self.log is not None:
@@ -286,39 +255,56 @@ class Trainer:
             self.log.write(row)
         self._progress.update(0, f"step {step} loss {values['loss']:.4f}")
 
-    def _after_step(self, number: int, last: bool) -> None:
-        """What is due after step `number`; `last` saves whatever the interval."""
+    def _after_step(self, number: int, last: bool, stopping: bool) -> bool:
+        """What is due after step `number`; `last` and `stopping` save whatever the interval.
+
+        Returns:
+            Whether an evaluation was due and is left to the resumed run.
+        """
         train = self.config.train
-        evaluating = number % train.eval_every == 0 or number == train.num_steps
-        saving = last or evaluating or number % train.checkpoint_every == 0
+        evaluating = (
+            number % train.eval_every == 0 or number == train.num_steps or (self.due and number == self.start)
+        )
+        saving = last or stopping or evaluating or number % train.checkpoint_every == 0
         if not (evaluating or saving or number % train.grid_every == 0):
-            return
+            return False
         self._check_finite()
         self._log_pending()
         # One scores, draws and writes for all; without waiting they would be at the next step's collective.
-        distributed.first_says(lambda: self._write_step(number, evaluating, saving))
+        return distributed.first_says(lambda: self._write_step(number, evaluating, saving, stopping))
 
-    def _write_step(self, number: int, evaluating: bool, saving: bool) -> None:
-        """Scores, draws and saves what is due."""
+    def _write_step(self, number: int, evaluating: bool, saving: bool, stopping: bool) -> bool:
+        """Scores, draws and saves what is due; whether the evaluation was left."""
         paused = time.monotonic()
         state = self.run.parallel.single(self.state)
-        metrics = self._evaluate(number, state) if evaluating else None
-        if can_draw() and (evaluating or number % self.config.train.grid_every == 0):
+        figures, left = None, evaluating and stopping
+        if evaluating and not left:
+            try:
+                with self._stopper.leaving():
+                    figures = self.task.evaluate(number, state)
+            except Left:
+                left = True
+        if left:
+            leave_due(self.run.workdir, number)
+        elif evaluating:
+            self._log_evaluation(number, figures or {})
+        if can_draw() and not left and (evaluating or number % self.config.train.grid_every == 0):
             self.task.draw(number, state)
         if saving:
-            self.checkpoints.save(number, state, metrics if self.task.ranks(number) else None)
+            self.checkpoints.save(number, state, figures if self.task.ranks(number) else None)
+        if evaluating and not left:
+            settle_due(self.run.workdir)
         self._since += time.monotonic() - paused
+        return left
 
-    def _evaluate(self, number: int, state: Any) -> dict[str, float]:
-        """Scores the state and writes the row."""
-        figures = self.task.evaluate(number, state)
+    def _log_evaluation(self, number: int, figures: dict[str, float]) -> None:
+        """Writes the row."""
         if not figures:  # a prior without eval.features
-            return {}
+            return
         kimg = number * self.config.train.batch_size / 1000
         ranked = {} if self.task.ranks(number) else {"ranked": False}
         assert self.log is not None  # only the first process evaluates
         self.log.write({"kind": "eval", "step": number, "kimg": kimg, **figures, **ranked})
-        return figures
 
 
 def resume_command(config_path: str, workdir: Path, overrides: list[str]) -> str:
@@ -372,7 +358,7 @@ def _train(config: ConfigDict, workdir: Path, command: str) -> bool:
     if distributed.is_first():
         fingerprint = run.perceptual.fingerprint() if run.perceptual else None
         write_manifest(workdir, config, run.dataset.fingerprint, fingerprint, best_metric(config))
-    if trainer.start >= config.train.num_steps:
+    if trainer.start >= config.train.num_steps and not trainer.due:
         trainer._close_log()
         trainer.checkpoints.close()
         distributed.say(

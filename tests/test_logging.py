@@ -36,6 +36,13 @@ def test_a_resume_drops_later_rows_and_a_half_written_one(tmp_path: Path) -> Non
     assert all(json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
 
 
+def test_an_evaluation_that_is_made_again_has_one_row(tmp_path: Path) -> None:
+    scored = [{"kind": "eval", "step": step, "ssim": 0.5} for step in (1, 2)]
+    write(tmp_path, 0, [*rows(1), scored[0], *rows(2), scored[1], *rows(3)])
+    MetricsLog(tmp_path, 2, evaluate_again=True, tensorboard=False).close()
+    assert read_metrics(tmp_path) == [*rows(1), scored[0], *rows(2)]
+
+
 def test_what_is_not_finite_is_null_and_named(tmp_path: Path) -> None:
     write(tmp_path, 0, [{"kind": "train", "step": 1, "loss": float("nan"), "l2": float("inf"), "reg": 1.0}])
     line = (tmp_path / "metrics.jsonl").read_text()

@@ -99,6 +99,48 @@ def test_a_run_killed_while_it_saves_resumes_to_the_same_bits(trained, tmp_path,
     assert rows_without_rate(workdir) == rows_without_rate(trained)
 
 
+# Hears SIGTERM in the middle of the evaluation of step 8, as from a scheduler that waits 30 seconds.
+LEAVING = """
+import os, signal, sys, time
+from fundusgan_jax import processors
+processors.begin()
+from fundusgan_jax import main
+from fundusgan_jax.fundusgan_task import FundusGANTask
+evaluate = FundusGANTask.evaluate
+def interrupted(task, number, state):
+    found = evaluate(task, number, state)
+    if number == 8:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(300)
+    return found
+FundusGANTask.evaluate = interrupted
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+def test_a_signal_in_an_evaluation_saves_at_once_and_the_resumed_run_evaluates(
+    trained, tmp_path, environment
+):
+    workdir = tmp_path / "run"
+    words = command(workdir)
+    left = run([sys.executable, "-c", LEAVING, *words[3:]], environment)
+    assert left.returncode == main.STOPPED, left.stderr
+    assert (workdir / "checkpoints" / "8").is_dir() and "to resume:" in left.stdout
+    assert not [row for row in rows_without_rate(workdir) if row["kind"] == "eval"]
+    result = run(words, environment)
+    assert result.returncode == 0 and "from step 8 to 16" in result.stdout, result.stderr
+    ours, straight = arrays_of(workdir, 16), arrays_of(trained, 16)
+    assert ours.keys() == straight.keys()
+    for name, value in straight.items():
+        np.testing.assert_array_equal(ours[name], value, err_msg=name)
+    assert rows_without_rate(workdir) == rows_without_rate(trained)
+    drawn = [
+        sorted(path.name for path in (folder / "samples").glob("*.png")) for folder in (workdir, trained)
+    ]
+    assert drawn[0] == drawn[1]
+    assert [line for line in result.stdout.splitlines() if line.startswith("best:")]
+
+
 @pytest.mark.slow  # launch/test_slurm.py has a signal to a run of two processes
 def test_sigterm_saves_and_names_the_line_that_resumes(tmp_path, environment):
     workdir = tmp_path / "run"

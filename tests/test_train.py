@@ -1,12 +1,14 @@
 """train.py: a signal at an awkward moment still saves; a step that is not finite stops the run or is passed over."""
 
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from fundusgan_jax import train
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.stopping import due_step
 from fundusgan_jax.task import Phase
 from tests.tiny import tiny_config
 
@@ -38,7 +40,7 @@ def bare_trainer(monkeypatch, bad_steps=(), **changes):
             split=lambda x: x,
             single=lambda x: x,
         ),
-        workdir="RUN",
+        workdir=Path("RUN"),
     )
     trainer.task = SimpleNamespace(
         constants=None,
@@ -49,7 +51,7 @@ def bare_trainer(monkeypatch, bad_steps=(), **changes):
         evaluate=lambda number, state: {},
     )
     trainer.start, trainer.state, trainer._pending, trainer._unchecked = 0, None, None, None
-    trainer._skipped = 0
+    trainer._skipped, trainer.due = 0, False
     trainer.log = SimpleNamespace(write=lambda row: None, close=lambda: None)
     trainer.checkpoints = SimpleNamespace(
         save=lambda step, state, metrics: saved.append(step),
@@ -79,6 +81,60 @@ def test_a_signal_while_a_grid_is_drawn_saves_before_it_stops(monkeypatch) -> No
     trainer.task.draw = draw
     assert not trainer.train()
     assert drawn == [2, 4] and saved == [5]
+
+
+def scored(trainer, tmp_path, heard_at=None):
+    """Evaluates every third step, and hears SIGTERM in the evaluation of `heard_at`; the steps whose evaluation ended."""
+    trainer.run.workdir, trainer.config.train.eval_every = tmp_path, 3
+    ended: list[int] = []
+
+    def evaluate(number, state):
+        if number == heard_at:
+            signal.raise_signal(signal.SIGTERM)
+        ended.append(number)
+        return {"ssim": 1.0}
+
+    trainer.task.evaluate = evaluate
+    return ended
+
+
+def test_a_signal_ends_an_evaluation_which_the_resumed_run_makes(monkeypatch, tmp_path, capsys):
+    trainer, saved, drawn, _ = bare_trainer(monkeypatch)
+    ended = scored(trainer, tmp_path, heard_at=6)
+    assert not trainer.train()
+    assert (ended, drawn, saved) == ([3], [3], [3, 6])
+    assert "leaving the evaluation to the resumed run and saving" in capsys.readouterr().err
+    assert due_step(tmp_path) == 6
+
+    again, saved, drawn, seen = bare_trainer(monkeypatch, train__num_steps=7)
+    again.start, again.due, ended = 6, True, scored(again, tmp_path)
+    assert again.train()
+    assert (ended, drawn, saved) == ([6, 7], [6, 7], [6, 7])
+    assert due_step(tmp_path) is None
+
+
+def test_the_last_evaluation_may_be_left_too_and_nothing_else_is_then_to_be_done(monkeypatch, tmp_path):
+    trainer, saved, _, _ = bare_trainer(monkeypatch, train__num_steps=3)
+    scored(trainer, tmp_path, heard_at=3)
+    assert not trainer.train() and saved == [3]
+    again, saved, drawn, seen = bare_trainer(monkeypatch, train__num_steps=3)
+    again.start, again.due, ended = 3, True, scored(again, tmp_path)
+    assert again.train()
+    assert (ended, drawn, saved, seen) == ([3], [3], [3], [])
+
+
+def test_a_signal_before_an_evaluation_does_not_begin_it(monkeypatch, tmp_path):
+    trainer, saved, _, _ = bare_trainer(monkeypatch)
+    ended = scored(trainer, tmp_path)
+    trainer.config.train.grid_every = 2
+
+    def draw(number, state) -> None:
+        if number == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    trainer.task.draw = draw
+    assert not trainer.train()
+    assert (ended, saved, due_step(tmp_path)) == ([], [3], 3)
 
 
 def test_a_step_that_is_not_finite_stops_and_names_step_term_and_the_last_good_checkpoint(monkeypatch):
