@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging as python_logging
 import math
+import os
+import shutil
 import sys
 import zlib
 from pathlib import Path
@@ -19,6 +22,8 @@ from fundusgan_jax.errors import UserError
 from fundusgan_jax.trees import named_leaves
 
 FOLDER = "checkpoints"
+# Folder and file of a checkpoint where orbax keeps its metrics and looks for them.
+METRICS = "metrics"
 
 
 class Checkpoints:
@@ -92,9 +97,7 @@ class Checkpoints:
     def save(self, step: int, state: Any, metrics: dict[str, float] | None = None) -> None:
         """Saves a pytree of arrays under `step`; returns once the arrays are copied.
 
-        Metrics without the best metric (or none) leave the checkpoint out of the ranking. A step that is there already, saved
-        when a signal ended its evaluation, is written anew with its metrics, or left where there are none; killed meanwhile,
-        the run goes on from the checkpoint before it.
+        Metrics without the best metric (or none) leave the checkpoint out of the ranking.
 
         Raises:
             UserError: the disk is full or not writable; older checkpoints are intact.
@@ -104,15 +107,35 @@ class Checkpoints:
         sums = {name: zlib.crc32(leaf.tobytes()) for name, leaf in leaves.items()}
         ranked = metrics if metrics and self._metric in metrics else None
         arguments = ocp.args.Composite(state=ocp.args.PyTreeSave(leaves), crc32=ocp.args.JsonSave(sums))
-        there = step in self._manager.all_steps()
-        if there and ranked is None:
-            return
         try:
-            if there:
-                self._manager.delete(step)
             self._manager.save(step, args=arguments, metrics=ranked, force=True)
         except Exception as error:
             raise _full(self.folder, error) from error
+
+    def add_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        """Ranks a finished checkpoint that was saved without metrics; nothing else of it is touched.
+
+        They come under their name when they are whole: a kill leaves the checkpoint with or without them. What is kept
+        beyond `keep_last` and `keep_best` by that is removed with the next save.
+
+        Raises:
+            UserError: the disk is full or not writable; the checkpoint is intact.
+        """
+        place = self.folder / str(step) / METRICS
+        if self._metric not in metrics or place.exists():
+            return
+        temporary = self.folder.with_name(f"{FOLDER}.{METRICS}")
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            with open(temporary / METRICS, "w") as file:
+                file.write(json.dumps(metrics))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(place)
+        except OSError as error:
+            raise _full(self.folder, error) from error
+        self._manager.reload()
 
     def restore(self, step: int | None, like: Any) -> tuple[int, Any] | None:
         """Reads a checkpoint as host arrays in the structure of `like`.

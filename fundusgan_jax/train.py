@@ -156,8 +156,10 @@ class Trainer:
         number = self.start
         left = False
         try:
-            if self.due:
-                left = self._after_step(number, True, False)
+            # A signal heard meanwhile names a step of those that are not asked for again.
+            left = self.start > 0 and stopper.wanted(1, self.start)
+            if self.due and not left:
+                left = self._after_step(number, False, False)
             for call in [] if left else calls(self.task, self.start, total, config.train.steps_per_call):
                 number, count = call.last, len(call.steps)
                 metrics = self._dispatch(call, list(itertools.islice(self._source, count)))
@@ -290,8 +292,11 @@ class Trainer:
             self._log_evaluation(number, figures or {})
         if can_draw() and not left and (evaluating or number % self.config.train.grid_every == 0):
             self.task.draw(number, state)
-        if saving:
-            self.checkpoints.save(number, state, figures if self.task.ranks(number) else None)
+        ranked = figures if self.task.ranks(number) else None
+        if self.due and number == self.start:
+            self.checkpoints.add_metrics(number, ranked or {})
+        elif saving:
+            self.checkpoints.save(number, state, ranked)
         if evaluating and not left:
             settle_due(self.run.workdir)
         self._since += time.monotonic() - paused

@@ -47,6 +47,37 @@ def test_round_trip(tmp_path: Path) -> None:
     checkpoints.close()
 
 
+def test_metrics_that_come_later_rank_a_checkpoint_and_touch_nothing_else(
+    tmp_path: Path, monkeypatch
+) -> None:
+    checkpoints = open_in(tmp_path)
+    checkpoints.save(1, state(1), {"score": 0.5})
+    checkpoints.save(2, state(2))
+    checkpoints.wait()
+    assert checkpoints.best_step() == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            os, "fsync", lambda number: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        )
+        with pytest.raises(UserError, match="disk is full"):
+            checkpoints.add_metrics(2, {"score": 0.75})
+    assert checkpoints.best_step() == 1 and not (tmp_path / "checkpoints" / "2" / "metrics").exists()
+    checkpoints.add_metrics(2, {"other": 1.0})
+    assert checkpoints.best_step() == 1
+    checkpoints.add_metrics(2, {"score": 0.75})
+    assert checkpoints.best_step() == 2
+    checkpoints.close()
+    again = open_in(tmp_path)
+    assert again.best_step() == 2 and again.steps() == [1, 2]
+    assert_same_bits(again.restore(2, state())[1], state(2))
+    # What it displaced goes with the next save; it stays, the best, after others.
+    for step in (3, 4, 5):
+        again.save(step, state(step), {"score": 0.1})
+    again.wait()
+    assert again.steps() == [2, 4, 5]
+    again.close()
+
+
 def test_a_state_that_is_donated_while_the_write_goes_on(tmp_path: Path) -> None:
     checkpoints = open_in(tmp_path, keep_last=20)
     grow = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)

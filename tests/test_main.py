@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from fundusgan_jax import main
+from fundusgan_jax.checkpoint import Checkpoints
 from fundusgan_jax.errors import UserError, run_door
 from tests.runs import arrays_of, rows_without_rate
 
@@ -138,7 +139,18 @@ def test_a_signal_in_an_evaluation_saves_at_once_and_the_resumed_run_evaluates(
         sorted(path.name for path in (folder / "samples").glob("*.png")) for folder in (workdir, trained)
     ]
     assert drawn[0] == drawn[1]
-    assert [line for line in result.stdout.splitlines() if line.startswith("best:")]
+    best = [
+        json.loads((folder / "manifest.json").read_text())["best_metric"] for folder in (workdir, trained)
+    ]
+    assert (
+        best[0] == best[1]
+        and (workdir / "checkpoints" / "8" / "metrics").exists()
+        == (trained / "checkpoints" / "8" / "metrics").exists()
+    )
+    bests = [
+        Checkpoints(folder, 3, best[0], "max", 1, read_only=True).best_step() for folder in (workdir, trained)
+    ]
+    assert bests[0] == bests[1] is not None
 
 
 @pytest.mark.slow  # launch/test_slurm.py has a signal to a run of two processes

@@ -55,6 +55,7 @@ def bare_trainer(monkeypatch, bad_steps=(), **changes):
     trainer.log = SimpleNamespace(write=lambda row: None, close=lambda: None)
     trainer.checkpoints = SimpleNamespace(
         save=lambda step, state, metrics: saved.append(step),
+        add_metrics=lambda step, metrics: saved.append((step, metrics)),
         close=lambda: None,
         wait=lambda: None,
         best_step=lambda: None,
@@ -109,7 +110,7 @@ def test_a_signal_ends_an_evaluation_which_the_resumed_run_makes(monkeypatch, tm
     again, saved, drawn, seen = bare_trainer(monkeypatch, train__num_steps=7)
     again.start, again.due, ended = 6, True, scored(again, tmp_path)
     assert again.train()
-    assert (ended, drawn, saved) == ([6, 7], [6, 7], [6, 7])
+    assert (ended, drawn, saved) == ([6, 7], [6, 7], [(6, {"ssim": 1.0}), 7])
     assert due_step(tmp_path) is None
 
 
@@ -120,7 +121,7 @@ def test_the_last_evaluation_may_be_left_too_and_nothing_else_is_then_to_be_done
     again, saved, drawn, seen = bare_trainer(monkeypatch, train__num_steps=3)
     again.start, again.due, ended = 3, True, scored(again, tmp_path)
     assert again.train()
-    assert (ended, drawn, saved, seen) == ([3], [3], [3], [])
+    assert (ended, drawn, saved, seen) == ([3], [3], [(3, {"ssim": 1.0})], [])
 
 
 def test_a_signal_before_an_evaluation_does_not_begin_it(monkeypatch, tmp_path):
