@@ -51,7 +51,7 @@ class Checkpoints:
         asynchronous: bool = True,
         read_only: bool = False,
     ) -> None:
-        for name in ("absl", "orbax"):
+        for name in ("absl", "orbax", "asyncio"):
             # What goes wrong comes back as an exception; the log would print its traceback as well.
             python_logging.getLogger(name).setLevel(python_logging.CRITICAL)
         _ignore_abandoned_writes()
