@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from benchmarks.driver import refuse_unknown
 from benchmarks.program_facts import ITEM_BYTES, Facts, program_facts
 from fundusgan_jax.config import load_config, validate
 from fundusgan_jax.errors import Parser, UserError, run_door
@@ -53,10 +54,7 @@ def _parser() -> Parser:
 
 def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     chosen, overrides = _parser().parse_known_args(argv)
-    odd = [word for word in overrides if not (word.startswith("--config.") and "=" in word)]
-    if odd:
-        form = "settings of a configuration are --config.NAME=VALUE"
-        raise UserError(f"unknown argument {odd[0]}; {form}; --help shows the arguments")
+    refuse_unknown(overrides)
     if chosen.platform and (chosen.topology or not chosen.lower_only):
         raise UserError("--platform needs --lower_only, and no --topology: nobody compiles for it here")
     return chosen, overrides

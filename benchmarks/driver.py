@@ -74,6 +74,14 @@ def check_choices(flag: str, given: Sequence[str], known: Sequence[str]) -> None
             raise UserError(f"--{flag}={name} is not one of {', '.join(known)}")
 
 
+def refuse_unknown(rest: Sequence[str], overrides: bool = True) -> None:
+    """UserError for the first word that no flag takes and that is no --config.NAME=VALUE, where those are taken."""
+    for word in rest:
+        if not (overrides and word.startswith("--config.") and "=" in word):
+            form = "; settings of a configuration are --config.NAME=VALUE" if overrides else ""
+            raise UserError(f"unknown argument {word}{form}; --help shows the arguments")
+
+
 def _parser(benchmark: Benchmark) -> Parser:
     flags = Parser(
         prog=f"python -m benchmarks.{benchmark.name}", description=benchmark.description, allow_abbrev=False
@@ -104,12 +112,7 @@ def _parser(benchmark: Benchmark) -> Parser:
 
 def _parse(benchmark: Benchmark, argv: Sequence[str]) -> argparse.Namespace:
     chosen, rest = _parser(benchmark).parse_known_args(argv)
-    odd = [
-        word for word in rest if not (benchmark.overrides and word.startswith("--config.") and "=" in word)
-    ]
-    if odd:
-        form = "; settings of a configuration are --config.NAME=VALUE" if benchmark.overrides else ""
-        raise UserError(f"unknown argument {odd[0]}{form}; --help shows the arguments")
+    refuse_unknown(rest, benchmark.overrides)
     if chosen.calls < 1:
         raise UserError(f"--calls={chosen.calls} must be at least 1")
     if chosen.proceed and not chosen.json:

@@ -60,8 +60,8 @@ class Measurement(NamedTuple):
 
     benchmark: its module. settings: what was chosen, by name. seconds: of each timed call. program: None where nothing
     was compiled. peak_bytes: most memory in use since the programs were compiled, peak_of: whose. begun_bytes: most that
-    this process held before that, with the compiler; 0 where nobody says. figures: more results by name. operations: those that take most of a call, where it was profiled.
-    calls: timed ones, where `seconds` is a summary of them; 0: as many as there are seconds.
+    this process held before that, with the compiler; 0 where nobody says. figures: more results by name. operations:
+    those that take most of a call, where it was profiled. calls: timed ones, where `seconds` is a summary of them; 0: as many as there are seconds.
     """
 
     benchmark: str

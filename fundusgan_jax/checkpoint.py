@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging as python_logging
 import math
-import os
-import shutil
 import sys
 import zlib
 from pathlib import Path
@@ -18,6 +16,7 @@ import orbax.checkpoint as ocp
 from jax import Array
 from orbax.checkpoint import checkpoint_managers
 
+from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.trees import named_leaves
 
@@ -119,22 +118,13 @@ class Checkpoints:
         beyond `keep_last` and `keep_best` by that is removed with the next save.
 
         Raises:
-            UserError: the disk is full or not writable; the checkpoint is intact.
+            UserError: the disk is full or not writable; the checkpoint is as it was.
         """
-        place = self.folder / str(step) / METRICS
-        if self._metric not in metrics or place.exists():
+        file = self.folder / str(step) / METRICS / METRICS
+        if self._metric not in metrics or file.exists():
             return
-        temporary = self.folder.with_name(f"{FOLDER}.{METRICS}")
-        try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir()
-            with open(temporary / METRICS, "w") as file:
-                file.write(json.dumps(metrics))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(place)
-        except OSError as error:
-            raise _full(self.folder, error) from error
+        with atomic_write(file) as temporary:
+            temporary.write_text(json.dumps(metrics))
         self._manager.reload()
 
     def restore(self, step: int | None, like: Any) -> tuple[int, Any] | None:

@@ -16,7 +16,7 @@ from fundusgan_jax.models.encoder import EncoderConfig, head_levels
 from fundusgan_jax.models.plan import GeneratorConfig, generator_plan
 from fundusgan_jax.models.resnet import DEPTHS
 from fundusgan_jax.models.squeezenet import SqueezeNet
-from fundusgan_jax.models.vgg import CONVS_PER_STAGE, VGG16
+from fundusgan_jax.models.vgg import VGG16
 
 # The resampling filter [1, 3, 3, 1] x [1, 3, 3, 1], as the papers' code applies it.
 _FIR_TAPS = 16
@@ -145,26 +145,12 @@ def fusion_channels(encoder: EncoderConfig, generator: GeneratorConfig, size: in
 
 def perceptual_flops(name: str, size: int) -> float:
     """FLOP of ONE image of side `size` through a perceptual network ('vgg16', 'squeezenet'); a pair takes two."""
-    if name == "vgg16":
-        total, entering, side = 0.0, 3, size
-        for width, convs in zip(VGG16().widths, CONVS_PER_STAGE):
-            total += _convolution(side, entering, width) + (convs - 1) * _convolution(side, width, width)
-            entering, side = width, side // 2
-        return total
-    net = SqueezeNet()
-    side = (size - 1) // 2
-    total, entering = _convolution(side, 3, net.stem), net.stem
-    for index, (squeeze, expand) in enumerate(zip(net.squeeze, net.expand)):
-        side = side // 2 if index in (0, 2, 4) else side
-        total += _convolution(side, entering, squeeze, 1) + _convolution(side, squeeze, expand, 1)
-        total += _convolution(side, squeeze, expand)
-        entering = 2 * expand
-    return total
+    return convolutional_flops(VGG16() if name == "vgg16" else SqueezeNet(), size)
 
 
 def convolutional_flops(network: nn.Module, side: int) -> float:
     """FLOP of one image of side `side` through the convolutions of a network that has no plan, each a module with its
-    `kernel` (Inception, AlexNet): counted where they are called, on shapes alone."""
+    `kernel` (VGG16, SqueezeNet, AlexNet, Inception): counted where they are called, on shapes alone."""
     counted: list[float] = []
 
     def count(call: Any, given: Any, named: Any, context: nn.module.InterceptorContext) -> Any:

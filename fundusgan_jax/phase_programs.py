@@ -222,26 +222,15 @@ def lower_calls(
             carry = carries[phase.name]
 
 
-def compile_calls(
-    parallel: DataParallel,
-    ahead: Iterable[Call],
-    read: Read,
-    state: Any,
-    batch: Any,
-    constants: Any,
-    done: Callable[[], object] = lambda: None,
-) -> dict[str, Ready]:
-    """Compiles each program of the calls once; arguments as of `lower_calls`.
+def compile_all(lowered: Iterable[Lowered], done: Callable[[], object] = lambda: None) -> dict[str, Ready]:
+    """Compiles programs of `lower_calls`; returns them by their names.
 
     Args:
         done: is called after each program.
-
-    Returns:
-        Compiled programs by their names.
     """
     programs: dict[str, Ready] = {}
-    for lowered in lower_calls(parallel, ahead, read, state, batch, constants):
-        programs[lowered.name] = lowered.compile()
+    for program in lowered:
+        programs[program.name] = program.compile()
         done()
     return programs
 
@@ -307,8 +296,8 @@ class StepPrograms:
             ahead = itertools.islice(ahead, 1)
         wanted, count = distinct_calls(ahead)
         progress = Progress(count, "programs", "compiling", 0, shown)
-        arguments = state, parallel.split(batch), self._constants
-        found = compile_calls(parallel, wanted, self._read, *arguments, progress.update)
+        lowered = lower_calls(parallel, wanted, self._read, state, parallel.split(batch), self._constants)
+        found = compile_all(lowered, progress.update)
         progress.close()
         self._check(found)
         self._programs |= found

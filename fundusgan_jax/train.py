@@ -115,11 +115,14 @@ class Trainer:
         self.checkpoints, latest = open_shared_checkpoints(run.config, run.workdir)
         restored = None if latest is None else self.checkpoints.restore(latest, task.shapes(latest))
         self.start, state = restored or (0, task.first())
-        # A signal ended the evaluation of this very checkpoint.
-        self.due = self.start > 0 and due_step(run.workdir) == self.start
+        # The first step where a signal ended the evaluation of this very checkpoint, else None.
+        due = due_step(run.workdir)
+        self.due = due if due == self.start else None
         _check_same(run, state)
         self.state = run.parallel.replicate(state)
-        self.log = MetricsLog(run.workdir, self.start, self.due) if distributed.is_first() else None
+        self.log = (
+            MetricsLog(run.workdir, self.start, self.due is not None) if distributed.is_first() else None
+        )
         self._pending: tuple[int, Any] | None = None
         self._unchecked: tuple[int, dict[str, Any]] | None = None
         self._skipped = 0
@@ -158,8 +161,8 @@ class Trainer:
         try:
             # A signal heard meanwhile names a step of those that are not asked for again.
             left = self.start > 0 and stopper.wanted(1, self.start)
-            if self.due and not left:
-                left = self._after_step(number, False, False)
+            if self.due is not None and not left:
+                left = self._after_step(number, False)
             for call in [] if left else calls(self.task, self.start, total, config.train.steps_per_call):
                 number, count = call.last, len(call.steps)
                 metrics = self._dispatch(call, list(itertools.islice(self._source, count)))
@@ -170,7 +173,7 @@ class Trainer:
                 # Read once: a signal that comes while this step is saved or drawn stops after the next one.
                 stopping = stopper.wanted(call.first, number)
                 self._progress.update(size * count)
-                left = self._after_step(number, number == total, stopping)
+                left = self._after_step(number, stopping)
                 if stopping or left:
                     break
         except (UserError, jax.errors.JaxRuntimeError):
@@ -257,17 +260,15 @@ class Trainer:
             self.log.write(row)
         self._progress.update(0, f"step {step} loss {values['loss']:.4f}")
 
-    def _after_step(self, number: int, last: bool, stopping: bool) -> bool:
-        """What is due after step `number`; `last` and `stopping` save whatever the interval.
+    def _after_step(self, number: int, stopping: bool) -> bool:
+        """What is due after step `number`; `stopping` saves whatever the interval.
 
         Returns:
             Whether an evaluation was due and is left to the resumed run.
         """
         train = self.config.train
-        evaluating = (
-            number % train.eval_every == 0 or number == train.num_steps or (self.due and number == self.start)
-        )
-        saving = last or stopping or evaluating or number % train.checkpoint_every == 0
+        evaluating = number % train.eval_every == 0 or number in (train.num_steps, self.due)
+        saving = stopping or evaluating or number % train.checkpoint_every == 0
         if not (evaluating or saving or number % train.grid_every == 0):
             return False
         self._check_finite()
@@ -293,7 +294,7 @@ class Trainer:
         if can_draw() and not left and (evaluating or number % self.config.train.grid_every == 0):
             self.task.draw(number, state)
         ranked = figures if self.task.ranks(number) else None
-        if self.due and number == self.start:
+        if number == self.due:
             self.checkpoints.add_metrics(number, ranked or {})
         elif saving:
             self.checkpoints.save(number, state, ranked)
@@ -363,7 +364,7 @@ def _train(config: ConfigDict, workdir: Path, command: str) -> bool:
     if distributed.is_first():
         fingerprint = run.perceptual.fingerprint() if run.perceptual else None
         write_manifest(workdir, config, run.dataset.fingerprint, fingerprint, best_metric(config))
-    if trainer.start >= config.train.num_steps and not trainer.due:
+    if trainer.start >= config.train.num_steps and trainer.due is None:
         trainer._close_log()
         trainer.checkpoints.close()
         distributed.say(

@@ -31,7 +31,7 @@ from fundusgan_jax.phase_programs import (
     Ready,
     as_sent,
     calls,
-    compile_calls,
+    compile_all,
     distinct_calls,
     lower_calls,
 )
@@ -106,7 +106,8 @@ class Planner:
         wanted, count = self.calls(task)
         changed = "".join(f", {name}={value}" for name, value in train.items())
         progress = Progress(count, "programs", f"compiling for {per_device} images a device{changed}")
-        programs = compile_calls(self.parallel, wanted, *self._inputs(config, task), progress.update)
+        lowered = lower_calls(self.parallel, wanted, *self._inputs(config, task))
+        programs = compile_all(lowered, progress.update)
         progress.close()
         return programs
 

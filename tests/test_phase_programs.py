@@ -15,8 +15,9 @@ from fundusgan_jax.phase_programs import (
     as_sent,
     calls,
     calls_ahead,
-    compile_calls,
+    compile_all,
     distinct_calls,
+    lower_calls,
     programs_of,
 )
 from fundusgan_jax.step import AXIS, first_state
@@ -62,7 +63,7 @@ def test_programs_compiled_from_shapes_run_and_hand_rows_on():
         jax.ShapeDtypeStruct((16,), float32),
         (jax.ShapeDtypeStruct((), float32), None),
     )
-    programs = compile_calls(parallel, ahead, as_sent, *shapes)
+    programs = compile_all(lower_calls(parallel, ahead, as_sent, *shapes))
     assert list(programs) == ["first", "second"]
     state, constants = parallel.replicate(float32(0)), (parallel.replicate(float32(3)), None, ())
     batch = parallel.split(np.arange(16, dtype=float32))

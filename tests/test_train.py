@@ -51,7 +51,7 @@ def bare_trainer(monkeypatch, bad_steps=(), **changes):
         evaluate=lambda number, state: {},
     )
     trainer.start, trainer.state, trainer._pending, trainer._unchecked = 0, None, None, None
-    trainer._skipped, trainer.due = 0, False
+    trainer._skipped, trainer.due = 0, None
     trainer.log = SimpleNamespace(write=lambda row: None, close=lambda: None)
     trainer.checkpoints = SimpleNamespace(
         save=lambda step, state, metrics: saved.append(step),
@@ -108,7 +108,7 @@ def test_a_signal_ends_an_evaluation_which_the_resumed_run_makes(monkeypatch, tm
     assert due_step(tmp_path) == 6
 
     again, saved, drawn, seen = bare_trainer(monkeypatch, train__num_steps=7)
-    again.start, again.due, ended = 6, True, scored(again, tmp_path)
+    again.start, again.due, ended = 6, 6, scored(again, tmp_path)
     assert again.train()
     assert (ended, drawn, saved) == ([6, 7], [6, 7], [(6, {"ssim": 1.0}), 7])
     assert due_step(tmp_path) is None
@@ -119,7 +119,7 @@ def test_the_last_evaluation_may_be_left_too_and_nothing_else_is_then_to_be_done
     scored(trainer, tmp_path, heard_at=3)
     assert not trainer.train() and saved == [3]
     again, saved, drawn, seen = bare_trainer(monkeypatch, train__num_steps=3)
-    again.start, again.due, ended = 3, True, scored(again, tmp_path)
+    again.start, again.due, ended = 3, 3, scored(again, tmp_path)
     assert again.train()
     assert (ended, drawn, saved, seen) == ([3], [3], [(3, {"ssim": 1.0})], [])
 

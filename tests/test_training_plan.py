@@ -27,7 +27,7 @@ def test_exhaustion_while_compiling_is_a_size_that_does_not_fit(monkeypatch):
     def exhausted(*arguments):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
 
-    monkeypatch.setattr(training_plan, "compile_calls", exhausted)
+    monkeypatch.setattr(training_plan, "compile_all", exhausted)
     assert Planner(tiny_prior_config()).need(1) == Need(1, 0, training_plan.EXHAUSTED, True)
 
 
