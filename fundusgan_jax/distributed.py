@@ -31,6 +31,8 @@ FAREWELL_SECONDS = 5
 # The last ones to be ready may wait for the first's report.
 LEAVE_SECONDS = 3_600
 FAILED = "fundusgan_jax/failed"
+# Where jax's coordination service notes for all that one process got SIGTERM (XLA's preemption_sync_manager.cc).
+TERMINATED = "RECEIVED_PREEMPTION_NOTICE"
 
 
 class Cluster(NamedTuple):
@@ -297,6 +299,22 @@ def stop_wanted(first: int, last: int) -> bool:
     return any(answers)
 
 
+def stop_heard() -> bool:
+    """Whether any process has got SIGTERM, a second ago or longer; the step that all stop after may not be known yet.
+
+    jax has no question for this. An XLA that notes it elsewhere answers no: then only `stop_wanted` tells.
+    """
+    return _noted(TERMINATED) is not None
+
+
+def _noted(key: str) -> str | None:
+    """The value of a key, if it has one already."""
+    try:
+        return _client().key_value_try_get(key)  # type: ignore[no-any-return]
+    except jax.errors.JaxRuntimeError:
+        return None
+
+
 def _get(key: str) -> str:
     """The value of a key, waited for without an end; where another process has failed, this one ends too."""
     while True:
@@ -314,10 +332,8 @@ def _turn_of_all(name: str, seconds: float) -> None:
 
 def _failure() -> dict[str, Any] | None:
     """What the first process to fail has left: number, code, text."""
-    try:
-        return dict(json.loads(_client().key_value_try_get(FAILED)))
-    except jax.errors.JaxRuntimeError:
-        return None
+    text = _noted(FAILED)
+    return None if text is None else dict(json.loads(text))
 
 
 def _end_if_another_failed() -> None:

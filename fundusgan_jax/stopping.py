@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -17,6 +18,10 @@ from fundusgan_jax import distributed
 from fundusgan_jax.atomic import atomic_write
 
 DUE = "evaluation_due.json"
+# Between two looks at whether another process has got the signal.
+LOOK_SECONDS = 1.0
+# Tells a main thread of it; one that comes too late does nothing, unlike others that nobody handles.
+TOLD = signal.SIGURG
 
 
 class Left(BaseException):
@@ -34,8 +39,12 @@ class Stopper:
         self.signal = ""
         self._several = jax.process_count() > 1
         self._may_leave = False
-        heard = (signal.SIGINT,) if self._several else (signal.SIGINT, signal.SIGTERM)
-        self._before = {number: signal.signal(number, self._handle) for number in heard}
+        handlers = (
+            {signal.SIGINT: self._handle, TOLD: self._leave}
+            if self._several
+            else {signal.SIGINT: self._handle, signal.SIGTERM: self._handle}
+        )
+        self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
 
     def wanted(self, first: int, last: int) -> bool:
         """Whether to stop after the call that makes steps `first` to `last`; asked once for each call."""
@@ -43,11 +52,10 @@ class Stopper:
 
     @contextlib.contextmanager
     def leaving(self) -> Iterator[None]:
-        """What a signal ends at once, by `Left`: an evaluation may take longer than a scheduler waits. Of several processes
-        the one that evaluates does not hear of it: there the evaluation is finished."""
+        """What a signal ends by `Left`, to any process of the run: an evaluation may take longer than a scheduler waits."""
+        over = threading.Event()
         if self._several:
-            yield
-            return
+            threading.Thread(target=_listen, args=(over,), daemon=True).start()
         self._may_leave = True
         try:
             if self.signal:
@@ -55,25 +63,41 @@ class Stopper:
             yield
         finally:
             self._may_leave = False
+            over.set()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal:
             raise SystemExit(128 + number)
         self.signal = signal.Signals(number).name
-        under_way = "leaving the evaluation to the resumed run" if self._may_leave else "finishing this step"
-        print(
-            f"\n{self.signal}: {under_way} and saving (once more to stop at once)",
-            file=sys.stderr,
-            flush=True,
-        )
+        _say(self.signal, self._may_leave)
         if self._several:
             os.kill(os.getpid(), signal.SIGTERM)
         elif self._may_leave:
             raise Left
 
+    def _leave(self, number: int, frame: FrameType | None) -> None:
+        if not self._may_leave:  # it was over just before
+            return
+        if not self.signal:
+            _say(signal.SIGTERM.name, True)
+        raise Left
+
     def close(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def _say(heard: str, leaving: bool) -> None:
+    under_way = "leaving the evaluation to the resumed run" if leaving else "finishing this step"
+    print(f"\n{heard}: {under_way} and saving (once more to stop at once)", file=sys.stderr, flush=True)
+
+
+def _listen(over: threading.Event) -> None:
+    """Passes a SIGTERM to any process on to this one's main thread, until `over`."""
+    while not over.wait(LOOK_SECONDS):
+        if distributed.stop_heard():
+            signal.pthread_kill(threading.main_thread().ident or 0, TOLD)
+            return
 
 
 def leave_due(workdir: Path, step: int) -> None:

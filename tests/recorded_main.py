@@ -1,8 +1,13 @@
-"""The command with a record of what each step saw: python -m tests.recorded_main RECORD FLAGS (a test's stand-in for -m fundusgan_jax.main)."""
+"""The command with a record of what each step saw: python -m tests.recorded_main RECORD FLAGS (a test's stand-in for -m fundusgan_jax.main).
+
+Where the file RECORD.long is there, an evaluation takes five minutes, and RECORD.begun says that it is under way.
+"""
 
 import json
 import sys
+import time
 import zlib
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,6 +15,7 @@ import numpy as np
 from fundusgan_jax import main
 from fundusgan_jax.errors import run_door
 from fundusgan_jax.phase_programs import StepPrograms
+from fundusgan_jax.prior_task import PriorTask
 
 
 def record(path: str) -> None:
@@ -30,6 +36,19 @@ def record(path: str) -> None:
     StepPrograms.run = recorded
 
 
+def lengthen(path: str) -> None:
+    evaluate = PriorTask.evaluate
+
+    def long(self, number, state):
+        if Path(f"{path}.long").exists():
+            Path(f"{path}.begun").touch()
+            time.sleep(300)
+        return evaluate(self, number, state)
+
+    PriorTask.evaluate = long
+
+
 if __name__ == "__main__":
     record(sys.argv[1])
+    lengthen(sys.argv[1])
     sys.exit(run_door(lambda: main.main(sys.argv[2:])))

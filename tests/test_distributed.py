@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 
 from fundusgan_jax import distributed
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.main import STOPPED
+from fundusgan_jax.stopping import due_step
 from tests.processes import ROOT, Processes, free_port, seen
 from tests.runs import arrays_of, rows_without_rate
 
@@ -128,6 +131,57 @@ def test_a_signal_stops_all_at_the_end_of_one_call_of_several_steps():
     calls = [process.communicate(timeout=60)[0].split()[-2:] for process in both]
     assert len({call for pair in calls for call in pair}) == 1
     assert 2 < int(calls[0][0]) < 999
+
+
+# The first evaluates for minutes; the other, which waits for it, gets SIGTERM.
+LEAVING = """
+import os, signal, sys, time
+from fundusgan_jax.distributed import Cluster, first_says, joined
+from fundusgan_jax.stopping import Left, Stopper
+number = int(sys.argv[2])
+with joined(Cluster(sys.argv[1], 2, number, [])):
+    stopper = Stopper()
+    def evaluate():
+        try:
+            with stopper.leaving():
+                time.sleep(50)
+        except Left:
+            return "left"
+        return "finished"
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    print(first_says(evaluate))
+    stopper.close()
+"""
+
+
+def test_the_evaluating_process_leaves_where_another_gets_the_signal():
+    words = [sys.executable, "-c", LEAVING, f"localhost:{free_port()}"]
+    pipes = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen([*words, str(number)], **pipes) for number in (0, 1)]
+    outputs = [process.communicate(timeout=120) for process in both]
+    assert [out.split()[-1] for out, _ in outputs] == ["left", "left"]
+    assert "SIGTERM: leaving the evaluation to the resumed run" in outputs[0][1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", [0, 1])
+def test_a_signal_in_an_evaluation_of_two_processes_saves_at_once_and_one_resumes(told, straight, tmp_path):
+    workdir, record, long = tmp_path / "run", tmp_path / "seen", tmp_path / "seen.long"
+    long.touch()
+    often = "--config.train.eval_every=4"
+    with contextlib.closing(Processes(2, 2, workdir, often, record=str(record))) as run:
+        run.wait_for((tmp_path / "seen.begun").exists, 170)
+        began = time.monotonic()
+        run.all[told].send_signal(signal.SIGTERM)
+        assert run.wait(60) == [STOPPED, STOPPED], run.output(0) + run.output(1)
+        assert time.monotonic() - began < 30
+    assert (workdir / "checkpoints" / "4").exists() and due_step(workdir) == 4
+    long.unlink()
+    with contextlib.closing(Processes(1, 4, workdir, often, record=str(record))) as run:
+        assert run.wait(170) == [0], run.output(0)
+    assert [row["step"] for row in rows_without_rate(workdir) if row["kind"] == "eval"] == [4, 8]
+    assert_close(arrays_of(workdir, 8), arrays_of(straight[0], 8))
 
 
 def test_alone_without_flags_and_launcher(launched):
