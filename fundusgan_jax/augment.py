@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fundusgan_jax.ops.full_precision import full_precision
+
 GEOMETRY = ("xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac")
 COLOUR = ("brightness", "contrast", "lumaflip", "hue", "saturation")
 CORRUPTION = ("imgfilter", "noise", "cutout")
@@ -32,6 +34,7 @@ NOISE, CUTOUT, FILTER = 0.1, 0.5, 1.0  # standard deviation; share of the side; 
 _BANDS = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # expected share of power, lowest frequencies first
 
 
+@full_precision
 def augment(images: Array, p: Array, keys: Array, transforms: Sequence[str] = FUNDUS) -> Array:
     """Augments a batch.
 
@@ -160,7 +163,7 @@ def _looked_up(image: Array, inverse: Array) -> Array:
     side = image.shape[0]
     axis = jnp.arange(side) - (side - 1) / 2
     y, x = jnp.meshgrid(axis, axis, indexing="ij")
-    source = jnp.einsum("ij,jhw->ihw", inverse[:2], jnp.stack([x, y, jnp.ones_like(x)]), precision="highest")
+    source = jnp.einsum("ij,jhw->ihw", inverse[:2], jnp.stack([x, y, jnp.ones_like(x)]))
     source = source + (side - 1) / 2
     whole = jnp.floor(source + 1e-4)  # rounding must not turn a whole pixel into the one before
     fraction = jnp.clip(source - whole, 0.0, 1.0)

@@ -21,6 +21,7 @@ from fundusgan_jax.latents import draw_z, to_w
 from fundusgan_jax.models import fundusgan
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.models.generator import truncate
+from fundusgan_jax.ops.full_precision import full_precision
 from fundusgan_jax.optimise import sample_keys
 from fundusgan_jax.prior_step import Z_PURPOSE
 from fundusgan_jax.progress import Progress
@@ -125,8 +126,8 @@ class Generator:
         self.split, self.model = split, model_config(config, None)
         self.batch_size = min(config.eval.batch_size, len(split.images))
         self._variables, self._config = variables, config
-        self._encode = jax.jit(lambda v, image: fundusgan.encode(self.model, v, image)[0].w_plus)
-        self._paint = jax.jit(self._painted)
+        self._encode = jax.jit(full_precision(self._encoded))
+        self._paint = jax.jit(full_precision(self._painted))
 
     def w_plus(self, rows: np.ndarray) -> np.ndarray:
         """[M, num_ws, w_dim] of the photographs in `rows`."""
@@ -137,6 +138,9 @@ class Generator:
             parts.append(np.asarray(self._encode(self._variables, images))[:real])
             progress.update(real)
         return np.concatenate(parts)
+
+    def _encoded(self, variables: Variables, image: Array) -> Array:
+        return fundusgan.encode(self.model, variables, image)[0].w_plus
 
     def _painted(
         self,

@@ -18,6 +18,7 @@ from fundusgan_jax.generate_fundusgan import Generator, recipe_mix
 from fundusgan_jax.memorisation import BATCH, Judge, check_memorisation
 from fundusgan_jax.models.features import FeatureNet
 from fundusgan_jax.models.fundusgan import Variables
+from fundusgan_jax.ops.full_precision import full_precision
 from fundusgan_jax.progress import Progress
 
 
@@ -29,6 +30,7 @@ def judge_of(config: ConfigDict, adversary: AdversaryState | None) -> Judge | No
     if adversary is None or not jax.tree.leaves(adversary.params):
         return None
 
+    @full_precision
     def alone(image: Array, label: Array) -> Array:
         return logits(config, adversary.params, image[None], label[None])[0, 0]
 

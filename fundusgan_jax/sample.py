@@ -16,6 +16,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from fundusgan_jax.batch import padded_batches, to_uint8
 from fundusgan_jax.latents import draw_z, to_w
 from fundusgan_jax.models.generator import NoiseMode, truncate
+from fundusgan_jax.ops.full_precision import full_precision
 from fundusgan_jax.prior_step import AXIS, Z_PURPOSE, PriorState, generator_config, paint
 
 
@@ -32,7 +33,7 @@ def _programs(config: FrozenConfigDict, resolution: int) -> tuple[Any, Any]:
         mode: NoiseMode = "none" if config.model.noise_mode == "none" else "const"
         return paint(config, params, noise, w_plus, resolution=resolution, alpha=alpha, noise_mode=mode)
 
-    return jax.jit(styles), jax.jit(image)
+    return jax.jit(full_precision(styles)), jax.jit(full_precision(image))
 
 
 class Sampler:

@@ -20,6 +20,7 @@ from fundusgan_jax.metrics.signatures import failure_signatures
 from fundusgan_jax.models.features import FeatureNet
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.models.lpips import PerceptualNet, perceptual_distance
+from fundusgan_jax.ops.full_precision import full_precision
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.score_sets import batch_features
 from fundusgan_jax.step import reconstruct_step
@@ -73,11 +74,11 @@ def _compiled_reconstruction(config: ConfigDict) -> Any:
         def run(variables: Variables, image: jax.Array, numbers: jax.Array) -> jax.Array:
             return reconstruct_step(variables, image, numbers, config=frozen).image
 
-        _RECONSTRUCTIONS[key] = jax.jit(run)
+        _RECONSTRUCTIONS[key] = jax.jit(full_precision(run))
     return _RECONSTRUCTIONS[key]
 
 
-_distance = jax.jit(perceptual_distance)
+_distance = jax.jit(full_precision(perceptual_distance))
 
 
 def image_figures(

@@ -1,10 +1,12 @@
 """The training programs themselves, for 8 devices, as they reach the backend: what must not be in them is not."""
 
+import re
+
 import jax
 import pytest
 
 from benchmarks.compiled import findings
-from benchmarks.program_facts import program_facts
+from benchmarks.program_facts import instructions, program_facts
 from fundusgan_jax.training_plan import Planner
 from tests.tiny import tiny_config, tiny_prior_config
 
@@ -35,6 +37,18 @@ PHASES = {
 HEADS_TRANSPOSED = 6
 
 
+def rounded_products(program):
+    """Products of float32 factors that an accelerator would round: all that is float32 in half precision's programs is to be
+    computed so (styles, demodulation, positions)."""
+    found, dtypes = [], {}
+    for one in instructions(program):
+        dtypes[one.name] = one.shapes[0].dtype if one.shapes else ""
+        factors = [name.lstrip("%") for name in re.split(r",\s*", one.rest.partition(")")[0])]
+        if one.operation == "dot" and "f32" in [dtypes.get(name) for name in factors]:
+            found += [] if "operand_precision={highest,highest}" in one.rest else [one]
+    return found
+
+
 @pytest.mark.parametrize(
     ("task", "dtype", "platform"),
     [
@@ -59,6 +73,7 @@ def test_phases_before_the_backend(task, dtype, platform):
         # The maps of a level are laid out by heads once, and their gradient back: 5 sides, see models/encoder.py.
         lines = [line for line in findings(facts, short) if "transposed" not in line or line.count(",") != 4]
         assert not lines, (name, lines)
+        assert rounded_products(lowered.as_text(dialect="hlo")) == [], name
         assert facts.transposed.total() <= HEADS_TRANSPOSED, (name, facts.transposed)
         assert facts.collectives["all-reduce"] > 0 and set(facts.collectives) <= {"all-reduce", "all-gather", "reduce-scatter"}  # fmt: skip
         text = lowered.as_text()

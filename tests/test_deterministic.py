@@ -61,8 +61,8 @@ def test_too_late_or_against_the_users_flags_is_said(monkeypatch):
 
 
 def scattered(function, *arguments):
-    """Scatters of a lowered function whose order decides the bits: sums at places that may coincide."""
-    text = jax.jit(function).lower(*arguments).as_text()
+    """Scatters of a function as a GPU gets it whose order decides the bits: sums at places that may coincide."""
+    text = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
     found = re.findall(r'"stablehlo\.(select_and_scatter|scatter)"\(.*?unique_indices = (\w+)|'
                        r'"stablehlo\.(select_and_scatter)"', text)  # fmt: skip
     return [kind or pool for kind, unique, pool in found if unique != "true"]

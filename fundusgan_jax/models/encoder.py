@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import Array
+from jax import Array, lax
 from jax.nn import initializers
 
 from fundusgan_jax.models.layers import rematerialised
@@ -138,7 +138,8 @@ class Map2Style(nn.Module):
         # Small, so that a run from scratch starts near w_avg: with N(0, 1) the styles start off scale.
         kernel = self.param("out_kernel", initializers.normal(0.1), shape)
         bias = self.param("out_bias", initializers.zeros, (self.heads, self.w_dim))
-        return jnp.einsum("hnc,hcw->nhw", x, kernel) / math.sqrt(self.channels) + bias
+        x = jnp.einsum("hnc,hcw->nhw", x, kernel, precision=lax.Precision.HIGHEST)
+        return x / math.sqrt(self.channels) + bias
 
     def _strided(self, name: str, x: Array) -> Array:
         """3x3, stride 2, padding 1, each head with its own kernel; [heads, N, H, W, C]."""

@@ -12,6 +12,7 @@ from jax.nn import initializers
 
 from fundusgan_jax.models.plan import Kind
 from fundusgan_jax.ops.conv import conv2d
+from fundusgan_jax.ops.full_precision import small_product
 from fundusgan_jax.ops.places import spread
 from fundusgan_jax.ops.resample import blur
 from fundusgan_jax.ops.up_conv import up_conv
@@ -64,7 +65,7 @@ class EqualDense(nn.Module):
         fan_in = x.shape[-1]
         kernel = self.param("kernel", initializers.normal(1 / self.lr_mul), (fan_in, self.features))
         bias = self.param("bias", initializers.constant(self.bias_init / self.lr_mul), (self.features,))
-        x = x @ (kernel * (self.lr_mul / math.sqrt(fan_in))) + bias * self.lr_mul
+        x = small_product(x, kernel * (self.lr_mul / math.sqrt(fan_in))) + bias * self.lr_mul
         return lrelu(x) if self.activate else x
 
 
@@ -110,7 +111,7 @@ def modulated_convolution(
     else:
         y = conv2d(y, weights, padding=dilation * (kernel.shape[0] // 2), dilation=dilation)
     if demodulate:
-        power = jnp.square(styles) @ jnp.sum(jnp.square(kernel), (0, 1))
+        power = small_product(jnp.square(styles), jnp.sum(jnp.square(kernel), (0, 1)))
         y = (y.astype(jnp.float32) * spread(lax.rsqrt(power + 1e-8), y)).astype(x.dtype)
     return y
 
