@@ -1,4 +1,4 @@
-"""The user's mistakes, flags' among them: one line that names the thing and the mend, and exit code 2."""
+"""The user's mistakes, flags' among them: one line that names the thing and the mend; exit codes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
+
+# Exit code of a training that a signal stopped, to be started again: EX_TEMPFAIL.
+STOPPED = 75
 
 
 class UserError(Exception):

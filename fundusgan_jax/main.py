@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from fundusgan_jax import processors
-from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.errors import STOPPED, UserError, run_door
 
 DESCRIPTION = """Trains FundusGAN or its StyleGAN prior on prepared fundus photographs, evaluates it, makes images with it.
 
@@ -30,10 +30,6 @@ DESCRIPTION = """Trains FundusGAN or its StyleGAN prior on prepared fundus photo
 Any setting of configs/default.py can be given as --config.GROUP.NAME=VALUE,
 for example --config.train.batch_size=16. Prepare photographs first with
 python -m fundusgan_jax.data.prepare --help."""
-
-
-# Of a training that a signal stopped, after saving: EX_TEMPFAIL, which launchers start again.
-STOPPED = 75
 
 
 def parser() -> argparse.ArgumentParser:

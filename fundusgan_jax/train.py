@@ -20,6 +20,7 @@ from fundusgan_jax import distributed
 from fundusgan_jax.config import validate
 from fundusgan_jax.data import pipeline
 from fundusgan_jax.data.packed import PackedDataset, split_named
+from fundusgan_jax.early_stop import EarlyStop
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.fundusgan_task import FundusGANTask
 from fundusgan_jax.grid import can_draw
@@ -350,11 +351,11 @@ def train(config: ConfigDict, workdir: Path, command: str) -> bool:
     """
     # Of several processes of one run, the first holds the workdir for all.
     held = locked(workdir) if distributed.is_first() else contextlib.nullcontext()
-    with held, exhaustion_as_advice(config):
-        return _train(config, workdir, command)
+    with held, exhaustion_as_advice(config), contextlib.closing(EarlyStop(command)) as early:
+        return _train(config, workdir, command, early)
 
 
-def _train(config: ConfigDict, workdir: Path, command: str) -> bool:
+def _train(config: ConfigDict, workdir: Path, command: str, early: EarlyStop) -> bool:
     # What the first renders or packs is there when the others open it.
     run = distributed.first_then_all(lambda: open_run(config, workdir))
     trainer = Trainer(run, open_task(run))
@@ -378,7 +379,7 @@ def _train(config: ConfigDict, workdir: Path, command: str) -> bool:
             f"{len(run.parallel.devices)} device(s){processes}, from step {trainer.start} to "
             f"{config.train.num_steps}"
         )
-        if not trainer.train():
+        if early.close() or not trainer.train():
             distributed.say(f"stopped and saved; to resume:\n  {command}")
             return False
     if distributed.is_first():
