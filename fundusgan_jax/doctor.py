@@ -126,9 +126,9 @@ def devices() -> list[Finding]:
     cards = graphics_cards()
     found += [Finding(f"card: {card}") for card in cards] + old_drivers(cards)
     if cards and first.platform == "cpu":
-        found.append(
-            Finding("there is a card, but JAX computes on the processor: pip install '.[cuda]'", True)
-        )
+        asked = os.environ.get("JAX_PLATFORMS", "").lower().split(",")[0] == "cpu"
+        mend = "JAX_PLATFORMS=cpu asks for that" if asked else "pip install '.[cuda]'"
+        found.append(Finding(f"there is a card, but JAX computes on the processor: {mend}", not asked))
     return found
 
 

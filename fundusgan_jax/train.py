@@ -376,7 +376,7 @@ def _train(config: ConfigDict, workdir: Path, command: str, early: EarlyStop) ->
         processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
         distributed.say(
             f"training on {len(split.images)} photographs of {run.dataset.resolution} px, "
-            f"{len(run.parallel.devices)} device(s){processes}, from step {trainer.start} to "
+            f"{len(run.parallel.devices)} x {run.parallel.devices[0].device_kind}{processes}, from step {trainer.start} to "
             f"{config.train.num_steps}"
         )
         if early.close() or not trainer.train():

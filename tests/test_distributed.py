@@ -71,7 +71,7 @@ def test_two_processes_train_what_one_trains_and_killed_ones_resume_as_one(strai
     record.unlink()
     with contextlib.closing(Processes(1, 4, workdir, record=str(record))) as run:
         assert run.wait(170) == [0], run.output(0)
-        assert "4 device(s), from step 4 to 8" in run.output(0)
+        assert "4 x cpu, from step 4 to 8" in run.output(0)
     assert seen(record) == {step: saw[step] for step in range(4, 8)}
     assert_close(arrays_of(workdir, 8), arrays_of(whole, 8))
     ours, theirs = rows_without_rate(workdir), rows_without_rate(whole)

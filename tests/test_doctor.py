@@ -7,7 +7,8 @@ import pytest
 from fundusgan_jax import doctor
 
 
-def test_a_sound_machine_has_nothing_to_mend(capsys):
+def test_a_sound_machine_has_nothing_to_mend(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "graphics_cards", list)  # of the machine that runs the tests
     assert doctor.main([]) == 0
     told = capsys.readouterr().out
     for part in ("jax ", "JAX computes on 8 x", "weights: ", "GFLOP/s", "nothing to mend"):
@@ -36,11 +37,18 @@ def test_a_sound_machine_has_nothing_to_mend(capsys):
     ],
 )
 def test_what_is_wrong_is_named(change, told, monkeypatch, capsys):
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     for name, value in change.items():
         monkeypatch.setattr(doctor, name, value)
     assert doctor.main([]) == 1
     out = capsys.readouterr().out
     assert told in out and "to mend" in out
+
+
+def test_a_processor_asked_for_is_no_problem(monkeypatch):
+    monkeypatch.setattr(doctor, "graphics_cards", lambda: ["NVIDIA H200, 570.1"])
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert not [each for each in doctor.devices() if each.problem]
 
 
 def test_tensorflow_with_cuda_is_named(monkeypatch):

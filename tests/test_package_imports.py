@@ -26,15 +26,14 @@ CORE = [
     "ops",
 ]
 CODE = """
-import importlib, pkgutil, sys, time
-since = time.perf_counter()
+import importlib, pkgutil, sys
 import fundusgan_jax
-seconds = time.perf_counter() - since
+print([name for name in ("jax", "numpy", "tensorflow") if name in sys.modules])
 core, heavy = sys.argv[1].split(), sys.argv[2].split()
 for found in pkgutil.walk_packages(fundusgan_jax.__path__, "fundusgan_jax."):
     if found.name.split(".")[1] in core:
         importlib.import_module(found.name)
-print(seconds < 2, "jax" in sys.modules, [name for name in heavy if name in sys.modules])
+print("jax" in sys.modules, [name for name in heavy if name in sys.modules])
 for found in pkgutil.walk_packages(fundusgan_jax.__path__, "fundusgan_jax."):
     importlib.import_module(found.name)
 from jax._src import xla_bridge
@@ -45,7 +44,7 @@ print(xla_bridge.backends_are_initialized(), "tensorflow" in sys.modules)
 def test_core_and_backend():
     words = [sys.executable, "-c", CODE, " ".join(CORE), " ".join(HEAVY)]
     answer = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert answer.stdout.splitlines() == ["True True []", "False False"], answer.stderr
+    assert answer.stdout.splitlines() == ["[]", "True []", "False False"], answer.stderr
 
 
 def test_help_imports_no_jax():

@@ -110,7 +110,7 @@ def test_a_signal_to_one_task_stops_both_and_the_requeued_job_resumes(jobs, tmp_
             assert job.process.returncode == STOPPED, job.output() + error
         assert "--cpus-per-task=3" in job.flags()
         assert (job.folder / "requeued").read_text() == f"requeue {job.number}\n"
-        assert f"4 device(s) of 2 processes, from step {first_step} to" in job.output()
+        assert f"4 x cpu of 2 processes, from step {first_step} to" in job.output()
         assert "stopped and saved; to resume:" in job.output() and f"--workdir={workdir}" in job.output()
         assert saved(workdir) > first_step
         first_step = saved(workdir)
