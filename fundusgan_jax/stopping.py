@@ -39,11 +39,9 @@ class Stopper:
         self.signal = ""
         self._several = jax.process_count() > 1
         self._may_leave = False
-        handlers = (
-            {signal.SIGINT: self._handle, TOLD: self._leave}
-            if self._several
-            else {signal.SIGINT: self._handle, signal.SIGTERM: self._handle}
-        )
+        handlers = {signal.SIGINT: self._handle, TOLD: self._leave}
+        if not self._several:
+            handlers[signal.SIGTERM] = self._handle
         self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
 
     def wanted(self, first: int, last: int) -> bool:
@@ -54,8 +52,7 @@ class Stopper:
     def leaving(self) -> Iterator[None]:
         """What a signal ends by `Left`, to any process of the run: an evaluation may take longer than a scheduler waits."""
         over = threading.Event()
-        if self._several:
-            threading.Thread(target=_listen, args=(over,), daemon=True).start()
+        threading.Thread(target=self._listen, args=(over,), daemon=True).start()
         self._may_leave = True
         try:
             if self.signal:
@@ -79,8 +76,16 @@ class Stopper:
         if not self._may_leave:  # it was over just before
             return
         if not self.signal:
-            _say(signal.SIGTERM.name, True)
+            self.signal = signal.SIGTERM.name
+            _say(self.signal, True)
         raise Left
+
+    def _listen(self, over: threading.Event) -> None:
+        """Passes a signal to any process on to this one's main thread until `over`: once is not enough where `Left` was
+        raised in a destructor, which swallows it."""
+        while not over.wait(LOOK_SECONDS):
+            if self.signal or (self._several and distributed.stop_heard()):
+                signal.pthread_kill(threading.main_thread().ident or 0, TOLD)
 
     def close(self) -> None:
         for number, handler in self._before.items():
@@ -90,14 +95,6 @@ class Stopper:
 def _say(heard: str, leaving: bool) -> None:
     under_way = "leaving the evaluation to the resumed run" if leaving else "finishing this step"
     print(f"\n{heard}: {under_way} and saving (once more to stop at once)", file=sys.stderr, flush=True)
-
-
-def _listen(over: threading.Event) -> None:
-    """Passes a SIGTERM to any process on to this one's main thread, until `over`."""
-    while not over.wait(LOOK_SECONDS):
-        if distributed.stop_heard():
-            signal.pthread_kill(threading.main_thread().ident or 0, TOLD)
-            return
 
 
 def leave_due(workdir: Path, step: int) -> None:

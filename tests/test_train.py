@@ -1,6 +1,8 @@
 """train.py: a signal at an awkward moment still saves; a step that is not finite stops the run or is passed over."""
 
+import contextlib
 import signal
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -112,6 +114,20 @@ def test_a_signal_ends_an_evaluation_which_the_resumed_run_makes(monkeypatch, tm
     assert again.train()
     assert (ended, drawn, saved) == ([6, 7], [6, 7], [(6, {"ssim": 1.0}), 7])
     assert due_step(tmp_path) is None
+
+
+def test_a_destructor_that_swallows_the_signal_delays_it_only(monkeypatch, tmp_path):
+    trainer, saved, _, _ = bare_trainer(monkeypatch, train__num_steps=3)
+    scored(trainer, tmp_path)
+
+    def evaluate(number, state):
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGTERM)
+        time.sleep(60)
+
+    trainer.task.evaluate = evaluate
+    assert not trainer.train()
+    assert saved == [3] and due_step(tmp_path) == 3
 
 
 def test_the_last_evaluation_may_be_left_too_and_nothing_else_is_then_to_be_done(monkeypatch, tmp_path):
