@@ -1,6 +1,7 @@
 """launch/gke: the manifests agree with themselves, and their parts with the schemas of Kubernetes."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,20 @@ def test_what_a_pod_mounts_is_there_and_its_flags_are_known(kind):
     flags, settings = parse(container["args"])
     assert (ROOT / flags.config).is_file() and settings
     assert "command" not in container  # the image's entry point, as process 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_must_outlive_a_pod_lies_in_the_claim(kind):
+    from fundusgan_jax.compilation_cache import FOLDER_VARIABLE
+
+    pod, container = job_of(kind)["spec"]["template"]["spec"], container_of(kind)
+    (claimed,) = [volume["name"] for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+    (mounted,) = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == claimed]
+    folders = [
+        word.split("=", 1)[1] for word in container["args"] if re.match(r"--(workdir|weights_dir)=", word)
+    ]
+    folders += [entry["value"] for entry in container["env"] if entry["name"] == FOLDER_VARIABLE]
+    assert len(folders) == 3 and all(Path(mounted) in Path(folder).parents for folder in folders)
 
 
 def test_gpu_pods_find_each_other():

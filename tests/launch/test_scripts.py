@@ -1,6 +1,7 @@
 """launch/*: scripts pass shellcheck, start the trainer in their own place and pass signals on."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -51,6 +52,12 @@ def test_the_image_copies_only_what_there_is_and_the_trainer_is_process_1():
     assert 'ENTRYPOINT ["python", "-m", "fundusgan_jax.main"]' in lines
 
 
+def test_the_image_has_a_home_that_any_user_can_write():
+    text = (LAUNCH / "Dockerfile").read_text()
+    (home,) = re.findall(r"^ENV HOME=(\S+)$", text, re.MULTILINE)
+    assert f"chmod 1777 {home}\n" in text and f"useradd --uid 1000 --create-home {Path(home).name} " in text
+
+
 def test_the_image_finds_the_driver_where_gke_mounts_it():
     lines = (LAUNCH / "Dockerfile").read_text().splitlines()
     words = [word for line in lines if line.startswith("ENV ") for word in line.split()[1:]]
@@ -73,19 +80,27 @@ def test_sbatch_asks_for_one_task_a_node_a_signal_before_the_end_and_a_requeue()
 # A trainer's stand-in: says what it was given, and on SIGTERM that it heard it, ending as a saved run does.
 PYTHON = """#!/usr/bin/env bash
 trap 'echo heard >> "$RECORDS"; exit 75' TERM
-echo "$@" >> "$RECORDS"
+echo "$@ in $FUNDUSGAN_JAX_COMPILED" >> "$RECORDS"
 while :; do sleep 0.05; done
 """
 # Runs the command on "the host": here.
 GCLOUD = """#!/usr/bin/env bash
 for word in "$@"; do case $word in --command=*) command=${word#--command=} ;; --worker=*) worker=${word#--worker=} ;; esac; done
 echo "worker $worker" >> "$RECORDS"
-cd "$HOME" && exec bash -c "$command"
+cd "$HOME" && exec env -u FUNDUSGAN_JAX_COMPILED bash -c "$command"
 """
 
 
-@pytest.mark.parametrize("script", ["local.sh", "tpu_vm.sh"])
-def test_sigterm_reaches_the_trainer_and_its_exit_code_comes_back(script, tmp_path):
+@pytest.mark.parametrize(
+    "script, number",
+    [
+        ("local.sh", signal.SIGTERM),
+        ("tpu_vm.sh", signal.SIGTERM),
+        ("tpu_vm.sh", signal.SIGINT),
+        ("tpu_vm.sh", signal.SIGHUP),
+    ],
+)
+def test_a_signal_reaches_the_trainer_and_its_exit_code_comes_back(script, number, tmp_path):
     records = tmp_path / "records"
     for name, text in (("python", PYTHON), ("gcloud", GCLOUD)):
         (tmp_path / name).write_text(text)
@@ -100,14 +115,17 @@ def test_sigterm_reaches_the_trainer_and_its_exit_code_comes_back(script, tmp_pa
         "ZONE": "z",
         "RECORDS": str(records),
     }
+    own["FUNDUSGAN_JAX_COMPILED"] = "a folder"
     words = [LAUNCH / script, *before, "configs/folder.py", "a workdir", "--config.seed=1"]
     process = subprocess.Popen(words, env={**os.environ, **own})
-    expected = "-m fundusgan_jax.main --config=configs/folder.py --workdir=a workdir --config.seed=1"
+    expected = (
+        "-m fundusgan_jax.main --config=configs/folder.py --workdir=a workdir --config.seed=1 in a folder"
+    )
     deadline = time.monotonic() + 20
     while not records.exists() or expected not in records.read_text():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     assert process.wait(20) == 75
     lines = records.read_text().splitlines()
     assert lines[-1] == "heard"
