@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import driver
+from benchmarks import driver, timing
 from benchmarks.circumstances import of_a_process, processor_name
 from benchmarks.table import table
 from benchmarks.timing import Measurement, Work, append_lines, read_lines
@@ -184,3 +184,34 @@ def test_a_record_says_how_it_came_about():
     assert record["gflop_per_image"] == 0.5 and record["gflop_per_sec"] == 2
     assert record["share_of_peak"] == pytest.approx(2 / record["peak_gflop_per_sec"])
     assert {"devices", "git", "versions", "command", "machine", "time"} <= set(json.loads(json.dumps(record)))
+
+
+def test_a_measurement_without_a_peak_is_one(monkeypatch):
+    monkeypatch.setattr(timing, "peak_flops", lambda device, dtype, precision: (None, "unknown"))
+    record = Measurement("b", {"batch": 10}, [1.0, 2.0], Work(10, flop=5e9)).record()
+    assert record["gflop_per_sec"] > 0 and "share_of_peak" not in record
+    text = table([record])
+    assert "| GFLOP/s | of peak |" in text and "| unknown |" in text and "; peak unknown: " in text
+
+
+def test_the_peak_is_that_of_the_programs_own_precision(monkeypatch):
+    """Inception computes in full float32 whatever is set around it; on a card LPIPS takes TF32."""
+
+    class Card:
+        platform, device_kind, id, process_index = "gpu", "NVIDIA H100 80GB HBM3", 0, 0
+
+    monkeypatch.setattr(timing.jax, "devices", lambda *given: [Card()])
+    monkeypatch.setattr(timing.jax, "default_backend", lambda: "gpu")
+    known = {"git": None, "machine": "m", "versions": {"jax": "0"},
+             "devices": {"count": 1, "kind": "k", "platform": "gpu"}}  # fmt: skip
+    monkeypatch.setattr(timing, "circumstances", lambda: known)
+    records = []
+    for name, precision in (("inception", "highest"), ("lpips_vgg", "")):
+        work = Work(8, flop=67e11, precision=precision)
+        records.append(Measurement("metrics", {"network": name, "side": 256}, [1.0], work).record())
+    assert [record["peak_gflop_per_sec"] for record in records] == [67e3, 494e3]
+    assert records[0]["share_of_peak"] == pytest.approx(0.1)
+    notes = table(records).splitlines()[-1]
+    assert "rounded to TF32" in notes and "products of float32 in full (inception): of the peak" in notes
+    alone = table(records[:1]).splitlines()[-1]
+    assert "rounded to TF32" not in alone and "products of float32 in full: of the peak" in alone
