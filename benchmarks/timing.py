@@ -247,7 +247,9 @@ def append_lines(path: Path, records: Sequence[Record]) -> None:
             handle.flush()
             os.fsync(handle.fileno())
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose another --json") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; choose another --json, or --json= for none"
+        ) from error
 
 
 def read_lines(path: Path) -> list[Record]:

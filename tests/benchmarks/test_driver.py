@@ -3,6 +3,7 @@
 import argparse
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from benchmarks.table import table
 from benchmarks.timing import Measurement, Work, append_lines, read_lines
 
 SETTINGS = [{"size": 1}, {"size": 2}]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def benchmark(measure):
@@ -150,8 +152,44 @@ def test_another_setting_is_not_this_one():
     assert not driver.is_of(record, ours, {"batch": 1})
 
 
+def test_no_line_is_lost_where_nobody_names_a_file(lines, capsys):
+    seen = []
+    ours = benchmark(lambda size: seen.append(size) or 1.0)
+    assert driver.main(ours, ["--in_process", "--json="]) == 0
+    assert not lines.exists() and seen == [1, 2]
+    assert driver.main(ours, ["--in_process", "--size=1"]) == 0
+    assert f"lines in {lines}" in capsys.readouterr().out
+    assert driver.main(ours, ["--in_process", "--proceed"]) == 0
+    assert [record["settings"]["size"] for record in read_lines(lines)] == [1, 2]
+    assert seen == [1, 2, 1, 2]
+
+
+def test_lines_go_where_git_looks_away():
+    """Else the first measurement would make every later one one of a changed checkout."""
+    default = subprocess.run(
+        [sys.executable, "-c", "from benchmarks import driver; print(driver.LINES)"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    folder = default.partition("/")[0]
+    assert f"/{folder}/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    seen = []
+    words = ["--in_process", f"--json={tmp_path / 'file' / 'a.jsonl'}"]
+    assert driver.main(benchmark(lambda size: seen.append(size) or 1.0), words) == 2
+    assert "or --json= for none" in capsys.readouterr().err and not seen
+
+
 def test_mistakes_are_one_line(tmp_path, capsys):
-    for words in (["--proceed"], ["--calls=0"], ["--config.train.remat=True"], ["--size=0"], ["--speed=1"]):
+    for words in (
+        ["--proceed", "--json="],
+        ["--calls=0"],
+        ["--config.train.remat=True"],
+        ["--size=0"],
+        ["--speed=1"],
+    ):
         assert driver.main(benchmark(lambda size: 1.0), words) == 2
         assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
 
