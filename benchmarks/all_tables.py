@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -131,13 +133,16 @@ def document(commands: Sequence[Command], records: Sequence[Record]) -> str:
         benchmark = import_module(f"benchmarks.{command.benchmark}").BENCHMARK
         found: list[Record] = []
         for setting in driver.settings_of(benchmark, command.flags):
-            found += driver.latest(records, benchmark, setting)
+            found += [dict(record) for record in driver.latest(records, benchmark, setting)]
         if not found:
             continue
+        # What needs all records (scaling's efficiency) is not in their lines.
+        with contextlib.redirect_stdout(io.StringIO()) as told:
+            benchmark.finish(found)
         parts.append(
             f"## {command.title}\n\n`python -m benchmarks.{command.benchmark} {' '.join(command.flags)}`"
         )
-        parts.append(table(found))
+        parts += [text for text in (told.getvalue().strip(), table(found)) if text]
         parts += [operations_table(record) for record in found if "operations" in record]
     return "\n\n".join(parts) + "\n"
 

@@ -35,6 +35,8 @@ FAILED = "failed with code"
 TIME_LIMIT = "time_limit"
 # Where a setting has several records, the name under which they say of what.
 PHASE = "phase"
+# Where lines go that are sent nowhere else; git ignores runs/.
+LINES = Path("runs/benchmarks.jsonl")
 
 
 class Benchmark(NamedTuple):
@@ -90,7 +92,13 @@ def _parser(benchmark: Benchmark) -> Parser:
     flags.add_argument(
         "--calls", type=int, default=CALLS, help=f"timed calls of each setting (default {CALLS})"
     )
-    flags.add_argument("--json", type=Path, help="also append a line per measurement to this file")
+    flags.add_argument(
+        "--json",
+        type=lambda text: Path(text) if text else None,
+        default=LINES,
+        metavar="FILE",
+        help=f"where a line per measurement is appended (default {LINES}; --json= keeps none)",
+    )
     flags.add_argument(
         "--proceed",
         action="store_true",
@@ -116,7 +124,7 @@ def _parse(benchmark: Benchmark, argv: Sequence[str]) -> argparse.Namespace:
     if chosen.calls < 1:
         raise UserError(f"--calls={chosen.calls} must be at least 1")
     if chosen.proceed and not chosen.json:
-        raise UserError("--proceed needs --json=FILE: the file that has the finished settings")
+        raise UserError("--proceed needs the file that has the finished settings: leave out --json=")
     chosen.config_overrides = rest
     return chosen
 
@@ -125,6 +133,8 @@ def _run(benchmark: Benchmark, argv: Sequence[str]) -> int:
     chosen = _parse(benchmark, argv)
     settings = benchmark.settings(chosen)
     before = read_lines(chosen.json) if chosen.proceed and chosen.json.exists() else []
+    if chosen.json:
+        append_lines(chosen.json, [])  # refused now, not when there is something to lose
     records: list[Record] = []
     progress = Progress(len(settings), "settings", benchmark.name)
     for setting in settings:
@@ -143,6 +153,8 @@ def _run(benchmark: Benchmark, argv: Sequence[str]) -> int:
     for record in records:
         if "operations" in record:
             print(f"\n{operations_table(record)}")
+    if chosen.json:
+        print(f"\nlines in {chosen.json}")
     return int(any(record.get("error", "").startswith(FAILED) for record in records))
 
 

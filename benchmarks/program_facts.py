@@ -17,6 +17,8 @@ _TARGET = re.compile(r'custom_call_target="([^"]*)"')
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _ORIGIN = re.compile(r'op_name="([^"]*)"')
 _GROUPS = re.compile(r"(feature|batch)_group_count=(\d+)")
+# What XLA makes of a convolution on GPUs, beside fusions whose insides have it as it was. convReorderFilter is none.
+_CUDNN = re.compile(r"__cudnn\$conv(Forward|ForwardGraph|BiasActivationForward|BackwardInput|BackwardFilter)")
 ITEM_BYTES = {"f64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "s64": 8, "u64": 8}
 # Smaller maps cost nothing to rearrange.
 LARGE = 2**16
@@ -156,7 +158,9 @@ def _is_image(shape: Shape) -> bool:
 
 def _count(facts: Facts, item: Instruction, inputs: list[Shape], parameters: set[tuple[int, ...]]) -> None:
     operation = item.operation.removesuffix("-start")
-    if operation == "convolution" and inputs and len(inputs[0].sides) >= 4:
+    target = found[1] if operation == "custom-call" and (found := _TARGET.search(item.rest)) else ""
+    convolves = operation == "convolution" or _CUDNN.fullmatch(target)
+    if convolves and inputs and len(inputs[0].sides) >= 4:
         if _is_image(inputs[0]) and inputs[0].dtype == "f32":
             return
         facts.convolutions[inputs[0].dtype] += 1
@@ -173,5 +177,5 @@ def _count(facts: Facts, item: Instruction, inputs: list[Shape], parameters: set
         facts.collectives[operation] += 1
     elif operation in HOST:
         facts.host.append(operation)
-    elif operation == "custom-call" and (target := _TARGET.search(item.rest)) and "callback" in target[1]:
-        facts.host.append(target[1])
+    elif "callback" in target:
+        facts.host.append(target)

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.circumstances import Record, machine_line
 from benchmarks.timing import CALLS
+from fundusgan_jax.device_peaks import FULL_PRECISION
 
 
 def table(records: Sequence[Record]) -> str:
@@ -51,11 +52,15 @@ def _notes(records: Sequence[Record], varying: Sequence[str]) -> list[str]:
     if calls:
         few = f": fewer than {CALLS}" if min(calls) < CALLS else ""
         notes.append(f"median of {' to '.join(str(n) for n in sorted({min(calls), max(calls)}))} calls{few}")
-    sources = {record["peak_source"] for record in records if "peak_source" in record}
-    if sources:
-        peaks = sorted({round(record["peak_gflop_per_sec"]) for record in records if "peak_source" in record})
+    known = [record for record in records if "peak_gflop_per_sec" in record]
+    if known:
+        peaks = sorted({round(record["peak_gflop_per_sec"]) for record in known})
         shown = " to ".join(f"{peak:,}" for peak in dict.fromkeys((peaks[0], peaks[-1])))
-        notes.append(f"peak {shown} GFLOP/s ({', '.join(sorted(sources))})")
+        notes.append(
+            f"peak {shown} GFLOP/s ({', '.join(sorted({record['peak_source'] for record in known}))})"
+        )
+    if any(_peak_is_unknown(record) for record in records):
+        notes.append("peak unknown: no datasheet of this device is known, and it had no room to measure it")
     if any(record.get("compilation_cache") for record in records):
         notes.append("compile times may be those of reading JAX_COMPILATION_CACHE_DIR")
     whose = {record["peak_of"] for record in records if "peak_of" in record}
@@ -67,12 +72,34 @@ def _notes(records: Sequence[Record], varying: Sequence[str]) -> list[str]:
     notes += [explained[name] for name in sorted(whose)]
     if any(_is_tf32(record) for record in measured):
         notes.append("float32 on NVIDIA: products of float32 are rounded to TF32, JAX's default")
+    if full := [record for record in measured if _is_full_float32(record)]:
+        which = dict.fromkeys(
+            str(record["settings"].get(name, "")) for record in full for name in varying[:1]
+        )
+        where = f" ({', '.join(which)})" if len(full) < len(measured) else ""
+        notes.append(
+            f"products of float32 in full{where}: of the peak of true float32, where the vendor names one"
+        )
     machines = list(dict.fromkeys(machine_line(record) for record in measured)) or ["nothing measured"]
     return ["; ".join([*notes, *machines])]
 
 
+def _peak_is_unknown(record: Record) -> bool:
+    return record.get("peak_source") == "unknown"
+
+
+def _is_float32(record: Record) -> bool:
+    """Of products that the device computes in another form where it is not told otherwise."""
+    dtype = record.get("dtype", record["settings"].get("dtype"))
+    return record["devices"].get("platform", "cpu") != "cpu" and dtype == "float32"
+
+
+def _is_full_float32(record: Record) -> bool:
+    return _is_float32(record) and record.get("precision", "").lower() in FULL_PRECISION
+
+
 def _is_tf32(record: Record) -> bool:
-    return record["devices"].get("platform") == "gpu" and record["settings"].get("dtype") == "float32"
+    return _is_float32(record) and record["devices"]["platform"] == "gpu" and not _is_full_float32(record)
 
 
 def _figure(record: Record, name: str, form: str, scale: float = 1.0) -> str:
@@ -82,7 +109,9 @@ def _figure(record: Record, name: str, form: str, scale: float = 1.0) -> str:
 COLUMNS: dict[str, Any] = {
     "GFLOP/img": lambda record: _figure(record, "gflop_per_image", ".4g"),
     "GFLOP/s": lambda record: _figure(record, "gflop_per_sec", ",.4g"),
-    "of peak": lambda record: _figure(record, "share_of_peak", ".1%"),
+    "of peak": lambda record: (
+        "unknown" if _peak_is_unknown(record) else _figure(record, "share_of_peak", ".1%")
+    ),
     "compile, s": lambda record: _figure(record, "compile_seconds", ".1f"),
     "peak memory, MiB": lambda record: _figure(record, "peak_bytes", ",.0f", 2**20),
     "with compilation, MiB": lambda record: _figure(record, "whole_peak_bytes", ",.0f", 2**20),

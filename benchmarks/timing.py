@@ -15,7 +15,7 @@ import jax
 
 from benchmarks.circumstances import Record, circumstances
 from benchmarks.profile import Operation, profiled
-from fundusgan_jax.device_peaks import peak_flops
+from fundusgan_jax.device_peaks import default_precision, peak_flops
 from fundusgan_jax.errors import UserError
 
 # The first call may still allocate and choose algorithms, the second finds everything in place.
@@ -27,13 +27,15 @@ class Work(NamedTuple):
     """What one call does.
 
     images: per call. dtype: of the convolutions. flop: per call, by the networks' plans (fundusgan_jax/flops.py); 0
-    where nobody counted. devices: that share it.
+    where nobody counted. devices: that share it. precision: of products of float32, where the program chooses it
+    itself; '' for what is set.
     """
 
     images: int
     dtype: str = "float32"
     flop: float = 0.0
     devices: int = 1
+    precision: str = ""
 
 
 class Program(NamedTuple):
@@ -95,15 +97,19 @@ class Measurement(NamedTuple):
             "calls": self.calls or len(self.seconds),
             "seconds_per_kimg": 1000 * middle / images,
             "figures": dict(self.figures),
+            "dtype": self.work.dtype,
+            "precision": self.work.precision or default_precision(),
         }
         if flop:
             # Simulated devices share one processor.
             count = 1 if jax.default_backend() == "cpu" else self.work.devices
-            peak, source = peak_flops(jax.devices()[0], self.work.dtype)
+            peak, source = peak_flops(jax.devices()[0], self.work.dtype, self.work.precision)
             found["gflop_per_image"] = flop / images / 1e9
             found["gflop_per_sec"] = flop / middle / 1e9
-            found |= {"share_of_peak": flop / middle / (peak * count), "peak_gflop_per_sec": peak * count / 1e9,
-                      "peak_source": source}  # fmt: skip
+            found["peak_source"] = source
+            if peak is not None:
+                found["share_of_peak"] = flop / middle / (peak * count)
+                found["peak_gflop_per_sec"] = peak * count / 1e9
         if self.program:
             found["compile_seconds"] = self.program.seconds
             found["compilation_cache"] = bool(getattr(jax.config, "jax_compilation_cache_dir", None))
@@ -241,7 +247,9 @@ def append_lines(path: Path, records: Sequence[Record]) -> None:
             handle.flush()
             os.fsync(handle.fileno())
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose another --json") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; choose another --json, or --json= for none"
+        ) from error
 
 
 def read_lines(path: Path) -> list[Record]:

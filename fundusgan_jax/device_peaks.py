@@ -52,6 +52,9 @@ PEAKS: tuple[tuple[tuple[str, ...], DevicePeak], ...] = (
     (("tpu", "v3"), DevicePeak(61.5, 61.5, 0, 450)),
 )
 
+# jax.default_matmul_precision's names for products of float32 as they are, without TF32 or bfloat16 parts.
+FULL_PRECISION = ("highest", "float32")
+
 
 def known_peak(kind: str) -> DevicePeak | None:
     """The row of a device_kind, or None.
@@ -63,31 +66,61 @@ def known_peak(kind: str) -> DevicePeak | None:
     return next((peak for names, peak in PEAKS if words.issuperset(names)), None)
 
 
-def peak_flops(device: jax.Device, dtype: str) -> tuple[float, str]:
-    """FLOP/s that a device reaches at most in 'float32' or 'bfloat16', and where the figure is from: 'datasheet' or
-    'measured', by a large convolution and a large product now (the processor; a device that is not in PEAKS)."""
+def default_precision() -> str:
+    """Of products of float32, as jax.default_matmul_precision has set it; 'default' where nobody has."""
+    return str(getattr(jax.config, "jax_default_matmul_precision", None) or "default")
+
+
+def peak_flops(device: jax.Device, dtype: str, precision: str = "") -> tuple[float | None, str]:
+    """FLOP/s that a device reaches at most, and where the figure is from.
+
+    Args:
+        device: one of jax.devices().
+        dtype: 'float32' or 'bfloat16'.
+        precision: of products of float32, as jax.default_matmul_precision takes it; '' for what is set.
+
+    Returns:
+        The figure of the 'datasheet'; 'measured' by a large convolution and a large product now (the processor, a
+        device that is not in PEAKS); or None, 'unknown', where a device has no room to measure it.
+    """
+    precision = precision or default_precision()
     peak = known_peak(device.device_kind) if device.platform != "cpu" else None
     if peak is None:
-        return measured_flops(device, dtype), "measured"
+        found = measured_flops(device, dtype, precision)
+        return found, "unknown" if found is None else "measured"
     if dtype == "bfloat16":
         return peak.bfloat16 * 1e12, "datasheet"
-    precision = str(getattr(jax.config, "jax_default_matmul_precision", None)).lower()
-    true_float32 = precision in ("highest", "float32") and peak.float32
+    true_float32 = precision.lower() in FULL_PRECISION and peak.float32
     return (peak.float32 if true_float32 else peak.default_float32) * 1e12, "datasheet"
 
 
+def measured_flops(device: jax.Device, dtype: str, precision: str = "default") -> float | None:
+    """FLOP/s of the faster of a 3x3 convolution (32x32, 512 channels) and a matrix product, random numbers, the best
+    of six calls. It takes a second on two cores, and elsewhere at most three matrices of 256 MiB. The convolution's
+    FLOP are counted as it is defined: on processors it takes a third of them (ops/winograd.py), so that this is more
+    than the arithmetic units do.
+
+    None where the device cannot run them: beside a training there may be no room, which libraries that find none for
+    their handles call by other names too. That is no reason to lose what the caller has measured.
+    """
+    of_products = dtype == "float32" and device.platform != "cpu"
+    try:
+        return _measured(device, dtype, precision if of_products else "default")
+    except jax.errors.JaxRuntimeError:
+        return None
+
+
+# A failure is not kept: later there may be room.
 @functools.lru_cache
-def measured_flops(device: jax.Device, dtype: str) -> float:
-    """FLOP/s of the faster of a 3x3 convolution (32x32, 512 channels) and a matrix product, random numbers, the best of
-    six calls. It takes a second on two cores. The convolution's FLOP are counted as it is defined: on processors it takes a
-    third of them (ops/winograd.py), so that this is more than the arithmetic units do."""
-    batch, side = (4, 2048) if device.platform == "cpu" else (256, 16384)
-    with jax.default_device(device):
+def _measured(device: jax.Device, dtype: str, precision: str) -> float:
+    batch, side = (4, 2048) if device.platform == "cpu" else (64, 8192)
+    with jax.default_device(device), jax.default_matmul_precision(precision):
         keys = jax.random.split(jax.random.key(0), 4)
         x = jax.random.normal(keys[0], (batch, 32, 32, 512), dtype)
         kernel = jax.random.normal(keys[1], (3, 3, 512, 512), dtype)
-        left, right = (jax.random.normal(key, (side, side), dtype) for key in keys[2:])
         convolution = _fastest(lambda x, kernel: conv2d(x, kernel, padding=1), x, kernel)
+        del x
+        left, right = (jax.random.normal(key, (side, side), dtype) for key in keys[2:])
         product = _fastest(jnp.matmul, left, right)
     return max(2 * 9 * batch * 32**2 * 512**2 / convolution, 2 * side**3 / product)
 

@@ -289,8 +289,11 @@ def print_plan(config: ConfigDict) -> None:
     for size in [*(size for size in sizes if size <= last), wanted]:
         rows.setdefault(size, read_off(compiled, size))
     _print_memory(planner, rows, other, limit)
-    _print_rate(planner, device)
+    print()
     _print_advice(planner, rows[wanted], best, limit, saves)
+    # Last, and with all else printed: a device without a datasheet has to compute for it.
+    print(flush=True)
+    _print_rate(planner, device)
 
 
 def _saves(known: Need, other: Need) -> bool:
@@ -332,13 +335,19 @@ def _amount(need: Need) -> str:
 def _print_rate(planner: Planner, device: jax.Device) -> None:
     config = planner.config
     peak, source = peak_flops(device, config.model.dtype)
+    if peak is None:
+        print(
+            f"estimate: no steps an hour, as the peak of {device.device_kind} is {source}; "
+            "a run's rate stands in metrics.jsonl"
+        )
+        return
     rate = UTILISATION * peak / phase_flops(config)[STEP]
     if device.platform != "cpu":  # simulated devices share one processor
         rate *= planner.devices
     steps = 3600 * rate / config.train.batch_size
     hours = config.train.num_steps / steps
     print(
-        f"\nestimate: {steps:.3g} steps an hour at batch_size={config.train.batch_size} ({rate:.3g} img/s), "
+        f"estimate: {steps:.3g} steps an hour at batch_size={config.train.batch_size} ({rate:.3g} img/s), "
         f"{hours:.3g} hours for num_steps={config.train.num_steps}: {UTILISATION:.0%} of the peak of "
         f"{peak / 1e12:.3g} TFLOP/s ({source}) is assumed, not measured; a run's rate stands in metrics.jsonl"
     )

@@ -1,11 +1,11 @@
-"""The training programs themselves, for 8 devices, as they reach the backend: what must not be in them is not."""
+"""The training programs themselves, for 8 devices, as they reach the backend and as it leaves them: what must not be in them is not."""
 
 import re
 
 import jax
 import pytest
 
-from benchmarks.compiled import findings
+from benchmarks.compiled import HEADS_TRANSPOSED, _state_is_donated, findings
 from benchmarks.program_facts import instructions, program_facts
 from fundusgan_jax.training_plan import Planner
 from tests.tiny import tiny_config, tiny_prior_config
@@ -32,9 +32,7 @@ PHASES = {
     },
 }
 
-
-# Three levels, each once there and once back.
-HEADS_TRANSPOSED = 6
+HEADS = {"fundusgan": HEADS_TRANSPOSED, "prior": 0}
 
 
 def rounded_products(program):
@@ -70,13 +68,34 @@ def test_phases_before_the_backend(task, dtype, platform):
         facts = program_facts(lowered.as_text(dialect="hlo"), kernels)
         short = {"float32": "f32", "bfloat16": "bf16"}[dtype]
         assert facts.convolutions[short] > 10
-        # The maps of a level are laid out by heads once, and their gradient back: 5 sides, see models/encoder.py.
-        lines = [line for line in findings(facts, short) if "transposed" not in line or line.count(",") != 4]
-        assert not lines, (name, lines)
+        assert not findings(facts, short, HEADS[task]), (name, findings(facts, short))
+        assert facts.transposed.total() <= HEADS[task], (name, facts.transposed)
         assert rounded_products(lowered.as_text(dialect="hlo")) == [], name
-        assert facts.transposed.total() <= HEADS_TRANSPOSED, (name, facts.transposed)
         assert facts.collectives["all-reduce"] > 0 and set(facts.collectives) <= {"all-reduce", "all-gather", "reduce-scatter"}  # fmt: skip
         text = lowered.as_text()
         assert text.count("tf.aliasing_output") + text.count("jax.buffer_donor") >= leaves - 2, name
         seen.add(name)
     assert seen == PHASES[task]
+
+
+# By XLA's backend for processors, jax 0.10.2, with the flags of these tests and with a user's; at 1024 px it transposes up to 8 maps (benchmarks/NOTES.md).
+ADDED = {"G at 64 px": 0, "generator": 5}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task, phase", [("prior", "G at 64 px"), ("fundusgan", "generator")])
+def test_what_the_backend_leaves(task, phase):
+    """Float32: the backend for processors has no convolutions of bfloat16."""
+    planner = Planner(CONFIGS[task]("float32"))
+    opened = planner.task(planner.config)
+    state = opened.shapes(planner.config.train.num_steps)
+    kernels = [leaf.shape for leaf in jax.tree.leaves((state, opened.constants))]
+    (lowered,) = [found.program for found in planner.lowered(opened) if found.name == phase]
+    compiled = lowered.compile()
+    facts = program_facts(compiled.as_text(), kernels)
+    assert facts.convolutions["f32"] > 40 and not facts.grouped
+    assert [line for line in findings(facts, "f32") if not line.startswith("transposed")] == []
+    assert facts.transposed.total() <= ADDED[phase], facts.transposed
+    # The gradients of all parameters are one exchange, not one each.
+    assert facts.collectives == {"all-reduce": 1, "all-gather": 1, "reduce-scatter": 1}
+    assert _state_is_donated(compiled, state)

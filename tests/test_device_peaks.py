@@ -1,8 +1,12 @@
 """Devices are told by their names, and what has no datasheet is measured."""
 
+import contextlib
+import math
+
 import jax
 import pytest
 
+from fundusgan_jax import device_peaks
 from fundusgan_jax.device_peaks import known_peak, peak_flops
 
 
@@ -49,3 +53,41 @@ def test_float32_counts_by_the_precision_that_is_set():
     assert peak_flops(Card(), "float32") == (494e12, "datasheet")
     with jax.default_matmul_precision("highest"):
         assert peak_flops(Card(), "float32") == (67e12, "datasheet")
+        assert peak_flops(Card(), "float32", "default") == (494e12, "datasheet")
+    assert peak_flops(Card(), "float32", "highest") == (67e12, "datasheet")
+    assert peak_flops(Card(), "bfloat16", "highest") == (989e12, "datasheet")
+
+
+class Unknown:
+    platform, device_kind = "gpu", "NVIDIA GeForce RTX 2070"
+
+
+def test_a_device_without_room_has_no_peak_until_it_has(monkeypatch):
+    def exhausted(function, *arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes")
+
+    device_peaks._measured.cache_clear()
+    device = jax.devices()[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(device_peaks, "_fastest", exhausted)
+        assert peak_flops(device, "float32") == (None, "unknown")
+    flops, source = peak_flops(device, "float32")
+    assert source == "measured" and flops > 1e9
+
+
+def test_an_unknown_card_is_measured_in_little_memory_at_the_precision_asked_for(monkeypatch):
+    seen = []
+
+    def fastest(function, *arguments):
+        seen.append((jax.config.jax_default_matmul_precision, arguments))
+        return 1.0
+
+    monkeypatch.setattr(device_peaks, "_fastest", fastest)
+    monkeypatch.setattr(jax, "default_device", lambda device: contextlib.nullcontext())
+    found = []
+    for precision in ("", "highest"):  # nothing is computed
+        jax.eval_shape(lambda: found.append(peak_flops(Unknown(), "float32", precision)))  # noqa: B023
+    assert [name for name, _ in seen] == ["default"] * 2 + ["highest"] * 2
+    assert found == [(2 * 8192**3, "measured")] * 2
+    for _, arguments in seen:
+        assert sum(4 * math.prod(one.shape) for one in arguments) <= 2**29

@@ -104,6 +104,8 @@ def test_a_plan_of_the_command(monkeypatch, capsys):
     rows = [line for line in told.splitlines() if line.startswith("| 8, ") or line.startswith("| 16, ")]
     assert len(rows) == 2 and all(row.endswith("| compiled, does not fit |") for row in rows)
     assert "train.batch_size=8 does not fit" in told and "a smaller model or more devices" in told
+    # What measures a peak comes last: it may find no memory.
+    assert told.index("does not fit; ") < told.index("estimate: ")
 
 
 def test_photographs_on_the_devices_count():
@@ -142,3 +144,12 @@ def test_rematerialisation_is_advised_where_it_saves_or_nobody_knows(
     told = capsys.readouterr().out
     assert "does not fit" in told
     assert ("--config.train.remat=True" in told) == advised
+
+
+def test_a_plan_without_a_peak(monkeypatch, capsys):
+    monkeypatch.setattr(training_plan, "device_memory", lambda device: None)
+    monkeypatch.setattr(training_plan, "peak_flops", lambda device, dtype: (None, "unknown"))
+    monkeypatch.setattr(Planner, "need", lambda planner, size, **more: Need(size, 1, 900, True))
+    training_plan.print_plan(load_config("configs/stylegan2.py", ["--config.train.batch_size=8"]))
+    told = capsys.readouterr().out
+    assert "this device names no limit\n\nestimate: no steps an hour, as the peak of cpu is unknown" in told

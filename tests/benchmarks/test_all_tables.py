@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks import all_tables
-from benchmarks.all_tables import FULL, QUICK, SMALL, document, main, run_all
+from benchmarks import all_tables, driver, scaling
+from benchmarks.all_tables import FULL, QUICK, SMALL, Command, document, main, run_all
 from benchmarks.timing import read_lines
 
 
@@ -22,6 +22,23 @@ def test_small_tables_and_a_second_run_that_has_nothing_to_do(tmp_path, capsys, 
     assert "exclude each other" in capsys.readouterr().err
 
 
+def test_the_table_of_scaling_has_its_efficiency():
+    """Records of a file are as they were measured; figures that need several of them come with the table."""
+    flags = ("--mode=weak", "--devices=1,4", "--batch=8", "--dtype=bfloat16")
+    known = {"calls": 20, "git": None, "machine": "m", "versions": {"jax": "0"},
+             "devices": {"count": 4, "kind": "cpu", "platform": "cpu"}}  # fmt: skip
+    records = [
+        {"benchmark": "scaling", "settings": setting, "img_per_sec": rate, "img_per_sec_quartiles": [rate, rate],
+         "seconds_per_kimg": 1000 / rate, "figures": {}, **known}
+        for setting, rate in zip(driver.settings_of(scaling.BENCHMARK, flags), (10.0, 30.0))
+    ]  # fmt: skip
+    text = document([Command("Scaling", "scaling", flags)], records)
+    assert "| devices | img/s (quartiles) | s/kimg | efficiency |" in text
+    assert "| 1 | 10 (10 to 10) | 100 | 1 |" in text and "| 4 | 30 (30 to 30) | 33.3 | 0.75 |" in text
+    assert "simulated devices share the processor's cores" in text
+    assert not any(record["figures"] for record in records)
+
+
 def test_a_deadline_stops_all(tmp_path, capsys):
     assert run_all(FULL, tmp_path / "a.jsonl", 1.0, 0.0, None) == 0
     assert capsys.readouterr().out.count("no time left") == len(FULL)
@@ -30,8 +47,6 @@ def test_a_deadline_stops_all(tmp_path, capsys):
 def test_every_command_is_one_that_its_benchmark_takes():
     """The flags of all commands are parsed, and choose something."""
     from importlib import import_module
-
-    from benchmarks import driver
 
     for command in (*FULL, *QUICK):
         benchmark = import_module(f"benchmarks.{command.benchmark}").BENCHMARK

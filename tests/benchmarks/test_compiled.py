@@ -29,13 +29,89 @@ def printed(x):
         (lambda x: convolved(x.astype(jnp.bfloat16)), []),
         (convolved, ["1 convolutions of f32 where bf16 is set"]),
         (lambda x: convolved(x.astype(jnp.bfloat16), 4), ["convolution with a kernel per group"]),
-        (lambda x: jnp.sin(x).transpose(0, 3, 1, 2) + 1, ["transposed 1 times: f32[2,64,64,16]"]),
-        (printed, ["speaks to the host"]),
+        (jnp.sin, ["no convolution found"]),
+        (
+            lambda x: jnp.sin(x).transpose(0, 3, 1, 2) + 1,
+            ["no convolution found", "transposed 1 times: f32[2,64,64,16]"],
+        ),
+        (lambda x: convolved(printed(x).astype(jnp.bfloat16)), ["speaks to the host"]),
     ],
 )
 def test_each_thing_is_found(function, told):
     found = findings(program_facts(jax.jit(function).lower(MAP).as_text(dialect="hlo")), "bf16")
     assert len(found) == len(told) and all(line in seen for line, seen in zip(told, found)), found
+
+
+# As XLA:GPU prints what it made of convolutions: calls of cuDNN, whose results are tuples, and a fusion.
+CUDNN = """HloModule jit_run, is_scheduled=true
+
+%fused (param_0.3: bf16[8,64,64,128], param_1.3: bf16[128,3,3,128]) -> bf16[8,64,64,128] {
+  %param_0.3 = bf16[8,64,64,128]{3,2,1,0} parameter(0)
+  %param_1.3 = bf16[128,3,3,128]{3,2,1,0} parameter(1)
+  ROOT %conv.9 = bf16[8,64,64,128]{3,2,1,0} convolution(%param_0.3, %param_1.3), window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_o01i->b01f, convolution_kind=fprop
+}
+
+ENTRY %main (x: bf16[8,64,64,128], kernel: bf16[128,3,3,128], wide: f32[8,64,64,128], bias: f32[128]) -> bf16[8,64,64,128] {
+  %x = bf16[8,64,64,128]{3,2,1,0} parameter(0)
+  %kernel = bf16[128,3,3,128]{3,2,1,0} parameter(1)
+  %wide = f32[8,64,64,128]{3,2,1,0} parameter(2)
+  %bias = f32[128]{0} parameter(3)
+  %gemm = (bf16[512,512]{1,0}, s8[4194304]{0}) custom-call(%x, %kernel), custom_call_target="__cublas$gemm"
+  %reordered = bf16[128,3,3,128]{3,2,1,0} custom-call(%kernel), custom_call_target="__cudnn$convReorderFilter"
+"""
+CALL = (
+    '  %cudnn-conv.1 = (bf16[8,64,64,128]{3,2,1,0}, u8[0]{0}) custom-call(%x, %kernel), window={size=3x3 pad=1_1x1_1}, '
+    'dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convForward", metadata={op_name="jit(run)/conv (1)"}, '
+    'backend_config={"operation_queue_id":"0","cudnn_conv_backend_config":{"activation_mode":"kNone","algorithm":{"algo_id":"28"}}}\n'
+)  # fmt: skip
+FUSION = (
+    "  ROOT %fusion.7 = bf16[8,64,64,128]{3,2,1,0} fusion(%x, %kernel), kind=kCustom, calls=%fused, "
+    'backend_config={"fusion_backend_config":{"kind":"__cudnn$fusion","cudnn_fusion_config":{"plan_id":"0"}}}\n}\n'
+)
+
+
+@pytest.mark.parametrize(
+    "was, now, told",
+    [
+        ("", "", []),
+        ("__cudnn$convForward", "__cudnn$convBackwardInput", []),
+        ("__cudnn$convForward", "__cudnn$convBackwardFilter", []),
+        ("(%x, %kernel)", "(%x, %kernel, %bias)", []),
+        ("(%x,", "(%wide,", ["1 convolutions of f32 where bf16 is set"]),
+        (
+            "b01f, custom",
+            "b01f, feature_group_count=8, custom",
+            ["convolution with a kernel per group: cudnn-conv.1 bf16[8,64,64,128]"],
+        ),
+        (
+            "b01f, custom",
+            "b01f, batch_group_count=8, custom",
+            ["convolution with a kernel per group: cudnn-conv.1 bf16[8,64,64,128]"],
+        ),
+    ],
+)
+def test_what_a_gpu_makes_of_convolutions(was, now, told):
+    call = CALL.replace(was, now, 1)
+    facts = program_facts(CUDNN + call + FUSION)
+    assert facts.convolutions.total() == 2 and findings(facts, "bf16") == told
+
+
+def test_a_fusion_of_cudnn_and_a_call_with_its_activation_count():
+    fused = CALL.replace("__cudnn$convForward", "__cudnn$convBiasActivationForward").replace("%x,", "%wide,")
+    assert program_facts(CUDNN + FUSION).convolutions == {"bf16": 1}
+    assert program_facts(CUDNN + fused + FUSION).convolutions == {"bf16": 1, "f32": 1}
+    # What is beside them, and what they come from, is none.
+    entry = CUDNN.partition("\nENTRY")
+    assert findings(program_facts("HloModule a\n" + entry[1] + entry[2]), "bf16") == [
+        "no convolution found, so nothing is said of their dtype"
+    ]
+
+
+def test_maps_laid_out_by_heads_are_meant_to_be():
+    facts = program_facts(CUDNN + CALL + FUSION)
+    facts.transposed.update({"bf16[8,32,32,4,64]": 3, "bf16[8,64,64,128]": 1})
+    assert findings(facts, "bf16", 3) == ["transposed 1 times: bf16[8,64,64,128]"]
+    assert len(findings(facts, "bf16", 2)) == len(findings(facts, "bf16")) == 2
 
 
 def test_a_parameter_rearranged_is_no_map():
@@ -114,5 +190,5 @@ def test_a_program_that_does_not_fit_is_a_finding(monkeypatch, capsys):
         "model.z_dim=8",
     ]
     words = [f"--config.{setting}" for setting in small]
-    assert main(["--config=configs/stylegan2.py", *words, "--phases=D at"]) == 0
+    assert main(["--config=configs/stylegan2.py", *words, "--phases=D at"]) == 1
     assert "D at 16 px does not fit the device: on HBM, 17G exceed 15.75G" in capsys.readouterr().out

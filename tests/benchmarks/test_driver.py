@@ -3,16 +3,18 @@
 import argparse
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import driver
+from benchmarks import driver, timing
 from benchmarks.circumstances import of_a_process, processor_name
 from benchmarks.table import table
 from benchmarks.timing import Measurement, Work, append_lines, read_lines
 
 SETTINGS = [{"size": 1}, {"size": 2}]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def benchmark(measure):
@@ -150,8 +152,44 @@ def test_another_setting_is_not_this_one():
     assert not driver.is_of(record, ours, {"batch": 1})
 
 
+def test_no_line_is_lost_where_nobody_names_a_file(lines, capsys):
+    seen = []
+    ours = benchmark(lambda size: seen.append(size) or 1.0)
+    assert driver.main(ours, ["--in_process", "--json="]) == 0
+    assert not lines.exists() and seen == [1, 2]
+    assert driver.main(ours, ["--in_process", "--size=1"]) == 0
+    assert f"lines in {lines}" in capsys.readouterr().out
+    assert driver.main(ours, ["--in_process", "--proceed"]) == 0
+    assert [record["settings"]["size"] for record in read_lines(lines)] == [1, 2]
+    assert seen == [1, 2, 1, 2]
+
+
+def test_lines_go_where_git_looks_away():
+    """Else the first measurement would make every later one one of a changed checkout."""
+    default = subprocess.run(
+        [sys.executable, "-c", "from benchmarks import driver; print(driver.LINES)"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    folder = default.partition("/")[0]
+    assert f"/{folder}/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    seen = []
+    words = ["--in_process", f"--json={tmp_path / 'file' / 'a.jsonl'}"]
+    assert driver.main(benchmark(lambda size: seen.append(size) or 1.0), words) == 2
+    assert "or --json= for none" in capsys.readouterr().err and not seen
+
+
 def test_mistakes_are_one_line(tmp_path, capsys):
-    for words in (["--proceed"], ["--calls=0"], ["--config.train.remat=True"], ["--size=0"], ["--speed=1"]):
+    for words in (
+        ["--proceed", "--json="],
+        ["--calls=0"],
+        ["--config.train.remat=True"],
+        ["--size=0"],
+        ["--speed=1"],
+    ):
         assert driver.main(benchmark(lambda size: 1.0), words) == 2
         assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
 
@@ -184,3 +222,34 @@ def test_a_record_says_how_it_came_about():
     assert record["gflop_per_image"] == 0.5 and record["gflop_per_sec"] == 2
     assert record["share_of_peak"] == pytest.approx(2 / record["peak_gflop_per_sec"])
     assert {"devices", "git", "versions", "command", "machine", "time"} <= set(json.loads(json.dumps(record)))
+
+
+def test_a_measurement_without_a_peak_is_one(monkeypatch):
+    monkeypatch.setattr(timing, "peak_flops", lambda device, dtype, precision: (None, "unknown"))
+    record = Measurement("b", {"batch": 10}, [1.0, 2.0], Work(10, flop=5e9)).record()
+    assert record["gflop_per_sec"] > 0 and "share_of_peak" not in record
+    text = table([record])
+    assert "| GFLOP/s | of peak |" in text and "| unknown |" in text and "; peak unknown: " in text
+
+
+def test_the_peak_is_that_of_the_programs_own_precision(monkeypatch):
+    """Inception computes in full float32 whatever is set around it; on a card LPIPS takes TF32."""
+
+    class Card:
+        platform, device_kind, id, process_index = "gpu", "NVIDIA H100 80GB HBM3", 0, 0
+
+    monkeypatch.setattr(timing.jax, "devices", lambda *given: [Card()])
+    monkeypatch.setattr(timing.jax, "default_backend", lambda: "gpu")
+    known = {"git": None, "machine": "m", "versions": {"jax": "0"},
+             "devices": {"count": 1, "kind": "k", "platform": "gpu"}}  # fmt: skip
+    monkeypatch.setattr(timing, "circumstances", lambda: known)
+    records = []
+    for name, precision in (("inception", "highest"), ("lpips_vgg", "")):
+        work = Work(8, flop=67e11, precision=precision)
+        records.append(Measurement("metrics", {"network": name, "side": 256}, [1.0], work).record())
+    assert [record["peak_gflop_per_sec"] for record in records] == [67e3, 494e3]
+    assert records[0]["share_of_peak"] == pytest.approx(0.1)
+    notes = table(records).splitlines()[-1]
+    assert "rounded to TF32" in notes and "products of float32 in full (inception): of the peak" in notes
+    alone = table(records[:1]).splitlines()[-1]
+    assert "rounded to TF32" not in alone and "products of float32 in full: of the peak" in alone

@@ -1,12 +1,13 @@
 """The benchmark of the metric networks prints its table, and says what a foreign interpreter lacks."""
 
-import sys
+import argparse
 
 import jax
 import pytest
 
+from benchmarks import metrics
 from benchmarks.metrics import LEAST_SIDES, main, our_call
-from benchmarks.timing import read_lines
+from benchmarks.timing import Timer, read_lines
 from fundusgan_jax.flops import perceptual_flops
 
 
@@ -36,5 +37,37 @@ def test_the_smallest_side_is_the_smallest(network, capsys):
 def test_mistakes_get_one_line(capsys):
     assert main(["--network=lpips_resnet"]) == 2
     assert "not one of inception" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "script, code, told",
+    [
+        ("echo '[0.5, 0.5]'", 0, "| lpips_squeeze | 64 | 1 | pytorch | 2 (2 to 2) |"),
+        ("echo \"ModuleNotFoundError: No module named 'torch'\" >&2; exit 1", 2, "No module named 'torch'; install torch"),
+    ],
+)  # fmt: skip
+def test_an_interpreter_with_pytorch_and_one_without(script, code, told, tmp_path, capsys):
+    """Stand-ins, as whoever runs this may have torch or not."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
     words = ["--in_process", "--network=lpips_squeeze", "--side=64", "--batch=1", "--calls=1"]
-    assert main([*words, f"--torch={sys.executable}"]) in (0, 2)  # 0 where torch happens to be installed
+    assert main([*words, "--program=pytorch", f"--torch={python}", f"--json={tmp_path / 'a.jsonl'}"]) == code
+    out, err = capsys.readouterr()
+    assert told in (err if code else out)
+
+
+@pytest.mark.parametrize("network, precision", [("inception", "highest"), ("lpips_squeeze", "")])
+def test_inception_says_its_own_precision(network, precision, monkeypatch):
+    monkeypatch.setattr(metrics, "measure", lambda timer, setting, function, arguments, work: work)
+    monkeypatch.setattr(metrics, "our_call", lambda *given: (None, ()))
+    setting = {"network": network, "side": 64, "batch": 1, "program": "ours"}
+    (work,) = metrics.BENCHMARK.measure(argparse.Namespace(), setting, Timer("metrics"))
+    assert work.precision == precision
+
+
+def test_that_is_the_precision_of_its_program():
+    function, given = our_call("inception", 64, 1)
+    program = str(jax.make_jaxpr(function)(*given))
+    assert "conv_general_dilated" in program and "precision=None" not in program
+    assert "precision=(Precision.HIGHEST, Precision.HIGHEST)" in program
