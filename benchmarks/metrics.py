@@ -104,6 +104,8 @@ def _settings(chosen: argparse.Namespace) -> list[driver.Setting]:
 def _measure(chosen: argparse.Namespace, setting: driver.Setting, timer: Timer) -> Iterator[Measurement]:
     work = Work(setting["batch"], flop=setting["batch"] * network_flops(setting["network"], setting["side"]))
     if setting["program"] == "pytorch":
+        if jax.default_backend() != "cpu":
+            raise UserError("--torch compares on a processor; start it with JAX_PLATFORMS=cpu")
         seconds = _torch_seconds(chosen.torch, setting, timer.calls)
         yield Measurement(timer.benchmark, setting, seconds, work)
         return

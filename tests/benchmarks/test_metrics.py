@@ -8,6 +8,7 @@ import pytest
 from benchmarks import metrics
 from benchmarks.metrics import LEAST_SIDES, main, our_call
 from benchmarks.timing import Timer, read_lines
+from fundusgan_jax.errors import UserError
 from fundusgan_jax.flops import perceptual_flops
 
 
@@ -55,6 +56,13 @@ def test_an_interpreter_with_pytorch_and_one_without(script, code, told, tmp_pat
     assert main([*words, "--program=pytorch", f"--torch={python}", f"--json={tmp_path / 'a.jsonl'}"]) == code
     out, err = capsys.readouterr()
     assert told in (err if code else out)
+
+
+def test_pytorch_on_a_processor_is_not_compared_with_a_card(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    setting = {"network": "lpips_squeeze", "side": 64, "batch": 1, "program": "pytorch"}
+    with pytest.raises(UserError, match="start it with JAX_PLATFORMS=cpu"):
+        list(metrics.BENCHMARK.measure(argparse.Namespace(torch="python"), setting, Timer("metrics")))
 
 
 @pytest.mark.parametrize("network, precision", [("inception", "highest"), ("lpips_squeeze", "")])
