@@ -70,7 +70,8 @@ def test_phases_before_the_backend(task, dtype, platform):
         assert facts.convolutions[short] > 10
         assert not findings(facts, short, HEADS[task]), (name, findings(facts, short))
         assert facts.transposed.total() <= HEADS[task], (name, facts.transposed)
-        assert rounded_products(lowered.as_text(dialect="hlo")) == [], name
+        if dtype == "bfloat16":
+            assert rounded_products(lowered.as_text(dialect="hlo")) == [], name
         assert facts.collectives["all-reduce"] > 0 and set(facts.collectives) <= {"all-reduce", "all-gather", "reduce-scatter"}  # fmt: skip
         text = lowered.as_text()
         assert text.count("tf.aliasing_output") + text.count("jax.buffer_donor") >= leaves - 2, name
