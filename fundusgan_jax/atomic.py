@@ -31,9 +31,25 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
-        ) from error
+        mend = (
+            "choose another folder"
+            if isinstance(error, PermissionError)
+            else "free some space or choose another folder"
+        )
+        raise UserError(f"cannot write {path}: {error.strerror or error}; {mend}") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def check_writable(folder: str | Path) -> Path:
+    """Makes the folder; called before work whose results it is to take.
+
+    Raises:
+        UserError: it cannot be made, or nothing can be written there.
+    """
+    probe = Path(folder) / f".writable.{uuid.uuid4().hex[:12]}"
+    with atomic_write(probe) as temporary:
+        temporary.touch()
+    probe.unlink(missing_ok=True)
+    return Path(folder)

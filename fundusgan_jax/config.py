@@ -366,7 +366,8 @@ def _validate_sizes(config: ConfigDict) -> None:
     most = max_delta(size)
     if not 0 <= config.model.delta <= most:
         raise UserError(
-            f"model.delta={config.model.delta} must lie in 0..{most} at {size} px (the encoder has no finer map)"
+            f"model.delta={config.model.delta} must lie in 0..{most} at {size} px (the encoder has no finer map): "
+            f"--config.model.delta={most}"
         )
     if config.encoder.weights and config.encoder.norm == "group":
         raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from fundusgan_jax.atomic import check_writable
 from fundusgan_jax.data.image_sets import ImageSet, is_prepared, of_folder, of_prepared
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate_pairs import PAIRED_METRICS, score_pairs
@@ -32,6 +33,7 @@ def evaluate_folders(flags: argparse.Namespace) -> None:
     for folder in (flags.real, flags.fake):
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder; name one with images, a prepared dataset or a workdir")
+    check_writable(flags.output)
     real, resolution = _real(flags)
     fake = generated_images(flags, real)
     few = min(len(real), fake.num_images)

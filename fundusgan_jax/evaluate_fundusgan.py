@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fundusgan_jax.adversary import AdversaryState
+from fundusgan_jax.atomic import check_writable
 from fundusgan_jax.data.image_sets import class_names
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, split_named
 from fundusgan_jax.errors import UserError
@@ -205,6 +206,7 @@ def evaluate_fundusgan(config: ConfigDict, workdir: Path, step: str) -> None:
     """Scores a checkpoint of `workdir`: writes eval.json, evaluation/*.png and report.html, prints the table."""
     _, number, state = restore_state(workdir, step, config)
     assert isinstance(state, TrainState)  # config.task says so
+    check_writable(workdir)
     variables = ema_variables(state, config.eval.use_ema)
     dataset = open_dataset(config, workdir)
     scorer = FundusGANScorer(config, dataset, open_perceptual(config))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from fundusgan_jax.atomic import check_writable
 from fundusgan_jax.data.image_sets import class_names
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, rows_of, split_named
 from fundusgan_jax.errors import UserError
@@ -155,6 +156,7 @@ def evaluate_prior(config: ConfigDict, workdir: Path, step: str) -> None:
         )
     _, number, state = restore_state(workdir, step, config)
     assert isinstance(state, PriorState)  # config.task says so
+    check_writable(workdir)
     dataset = open_dataset(config, workdir)
     scorer, side = PriorScorer(config, dataset), resolution_at(config, number)
     assert scorer.source is not None  # eval.features is not 'none'

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.atomic import atomic_write, check_writable
 from fundusgan_jax.errors import UserError
 
 
@@ -26,7 +26,7 @@ def checked_output(request: Request) -> Path:
     """The folder to write to.
 
     Raises:
-        UserError: output is missing or holds a finished set already, or a number makes no sense.
+        UserError: output is missing, cannot be written or holds a finished set already, or a number makes no sense.
     """
     output = request.output
     if output is None:
@@ -41,7 +41,7 @@ def checked_output(request: Request) -> Path:
         )
     if (output / "index.csv").exists():
         raise UserError(f"{output} holds a finished set (index.csv); choose another --output")
-    return output
+    return check_writable(output)
 
 
 def write_index(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -296,6 +296,7 @@ class StepPrograms:
             ahead = itertools.islice(ahead, 1)
         wanted, count = distinct_calls(ahead)
         progress = Progress(count, "programs", "compiling", 0, shown)
+        progress.begin()
         lowered = lower_calls(parallel, wanted, self._read, state, parallel.split(batch), self._constants)
         found = compile_all(lowered, progress.update)
         progress.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import sys
@@ -67,4 +68,5 @@ def begin() -> None:
     os.environ.update(missing)
     # The option stays where something on the way takes the variable from the environment again.
     if TUNABLES in missing and STARTED not in sys._xoptions:
-        os.execv(sys.executable, [sys.executable, "-X", STARTED, *sys.orig_argv[1:]])
+        with contextlib.suppress(OSError):  # then with pages of the usual size, which are slower
+            os.execv(sys.executable, [sys.executable, "-X", STARTED, *sys.orig_argv[1:]])

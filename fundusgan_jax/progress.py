@@ -32,7 +32,12 @@ class Progress:
         self.done = self._resumed_at = done
         self._start = self._last_shown = time.monotonic()
         self._shown = shown
+        self._told = -1  # how many were done when a line last said so
         self._tty = sys.stderr.isatty()
+
+    def begin(self) -> None:
+        """Says at once what is begun: for units that take longer than a line is waited for."""
+        self._show("")
 
     def update(self, count: int = 1, note: str = "") -> None:
         """Adds `count` finished units; `note` stands at the end of the line."""
@@ -43,8 +48,9 @@ class Progress:
             self._show(note)
 
     def close(self, note: str = "") -> None:
-        """Shows the final state and ends the line."""
-        self._show(note)
+        """Shows the final state, unless a log has it already, and ends the line."""
+        if self._tty or note or self._told != self.done:
+            self._show(note)
         if self._tty and self._shown:
             print(file=sys.stderr, flush=True)
 
@@ -52,12 +58,16 @@ class Progress:
         if not self._shown:
             return
         elapsed = max(time.monotonic() - self._start, 1e-9)
+        self._told = self.done
         rate = (self.done - self._resumed_at) / elapsed
+        pace = f"{rate:.3g} {self.unit}/s"
+        if 0 < rate < 0.5:
+            pace = f"{1 / rate:.3g} s/{self.unit.removesuffix('s')}"
         left = format_seconds((self.total - self.done) / rate) if rate > 0 else "unknown"
         share = 100 * self.done / self.total if self.total else 100.0
-        text = (
-            f"{self.label}: {self.done}/{self.total} ({share:.0f} %), {rate:.3g} {self.unit}/s, {left} left"
-        )
+        text = f"{self.label}: {self.done}/{self.total} ({share:.0f} %)"
+        if self.done > self._resumed_at:
+            text += f", {pace}, {left} left"
         if note:
             text += f" | {note}"
         print(

@@ -368,9 +368,13 @@ def _train(config: ConfigDict, workdir: Path, command: str, early: EarlyStop) ->
     if trainer.start >= config.train.num_steps and trainer.due is None:
         trainer._close_log()
         trainer.checkpoints.close()
-        distributed.say(
-            f"{workdir} has all {config.train.num_steps} steps; raise --config.train.num_steps to go on"
+        more = (
+            "raise --config.train.num_steps to go on"
+            if config.optim.decay == "constant"
+            else f"its learning rates end there (optim.decay={config.optim.decay}): a new --workdir with "
+            f"--init_from={workdir} goes on from its weights"
         )
+        distributed.say(f"{workdir} has all {config.train.num_steps} steps; {more}")
     else:
         split = split_named(run.dataset, config.data.train_split)
         processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""

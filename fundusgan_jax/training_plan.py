@@ -106,6 +106,7 @@ class Planner:
         wanted, count = self.calls(task)
         changed = "".join(f", {name}={value}" for name, value in train.items())
         progress = Progress(count, "programs", f"compiling for {per_device} images a device{changed}")
+        progress.begin()
         lowered = lower_calls(self.parallel, wanted, *self._inputs(config, task))
         programs = compile_all(lowered, progress.update)
         progress.close()

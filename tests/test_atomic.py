@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.atomic import atomic_write, check_writable
 from fundusgan_jax.errors import UserError
 
 
@@ -47,3 +47,10 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"), atomic_write(tmp_path / "file" / "a.txt"):
         pass
+
+
+def test_a_folder_that_nothing_can_be_written_to_is_told_before_the_work(tmp_path: Path) -> None:
+    assert check_writable(tmp_path / "new") == tmp_path / "new" and not list((tmp_path / "new").iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write .*choose another folder"):
+        check_writable(tmp_path / "file")

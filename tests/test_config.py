@@ -101,7 +101,7 @@ def test_an_override_that_does_not_fit_is_refused(override: str, message: str) -
         ("data.resolution=32", "from 64"),
         ("model.resolution=32", "from data.resolution"),
         ("model.base_size=8", "must be data.resolution / 16 = 4"),
-        ("model.delta=6", r"must lie in 0\.\.5 at 64 px"),
+        ("model.delta=6", r"must lie in 0\.\.5 at 64 px .*: --config\.model\.delta=5"),
         ("train.batch_size=12", "choose a multiple of 8"),
         ("train.batch_size=0", "must be at least 1"),
         ("loss.reg=-1", "must not be negative"),

@@ -33,3 +33,16 @@ def test_rate_leaves_out_what_was_done_before(monkeypatch, capsys) -> None:
     assert capsys.readouterr().err == ""
     shown.close()
     assert "61/100" in capsys.readouterr().err
+
+
+def test_a_log_is_told_what_begins_and_not_told_twice_what_is_done(monkeypatch, capsys) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    shown = Progress(1, "programs", "compiling")
+    shown.begin()
+    now[0] += 20.0
+    shown.update()
+    shown.close()
+    assert capsys.readouterr().err.splitlines() == [
+        "compiling: 0/1 (0 %)", "compiling: 1/1 (100 %), 20 s/program, 0 s left"
+    ]  # fmt: skip

@@ -138,7 +138,7 @@ def check(request: Request) -> None:
     size = request.resolution
     if size < 16 or size > 2048 or size & (size - 1):
         raise UserError(
-            f"--resolution={size} is not a power of two from 16 to 2048: use 128, 256, 512 or 1024"
+            f"--resolution={size} is not a power of two from 16 to 2048: use 64, 128, 256, 512 or 1024"
         )
     if not 0 <= request.test_fraction < 1:
         raise UserError(

@@ -164,9 +164,14 @@ def open_packed(directory: str | Path, verify: bool = False) -> PackedDataset:
     directory = Path(directory)
     folder = directory / FOLDER
     if not (folder / INDEX).is_file():
+        if directory.is_dir() and any(directory.iterdir()):
+            raise UserError(
+                f"{directory} holds no prepared dataset; prepare photographs with python -m fundusgan_jax.data.prepare "
+                f"--dataset=folder --source={directory} --output=PREPARED, and name PREPARED in its place"
+            )
         raise UserError(
-            f"{directory} holds no prepared dataset; make one with python -m fundusgan_jax.data.prepare "
-            f"--output={directory}"
+            f"{directory} {'is empty' if directory.is_dir() else 'does not exist'}; name the --output of python -m "
+            "fundusgan_jax.data.prepare"
         )
     try:
         record = json.loads((folder / INDEX).read_text())

@@ -65,6 +65,8 @@ def read_flat(path: str | Path) -> dict[str, np.ndarray]:
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     reason = "a folder" if path.is_dir() else str(error) or type(error).__name__
+    if "allow_pickle" in reason:  # what NumPy says of any file that it does not know
+        reason = "its content is of neither kind"
     return UserError(
         f"{path} cannot be read as a .npz or .safetensors file of plain arrays ({reason}); "
         "fetch or make it again"
