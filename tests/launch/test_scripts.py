@@ -117,7 +117,10 @@ def test_a_signal_reaches_the_trainer_and_its_exit_code_comes_back(script, numbe
     }
     own["FUNDUSGAN_JAX_COMPILED"] = "a folder"
     words = [LAUNCH / script, *before, "configs/folder.py", "a workdir", "--config.seed=1"]
-    process = subprocess.Popen(words, env={**os.environ, **own})
+    # Bash cannot trap what is ignored when it starts, as under nohup or in the background of a script.
+    process = subprocess.Popen(
+        words, env={**os.environ, **own}, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL)
+    )
     expected = (
         "-m fundusgan_jax.main --config=configs/folder.py --workdir=a workdir --config.seed=1 in a folder"
     )
