@@ -14,10 +14,10 @@ import jax
 
 from fundusgan_jax import distributed
 from fundusgan_jax.errors import STOPPED
+from fundusgan_jax.stopping import LOOK_SECONDS
 
-# Between two looks; of several processes each needs one, and the first, which they ask, goes last.
-LOOK_SECONDS = 1.0
-FAREWELL_SECONDS = 3.0
+# Of several processes each needs a look, and the first, which they ask, goes last.
+FAREWELL_SECONDS = 3 * LOOK_SECONDS
 
 
 class EarlyStop:

@@ -18,6 +18,7 @@ from fundusgan_jax.models.import_torchvision import load_backbone
 from fundusgan_jax.models.lpips import PerceptualNet, load_perceptual
 from fundusgan_jax.models.public_weights import weights_folder
 from fundusgan_jax.models.resnet import ResNet, ResNetFeatures, imagenet_normalize
+from fundusgan_jax.ops.full_precision import full_precision
 from fundusgan_jax.ops.resize import resize
 
 # Name -> side that images are resized to, and the number of features.
@@ -106,6 +107,8 @@ def _resnet(path: str) -> Any:
         ) from error
 
 
+# Products of bfloat16 or TF32, what accelerators take by default, shift an FID in its second digit.
+@full_precision
 def features(source: FeatureNet, images: Array) -> Array:
     """Features of images.
 
@@ -116,15 +119,13 @@ def features(source: FeatureNet, images: Array) -> Array:
     Returns:
         [N, D] float32, D of `source.dimensions`.
     """
-    # Products of bfloat16 or TF32, what accelerators take by default, shift an FID in its second digit.
-    with jax.default_matmul_precision("highest"):
-        resized = resize(images, SIDES[source.name], source.resize) / 127.5 - 1
-        if source.name == "pixels":
-            return resized.reshape(len(images), -1)
-        if isinstance(source.net, PerceptualNet):
-            return jnp.mean(source.net.apply(resized)[-1].astype(jnp.float32), (1, 2))
-        assert source.module is not None  # pixels alone have none
-        if source.name == "resnet50":
-            maps = source.module.apply(source.net, imagenet_normalize(resized))
-            return jnp.mean(cast(ResNetFeatures, maps).c5.astype(jnp.float32), (1, 2))
-        return cast(Array, source.module.apply(source.net, resized))
+    resized = resize(images, SIDES[source.name], source.resize) / 127.5 - 1
+    if source.name == "pixels":
+        return resized.reshape(len(images), -1)
+    if isinstance(source.net, PerceptualNet):
+        return jnp.mean(source.net.apply(resized)[-1].astype(jnp.float32), (1, 2))
+    assert source.module is not None  # pixels alone have none
+    if source.name == "resnet50":
+        maps = source.module.apply(source.net, imagenet_normalize(resized))
+        return jnp.mean(cast(ResNetFeatures, maps).c5.astype(jnp.float32), (1, 2))
+    return cast(Array, source.module.apply(source.net, resized))
