@@ -14,10 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import driver
-from benchmarks.circumstances import Record
-from benchmarks.table import operations_table, table
-from benchmarks.timing import read_lines
+from benchmarks.harness import driver
+from benchmarks.harness.circumstances import Record
+from benchmarks.harness.table import operations_table, table
+from benchmarks.harness.timing import read_lines
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import Parser, UserError, run_door
 from fundusgan_jax.progress import format_seconds

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.circumstances import Record
-from benchmarks.timing import read_lines
+from benchmarks.harness.circumstances import Record
+from benchmarks.harness.timing import read_lines
 from fundusgan_jax.errors import Parser, UserError, run_door
 
 DESCRIPTION = """Prints how much faster the second file's settings are than the first one's, with what lies between the

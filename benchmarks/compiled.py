@@ -12,12 +12,12 @@ from typing import Any
 
 import jax
 
-from benchmarks.driver import refuse_unknown
-from benchmarks.program_facts import ITEM_BYTES, Facts, program_facts
+from benchmarks.harness.driver import refuse_unknown
+from benchmarks.harness.program_facts import ITEM_BYTES, Facts, program_facts
 from fundusgan_jax.config import load_config, validate
+from fundusgan_jax.devices.memory import gib, is_exhaustion, program_memory
 from fundusgan_jax.errors import Parser, UserError, run_door
-from fundusgan_jax.memory import gib, is_exhaustion, program_memory
-from fundusgan_jax.training_plan import Planner, kept_photographs
+from fundusgan_jax.train.plan import Planner, kept_photographs
 
 DESCRIPTION = """Compiles every phase of a training step for a group of devices and prints, per phase and device: FLOP
 (XLA's count; on processors that of minimal filtering, a third or a quarter of the wide convolutions' own), bytes that

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from benchmarks.circumstances import machine_line
-from benchmarks.timing import seconds_of
+from benchmarks.harness.circumstances import machine_line
+from benchmarks.harness.timing import seconds_of
 from fundusgan_jax.errors import Parser, UserError, run_door
 from fundusgan_jax.ops.conv import conv2d
 from fundusgan_jax.ops.resample import fir

@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import driver
 from benchmarks.generator import FULL_WIDTH
-from benchmarks.random_networks import initialised
-from benchmarks.timing import Measurement, Timer, Work, measure
-from benchmarks.training import Choice, training_config
-from fundusgan_jax.flops import encoder_flops
+from benchmarks.harness import driver
+from benchmarks.harness.random_networks import initialised
+from benchmarks.harness.timing import Measurement, Timer, Work, measure
+from benchmarks.harness.training import Choice, training_config
 from fundusgan_jax.models.encoder import Encoder
-from fundusgan_jax.step import model_config
+from fundusgan_jax.models.flops import encoder_flops
+from fundusgan_jax.steps.fundusgan_step import model_config
 
 DESCRIPTION = """Times the encoder (backbone, feature pyramid, style heads) on random photographs: 'forward' as when it is
 applied, 'gradient' as in training, with batch statistics, to its parameters."""

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
-from benchmarks import driver
 from benchmarks.compiled import topology_devices
 from benchmarks.generator import FORMS, add_generator_flags, generator_size, settings_of
-from benchmarks.program_facts import estimated_operations
+from benchmarks.harness import driver
+from benchmarks.harness.program_facts import estimated_operations
+from fundusgan_jax.devices.memory import is_exhaustion, program_memory
 from fundusgan_jax.errors import Parser, UserError, run_door
-from fundusgan_jax.flops import generator_flops
-from fundusgan_jax.memory import is_exhaustion, program_memory
+from fundusgan_jax.models.flops import generator_flops
 from fundusgan_jax.models.generator import Synthesis
 
 DESCRIPTION = """Compiles the full-size generator's forward pass, stored noise, for a TPU that need not be here (pip install

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.circumstances import machine_line
+from benchmarks.harness.circumstances import machine_line
+from fundusgan_jax.anatomy.optic_disc import Disc, find_disc
+from fundusgan_jax.anatomy.vessels import vessel_map, vessel_response
 from fundusgan_jax.data.read_image import Rejected, read_image
 from fundusgan_jax.errors import Parser, UserError, run_door
-from fundusgan_jax.metrics.optic_disc import Disc, find_disc
-from fundusgan_jax.metrics.vessels import vessel_map, vessel_response
 from fundusgan_jax.progress import Progress
 
 DESCRIPTION = """Prints, for DRIVE's training half (which thresholds were chosen on) and its test half: the area under the ROC

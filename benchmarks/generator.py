@@ -11,11 +11,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import driver
-from benchmarks.random_networks import initialised
-from benchmarks.timing import Measurement, Timer, Work, measure
+from benchmarks.harness import driver
+from benchmarks.harness.random_networks import initialised
+from benchmarks.harness.timing import Measurement, Timer, Work, measure
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.flops import generator_flops
+from fundusgan_jax.models.flops import generator_flops
 from fundusgan_jax.models.generator import Synthesis
 from fundusgan_jax.models.plan import GeneratorConfig
 

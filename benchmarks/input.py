@@ -15,15 +15,15 @@ from typing import Any
 
 import jax
 
-from benchmarks import driver
-from benchmarks.photographs import prepared_phantoms
-from benchmarks.timing import WARM_UP, Measurement, Program, Timer, forget_peak, peak_memory
+from benchmarks.harness import driver
+from benchmarks.harness.photographs import prepared_phantoms
+from benchmarks.harness.timing import WARM_UP, Measurement, Program, Timer, forget_peak, peak_memory
+from benchmarks.harness.training import Training, joined, training_config, work_of
 from benchmarks.train_step import DTYPES, add_training_flags, choice_of, shared_settings
-from benchmarks.training import Training, joined, training_config, work_of
 from fundusgan_jax.data.packed import PackedDataset, ensure_packed, split_named
 from fundusgan_jax.data.pipeline import Cache
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.step_flops import STEP, phase_flops
+from fundusgan_jax.steps.flops import STEP, phase_flops
 
 DESCRIPTION = """Times training steps that are fed as in training: by tf.data from disk (cache none), from the memory map (host)
 or from the devices (device). img/s: of the steps with their input. Beside it the pipeline alone, to arrays on the devices;

@@ -14,19 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import driver
-from benchmarks.random_networks import random_perceptual
-from benchmarks.timing import Measurement, Timer, Work, measure
+from benchmarks.harness import driver
+from benchmarks.harness.random_networks import random_perceptual
+from benchmarks.harness.timing import Measurement, Timer, Work, measure
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.flops import convolutional_flops
 from fundusgan_jax.models.alexnet import AlexNet
 from fundusgan_jax.models.features import FeatureNet, features
-from fundusgan_jax.models.import_inception import inception_from_pytorch_fid, inception_shapes
+from fundusgan_jax.models.flops import convolutional_flops
 from fundusgan_jax.models.inception import INCEPTION_SIDE, InceptionV3
 from fundusgan_jax.models.lpips import perceptual_distance
-from fundusgan_jax.models.seeded import seeded_state_dict
 from fundusgan_jax.models.squeezenet import SqueezeNet
 from fundusgan_jax.models.vgg import VGG16
+from fundusgan_jax.weights.import_inception import inception_from_pytorch_fid, inception_shapes
+from fundusgan_jax.weights.seeded import seeded_state_dict
 
 DESCRIPTION = """Times Inception's pool3 features (with the resize to 299 px) and LPIPS with its three networks, on random
 images with random weights, in img/s (LPIPS: pairs/s). FLOP are those of the convolutions, of a pair those of both images.
@@ -62,7 +62,7 @@ def network_flops(network: str, side: int) -> float:
 
 
 def _torch_seconds(python: str, setting: driver.Setting, calls: int) -> list[float]:
-    script, network = Path(__file__).with_name("metrics_torch.py"), setting["network"]
+    script, network = Path(__file__).with_name("harness") / "metrics_torch.py", setting["network"]
     given = [python, str(script), network, str(setting["side"]), str(setting["batch"]), str(calls)]
     done = subprocess.run(given, capture_output=True, text=True)
     if done.returncode:

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import jax
 
-from benchmarks import driver
-from benchmarks.circumstances import Record
 from benchmarks.generator import FULL_WIDTH, time_generator
-from benchmarks.timing import Measurement, Timer, Work
-from fundusgan_jax import processors
+from benchmarks.harness import driver
+from benchmarks.harness.circumstances import Record
+from benchmarks.harness.timing import Measurement, Timer, Work
+from fundusgan_jax.devices import processors
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.flops import generator_flops
+from fundusgan_jax.models.flops import generator_flops
 from fundusgan_jax.models.plan import GeneratorConfig
 
 DESCRIPTION = """Times our generator and the one of stylegan2_torch.py, which computes as stylegan2-ada-pytorch does where
@@ -32,7 +32,7 @@ OURS, TORCH = "ours", "PyTorch"
 # In the same pages of 2 MiB as ours (fundusgan_jax/processors.py), which nobody sets for PyTorch.
 LARGE_PAGES = "PyTorch in large pages"
 PROGRAMS = (OURS, TORCH, LARGE_PAGES)
-SCRIPT = Path(__file__).with_name("stylegan2_torch.py")
+SCRIPT = Path(__file__).with_name("harness") / "stylegan2_torch.py"
 STEP = (128, 4)
 
 
@@ -77,7 +77,7 @@ def _measure(chosen: argparse.Namespace, setting: driver.Setting, timer: Timer) 
 
 def _step(setting: driver.Setting, timer: Timer) -> Measurement:
     # Imported at the top, a training's modules (checkpoints, scipy) would add 89 MiB to the process of the generator.
-    from benchmarks.training import Choice, Training
+    from benchmarks.harness.training import Choice, Training
 
     plain = ("--config.loss.r1_gamma=0", "--config.loss.pl_weight=0", "--config.augment.mode=none",
              "--config.train.style_mixing=0")  # fmt: skip

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fundusgan_jax.compilation_cache import FOLDER_VARIABLE, JAX_VARIABLE, OFF
+from fundusgan_jax.devices.compilation_cache import FOLDER_VARIABLE, JAX_VARIABLE, OFF
 from fundusgan_jax.errors import Parser, UserError, run_door
 
 DESCRIPTION = """Runs the real command --times times from scratch and once more with a kill -9 and a resume in the
@@ -102,7 +102,7 @@ def run_killed(plan: Plan, workdir: Path) -> None:
 
 def report(plan: Plan, folder: Path, names: Sequence[str]) -> bool:
     """Prints how each run compares with the first; True where all are equal."""
-    from benchmarks.run_differences import Equal, compare_runs
+    from benchmarks.harness.run_differences import Equal, compare_runs
 
     first, equal = folder / names[0], True
     for name in names[1:]:
@@ -122,7 +122,7 @@ def report(plan: Plan, folder: Path, names: Sequence[str]) -> bool:
 def report_devices(folder: Path, devices: int, tolerance: float) -> bool:
     """Prints how far a run on several devices is from the first one; True where the first checkpoint's parameters are
     within tolerance: later, training itself makes any difference grow."""
-    from benchmarks.run_differences import distances
+    from benchmarks.harness.run_differences import distances
 
     found = distances(folder / "run1", folder / "devices")
     for step, parameters, loss in found:
@@ -135,7 +135,7 @@ def report_devices(folder: Path, devices: int, tolerance: float) -> bool:
 
 def report_cost(folder: Path) -> None:
     """Prints the img/s of the deterministic run and of the one without."""
-    from benchmarks.run_differences import img_per_sec
+    from benchmarks.harness.run_differences import img_per_sec
 
     rates = {}
     for title, name in (("deterministic", "run1"), ("without", "without")):
@@ -146,7 +146,7 @@ def report_cost(folder: Path) -> None:
 
 def machine_line(workdir: Path) -> str:
     """Where a run was made, by its manifest: this process leaves the accelerator to the runs."""
-    from fundusgan_jax.manifest import read_manifest
+    from fundusgan_jax.workdir.manifest import read_manifest
 
     made = read_manifest(workdir) or {}
     found, commit = made["devices"], made["git"] or {}

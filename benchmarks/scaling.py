@@ -7,11 +7,11 @@ import itertools
 import sys
 from collections.abc import Iterator, Sequence
 
-from benchmarks import driver
-from benchmarks.circumstances import Record, of_a_process
-from benchmarks.timing import Measurement, Timer
+from benchmarks.harness import driver
+from benchmarks.harness.circumstances import Record, of_a_process
+from benchmarks.harness.timing import Measurement, Timer
+from benchmarks.harness.training import Training
 from benchmarks.train_step import DTYPES, add_training_flags, choice_of, shared_settings
-from benchmarks.training import Training
 
 DESCRIPTION = """Times the training step (averaged over its lazy schedule) on 1 to 8 devices of this process. 'weak': --batch
 photographs on every device; 'strong': --batch photographs of all together. Efficiency: img/s over the smallest number of

@@ -14,14 +14,14 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import driver
 from benchmarks.generator import FULL_WIDTH
-from benchmarks.timing import Measurement, Timer, peak_memory
-from benchmarks.training import Choice, Training, period, training_config, training_run, work_of
+from benchmarks.harness import driver
+from benchmarks.harness.timing import Measurement, Timer, peak_memory
+from benchmarks.harness.training import Choice, Training, period, training_config, training_run, work_of
 from fundusgan_jax.config import load_config
-from fundusgan_jax.logging import read_metrics
-from fundusgan_jax.step_flops import STEP, phase_flops
-from fundusgan_jax.train import Trainer, open_task
+from fundusgan_jax.steps.flops import STEP, phase_flops
+from fundusgan_jax.train.loop import Trainer, open_task
+from fundusgan_jax.workdir.metrics_log import read_metrics
 
 DESCRIPTION = """Times the phases of a training step with the real tasks on random photographs: FundusGAN's generator, alone
 and against a discriminator, the discriminator, the same with R1; a prior's G, G + path length, D, D + R1; and 'step', the

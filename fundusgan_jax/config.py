@@ -12,9 +12,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fundusgan_jax.augment import TRANSFORMS
-from fundusgan_jax.batch import group_blocks
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.steps.augmentation import TRANSFORMS
+from fundusgan_jax.steps.batch import group_blocks
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "task": ("fundusgan", "prior"),

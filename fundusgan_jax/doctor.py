@@ -136,7 +136,7 @@ def environment() -> list[Finding]:
     """XLA's flags, plug-ins that compete for the devices, and memory."""
     import jax
 
-    from fundusgan_jax.memory import device_memory, gib, host_memory
+    from fundusgan_jax.devices.memory import device_memory, gib, host_memory
 
     found = []
     if flags := os.environ.get("XLA_FLAGS", ""):
@@ -176,9 +176,9 @@ def environment() -> list[Finding]:
 
 def folders() -> list[Finding]:
     """Where weights, statistics and compiled programs are kept, and whether there is room."""
-    from fundusgan_jax.compilation_cache import FOLDER_VARIABLE, compiled_folder
-    from fundusgan_jax.feature_cache import cache_folder
-    from fundusgan_jax.models.public_weights import PUBLIC_WEIGHTS, weights_folder
+    from fundusgan_jax.devices.compilation_cache import FOLDER_VARIABLE, compiled_folder
+    from fundusgan_jax.evaluate.feature_cache import cache_folder
+    from fundusgan_jax.weights.public_weights import PUBLIC_WEIGHTS, weights_folder
 
     weights = weights_folder()
     here = [

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from fundusgan_jax import processors
+from fundusgan_jax.devices import processors
 from fundusgan_jax.errors import STOPPED, UserError, run_door
 
 DESCRIPTION = """Trains FundusGAN or its StyleGAN prior on prepared fundus photographs, evaluates it, makes images with it.
@@ -119,12 +119,12 @@ def main(arguments: list[str]) -> int:
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir={workdir} is a file; name a folder")
     # After --help and the flags' mistakes have been answered: what follows takes seconds to import.
-    from fundusgan_jax.compilation_cache import keep_compiled_programs
     from fundusgan_jax.config import load_config, validate
-    from fundusgan_jax.deterministic import require_determinism
-    from fundusgan_jax.distributed import find_cluster, joined
-    from fundusgan_jax.manifest import config_of_workdir
-    from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
+    from fundusgan_jax.devices.compilation_cache import keep_compiled_programs
+    from fundusgan_jax.devices.determinism import require_determinism
+    from fundusgan_jax.devices.distributed import find_cluster, joined
+    from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
+    from fundusgan_jax.workdir.manifest import config_of_workdir
 
     if flags.weights_dir:
         os.environ[WEIGHTS_FOLDER_VARIABLE] = flags.weights_dir
@@ -150,30 +150,30 @@ def main(arguments: list[str]) -> int:
             print(f"process {cluster.process_id}: --mode={flags.mode} is done by process 0 alone", flush=True)
             return 0
     if flags.mode == "train":
-        from fundusgan_jax import train
+        from fundusgan_jax.train import loop
 
-        command = train.resume_command(flags.config, workdir, overrides)
+        command = loop.resume_command(flags.config, workdir, overrides)
         with joined(cluster):
             # Not before: it starts the backend.
             keep_compiled_programs()
-            finished = train.train(config, workdir, command)
+            finished = loop.train(config, workdir, command)
         return 0 if finished else STOPPED
     keep_compiled_programs()
     if flags.mode == "plan":
-        from fundusgan_jax.memory import exhaustion_as_advice
-        from fundusgan_jax.training_plan import print_plan
+        from fundusgan_jax.devices.memory import exhaustion_as_advice
+        from fundusgan_jax.train.plan import print_plan
 
         with exhaustion_as_advice(config):
             print_plan(config)
     elif flags.mode == "eval":
-        from fundusgan_jax.evaluate_fundusgan import evaluate_fundusgan
-        from fundusgan_jax.evaluate_prior import evaluate_prior
+        from fundusgan_jax.evaluate.fundusgan import evaluate_fundusgan
+        from fundusgan_jax.evaluate.prior import evaluate_prior
 
         score = evaluate_prior if config.task == "prior" else evaluate_fundusgan
         score(config, workdir, flags.step)
     else:
-        from fundusgan_jax import generate
-        from fundusgan_jax.generate_request import Request
+        from fundusgan_jax.generate.command import generate_images
+        from fundusgan_jax.generate.request import Request
 
         request = Request(
             Path(flags.output) if flags.output else None,
@@ -183,7 +183,7 @@ def main(arguments: list[str]) -> int:
             flags.seed,
             flags.label,
         )
-        generate.generate_images(config, workdir, flags.step, request)
+        generate_images(config, workdir, flags.step, request)
     return 0
 
 

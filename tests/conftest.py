@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tests.processes import QUICK
+from tests.support.processes import QUICK
 
 # Before jax is imported anywhere: the device count is read once, when the backend starts.
 # XLA_FLAGS given to pytest come later and count: --xla_cpu_use_fusion_emitters=true tests the emitter that users have.

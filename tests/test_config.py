@@ -21,7 +21,7 @@ from fundusgan_jax.config import (
 )
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.plan import generator_plan
-from fundusgan_jax.step import model_config
+from fundusgan_jax.steps.fundusgan_step import model_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(path for path in CONFIGS.glob("*.py") if path.name != "__init__.py")

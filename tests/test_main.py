@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from fundusgan_jax import main
-from fundusgan_jax.checkpoint import Checkpoints
 from fundusgan_jax.errors import UserError, run_door
-from tests.runs import arrays_of, rows_without_rate
+from fundusgan_jax.workdir.checkpoint import Checkpoints
+from tests.support.runs import arrays_of, rows_without_rate
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = [
@@ -103,10 +103,10 @@ def test_a_run_killed_while_it_saves_resumes_to_the_same_bits(trained, tmp_path,
 # Hears SIGTERM in the middle of the evaluation of step 8, as from a scheduler that waits 30 seconds.
 LEAVING = """
 import os, signal, sys, time
-from fundusgan_jax import processors
+from fundusgan_jax.devices import processors
 processors.begin()
 from fundusgan_jax import main
-from fundusgan_jax.fundusgan_task import FundusGANTask
+from fundusgan_jax.train.fundusgan_task import FundusGANTask
 evaluate = FundusGANTask.evaluate
 def interrupted(task, number, state):
     found = evaluate(task, number, state)

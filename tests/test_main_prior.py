@@ -12,9 +12,9 @@ from PIL import Image
 
 from fundusgan_jax import main
 from fundusgan_jax.errors import UserError, run_door
-from fundusgan_jax.grid import GAP
-from tests.runs import arrays_of as arrays
-from tests.runs import rows_without_rate as rows
+from fundusgan_jax.report.grid import GAP
+from tests.support.runs import arrays_of as arrays
+from tests.support.runs import rows_without_rate as rows
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fundusgan_jax.manifest import devices, git_commit, versions
+from fundusgan_jax.workdir.manifest import devices, git_commit, versions
 
 Record = dict[str, Any]
 # What two figures must share to be of one table.

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.circumstances import Record, circumstances, command_words, of_a_process, same_place
-from benchmarks.table import operations_table, table
-from benchmarks.timing import (
+from benchmarks.harness.circumstances import Record, circumstances, command_words, of_a_process, same_place
+from benchmarks.harness.table import operations_table, table
+from benchmarks.harness.timing import (
     CALLS,
     Measurement,
     Timer,
@@ -24,7 +24,7 @@ from benchmarks.timing import (
     read_lines,
     says_out_of_memory,
 )
-from fundusgan_jax import processors
+from fundusgan_jax.devices import processors
 from fundusgan_jax.errors import Parser, UserError, run_door
 from fundusgan_jax.progress import Progress
 

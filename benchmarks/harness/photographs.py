@@ -6,10 +6,10 @@ import csv
 from pathlib import Path
 
 from fundusgan_jax.data.packed import PackedDataset, ensure_packed
-from fundusgan_jax.data.phantom import LABEL_NAMES, phantom_examples
-from fundusgan_jax.data.prepare import parse, prepare
-from fundusgan_jax.grid import save_png
+from fundusgan_jax.data.phantom.render import LABEL_NAMES, phantom_examples
+from fundusgan_jax.data.prepare.__main__ import parse, prepare
 from fundusgan_jax.progress import Progress
+from fundusgan_jax.report.grid import save_png
 
 
 def prepared_phantoms(folder: Path, patients: int, resolution: int) -> PackedDataset:

@@ -7,9 +7,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from fundusgan_jax.models import import_torchvision as torchvision
-from fundusgan_jax.models.lpips import PerceptualNet, perceptual_net
-from fundusgan_jax.models.seeded import seeded_state_dict
+from fundusgan_jax.models.lpips import PerceptualNet
+from fundusgan_jax.weights import import_torchvision as torchvision
+from fundusgan_jax.weights.perceptual import perceptual_net
+from fundusgan_jax.weights.seeded import seeded_state_dict
 
 _TABLES = {
     "vgg16": (torchvision.VGG16, torchvision.vgg16_table),

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fundusgan_jax.checkpoint import Checkpoints
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.logging import read_metrics
+from fundusgan_jax.workdir.checkpoint import Checkpoints
+from fundusgan_jax.workdir.metrics_log import read_metrics
 
 # Of a row of metrics.jsonl: what two equal runs differ in.
 TIMES = ("img_per_sec",)

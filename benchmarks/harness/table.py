@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.circumstances import Record, machine_line
-from benchmarks.timing import CALLS
-from fundusgan_jax.device_peaks import FULL_PRECISION
+from benchmarks.harness.circumstances import Record, machine_line
+from benchmarks.harness.timing import CALLS
+from fundusgan_jax.devices.peaks import FULL_PRECISION
 
 
 def table(records: Sequence[Record]) -> str:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from benchmarks.circumstances import Record, circumstances
-from benchmarks.profile import Operation, profiled
-from fundusgan_jax.device_peaks import default_precision, peak_flops
+from benchmarks.harness.circumstances import Record, circumstances
+from benchmarks.harness.profile import Operation, profiled
+from fundusgan_jax.devices.peaks import default_precision, peak_flops
 from fundusgan_jax.errors import UserError
 
 # The first call may still allocate and choose algorithms, the second finds everything in place.

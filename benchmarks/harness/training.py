@@ -14,29 +14,30 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks.generator import FULL_WIDTH
-from benchmarks.random_networks import random_perceptual
-from benchmarks.timing import Measurement, Program, Timer, Work, compiled, quartiles, time_program
-from fundusgan_jax import step_flops, train
-from fundusgan_jax.adversary import lazy_interval
+from benchmarks.harness.random_networks import random_perceptual
+from benchmarks.harness.timing import Measurement, Program, Timer, Work, compiled, quartiles, time_program
 from fundusgan_jax.config import apply_overrides, load_config, validate
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit
+from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.models.lpips import PerceptualNet, find_weights
-from fundusgan_jax.parallel import DataParallel
-from fundusgan_jax.phase_programs import reading
-from fundusgan_jax.prior_step import path_length_interval
-from fundusgan_jax.step import AXIS
-from fundusgan_jax.task import Phase, Run, Task
-from fundusgan_jax.workdir import open_perceptual
+from fundusgan_jax.models.lpips import PerceptualNet
+from fundusgan_jax.steps import flops
+from fundusgan_jax.steps.adversary import lazy_interval
+from fundusgan_jax.steps.fundusgan_step import AXIS
+from fundusgan_jax.steps.prior_step import path_length_interval
+from fundusgan_jax.train import loop
+from fundusgan_jax.train.phase_programs import reading
+from fundusgan_jax.train.task import Phase, Run, Task
+from fundusgan_jax.weights.perceptual import find_weights, open_perceptual
 
 # Longer than any benchmark: what is due every so many steps is never due. A multiple of every usual steps_per_call.
 NEVER = 735_134_400
 # A phase's name, without the prior's ' at 512 px', among those of step_flops.
 COUNTED_AS = {
-    "G": step_flops.GENERATOR,
-    "G + path length": step_flops.PATH_LENGTH,
-    "D": step_flops.DISCRIMINATOR,
-    "D + R1": step_flops.R1,
+    "G": flops.GENERATOR,
+    "G + path length": flops.PATH_LENGTH,
+    "D": flops.DISCRIMINATOR,
+    "D + R1": flops.R1,
 }
 
 
@@ -139,7 +140,7 @@ class Part(NamedTuple):
 def parts_of(config: ConfigDict, task: Task) -> list[Part]:
     """The different phases of the steps of one period, in the order in which they first come."""
     steps = period(config)
-    counted = step_flops.phase_flops(config)
+    counted = flops.phase_flops(config)
     found: dict[str, list[Any]] = {}
     for number in range(1, steps + 1):
         for place, phase in enumerate(task.phases(number)):
@@ -159,10 +160,10 @@ class Training:
     def __init__(self, choice: Choice, dataset: PackedDataset | None = None) -> None:
         self.choice, self.config = choice, training_config(choice)
         self.run = training_run(self.config, choice.devices, dataset)
-        self.task = train.open_task(self.run)
+        self.task = loop.open_task(self.run)
         self.parallel = self.run.parallel
         self._state = self.parallel.replicate(self.task.first())
-        self.source, data, self._read = train.batches(self.run, 0)
+        self.source, data, self._read = loop.batches(self.run, 0)
         self._constants = (*self.parallel.replicate((self.task.constants, data)), ())
         self.batch = self.parallel.split(next(self.source))
         self._carry: dict[int, Any] = {0: ()}

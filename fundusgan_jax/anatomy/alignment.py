@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import fft, ndimage
 
-from fundusgan_jax.metrics.field_of_view import fov_mask
-from fundusgan_jax.metrics.vessels import fov_diameter, mirrored
+from fundusgan_jax.anatomy.field_of_view import fov_mask
+from fundusgan_jax.anatomy.vessels import fov_diameter, mirrored
 
 SIDE = 128  # of what is compared, at most
 # What a photographer's hand and the training's own flips may do to a photograph.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import fft, ndimage
 
-from fundusgan_jax.metrics.vessels import fov_diameter, mirrored, vessel_response
+from fundusgan_jax.anatomy.vessels import fov_diameter, mirrored, vessel_response
 
 # Side that the field of view is reduced to: a disc is about 20 pixels there.
 WORK_DIAMETER = 144

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from fundusgan_jax.metrics.vessels import skeleton_of
+from fundusgan_jax.anatomy.vessels import skeleton_of
 
 # All in shares of the field of view's diameter: DRIVE's is 540 pixels.
 SHORTEST_PIECE = 0.02

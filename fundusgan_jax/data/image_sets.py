@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from fundusgan_jax.data.packed import FOLDER, INDEX, PackedDataset, PackedSplit, ensure_packed
-from fundusgan_jax.data.sources import walk_files
+from fundusgan_jax.data.prepare.sources import walk_files
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.progress import Progress
 
@@ -154,7 +154,7 @@ def of_folder(folder: Path, preprocessing: Preprocessing, resolution: int) -> Im
         print(f"note: {len(rejected)} of {len(paths)} images of {folder} left out, for example {rejected[0]}")
 
     def read(number: int) -> np.ndarray:
-        from fundusgan_jax.data.preprocess import prepare_image, read_image
+        from fundusgan_jax.data.prepare.preprocess import prepare_image, read_image
 
         image = read_image(kept[number])
         return prepare_image(image, resolution).image if preprocessing == "fundus" else image
@@ -168,7 +168,7 @@ def _checked(
 ) -> Iterator[tuple[Path, str, str]]:
     """(path, SHA-256 of the file, why it is left out or '') in order."""
     # Here, because training from a packed dataset needs no Pillow, and comes by this file.
-    from fundusgan_jax.data.preprocess import Rejected, prepare_image, read_image
+    from fundusgan_jax.data.prepare.preprocess import Rejected, prepare_image, read_image
 
     def check(path: Path) -> tuple[str, str]:
         try:

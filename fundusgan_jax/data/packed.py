@@ -18,22 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fundusgan_jax.atomic import atomic_write
-from fundusgan_jax.batch import EYES
+from fundusgan_jax.data.example import Example
+from fundusgan_jax.data.tfds_source import examples_of, prepared_record
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.steps.batch import EYES
 
 FOLDER, INDEX, FORMAT = "packed", "packed.json", 1
-
-
-class Example(NamedTuple):
-    """One prepared photograph. image: uint8 [S, S, 3]. label: class index, -1 unknown. patient: '' where
-    there are none. eye: 'right', 'left' or 'unknown'. split: 'train', 'test', ... file: its source."""
-
-    image: np.ndarray
-    label: int
-    patient: str
-    eye: str
-    split: str
-    file: str
 
 
 class PackedSplit(NamedTuple):
@@ -272,8 +262,6 @@ def ensure_packed(directory: str | Path) -> PackedDataset:
     directory = Path(directory)
     if (directory / FOLDER / INDEX).exists() or not (directory / "prepare.json").is_file():
         return open_packed(directory)
-    from fundusgan_jax.data.tfds_source import examples_of, prepared_record
-
     record = prepared_record(directory)
     return write_packed(
         directory,

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fundusgan_jax.batch import Batch, to_float
 from fundusgan_jax.data.order import Order, batch_order
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.steps.batch import Batch, to_float
 
 Cache = Literal["none", "host", "device"]
 PREFETCH = 2

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fundusgan_jax.batch import EYES, Batch
 from fundusgan_jax.data.order import Order
 from fundusgan_jax.data.tfds_source import example_of, prepared_record, random_access
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.steps.batch import EYES, Batch
 
 
 def batches(directory: Path, split: str, chosen: Iterator[Order]) -> Iterator[Batch]:

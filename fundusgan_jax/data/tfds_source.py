@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fundusgan_jax.data.packed import Example
+from fundusgan_jax.data.example import Example
 from fundusgan_jax.errors import UserError
 
 _NEEDED = ("tfds_dir", "file_format", "splits", "resolution", "label_names", "has_patients")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fundusgan_jax import processors
+from fundusgan_jax.devices import processors
 from fundusgan_jax.errors import Parser, UserError, run_door
 
 DESCRIPTION = """Scores generated images against real ones, or compares two results.
@@ -115,16 +115,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parses, then makes one call down; returns the exit code."""
     flags = checked(sys.argv[1:] if argv is None else argv)
     if flags.compare:
-        from fundusgan_jax.protocol import compare
+        from fundusgan_jax.report.protocol import compare
 
         print(compare(*flags.compare))
         return 0
     if flags.weights_dir:
-        from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
+        from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
 
         os.environ[WEIGHTS_FOLDER_VARIABLE] = flags.weights_dir
     # After --help and the flags' mistakes have been answered: what follows takes seconds to import.
-    from fundusgan_jax.evaluate_folders import evaluate_folders
+    from fundusgan_jax.evaluate.folders import evaluate_folders
 
     evaluate_folders(flags)
     return 0

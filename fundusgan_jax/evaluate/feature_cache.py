@@ -15,7 +15,7 @@ import numpy as np
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.features import FeatureNet
-from fundusgan_jax.protocol import EVALUATION, RealSet
+from fundusgan_jax.report.protocol import EVALUATION, RealSet
 
 FOLDER_VARIABLE = "FUNDUSGAN_JAX_CACHE"
 

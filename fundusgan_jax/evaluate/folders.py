@@ -8,15 +8,16 @@ from typing import Any
 from fundusgan_jax.atomic import check_writable
 from fundusgan_jax.data.image_sets import ImageSet, is_prepared, of_folder, of_prepared
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.evaluate_pairs import PAIRED_METRICS, score_pairs
-from fundusgan_jax.evaluation_pictures import PICTURES, can_embed, draw_tsne
-from fundusgan_jax.evaluation_table import figures_table
-from fundusgan_jax.feature_cache import cached_features
-from fundusgan_jax.generated_images import Fakes, generated_images
-from fundusgan_jax.models.features import FeatureNet, load_features
-from fundusgan_jax.models.lpips import load_perceptual
-from fundusgan_jax.protocol import (
+from fundusgan_jax.evaluate.feature_cache import cached_features
+from fundusgan_jax.evaluate.generated_images import Fakes, generated_images
+from fundusgan_jax.evaluate.pairs import PAIRED_METRICS, score_pairs
+from fundusgan_jax.evaluate.pictures import can_embed, draw_tsne
+from fundusgan_jax.evaluate.sets import image_features, score_sets
+from fundusgan_jax.models.features import FeatureNet
+from fundusgan_jax.report.page import write_report
+from fundusgan_jax.report.protocol import (
     FILE,
+    FULL_FOLDER,
     NOT_PAIRED,
     PAIRED_ALL,
     RealSet,
@@ -24,8 +25,9 @@ from fundusgan_jax.protocol import (
     stamped,
     write_evaluation,
 )
-from fundusgan_jax.report import write_report
-from fundusgan_jax.score_sets import image_features, score_sets
+from fundusgan_jax.report.table import figures_table
+from fundusgan_jax.weights.features import load_features
+from fundusgan_jax.weights.perceptual import load_perceptual
 
 
 def evaluate_folders(flags: argparse.Namespace) -> None:
@@ -121,5 +123,7 @@ def _score_sets(
     record["warnings"] += sets.warnings
     if can_embed(min(len(made), len(seen))):
         labels = [real.labels or ["photograph"] * len(seen), fake.labels or ["generated"] * len(made)]
-        draw_tsne(flags.output / PICTURES / "tsne.png", {"real": seen, "generated": made}, labels, flags.seed)
+        draw_tsne(
+            flags.output / FULL_FOLDER / "tsne.png", {"real": seen, "generated": made}, labels, flags.seed
+        )
         record["pictures"]["tsne.png"] = f"t-SNE of {source.describe()}"

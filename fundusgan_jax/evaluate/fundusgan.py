@@ -9,23 +9,15 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from fundusgan_jax.adversary import AdversaryState
 from fundusgan_jax.atomic import check_writable
 from fundusgan_jax.data.image_sets import class_names
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, split_named
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.evaluation_pictures import can_embed, draw_ranked, draw_tsne, fresh_folder
-from fundusgan_jax.evaluation_table import figures_table, print_memorisation, title_of
-from fundusgan_jax.grid import can_draw
-from fundusgan_jax.memorisation import GALLERY_TITLE, PICTURE
-from fundusgan_jax.memorisation_sources import memorisation_record, mixed_images
-from fundusgan_jax.models.features import FeatureNet
-from fundusgan_jax.models.fundusgan import Variables
-from fundusgan_jax.models.lpips import PerceptualNet
-from fundusgan_jax.protocol import FILE, PAIRED_ALL, protocol, stamped, write_full
-from fundusgan_jax.report import write_report
-from fundusgan_jax.score_reconstructions import Painter, Reconstructions, Scorer, held_out, model_painter
-from fundusgan_jax.score_sets import (
+from fundusgan_jax.evaluate.memorisation import GALLERY_TITLE, PICTURE
+from fundusgan_jax.evaluate.memorisation_sources import memorisation_record, mixed_images
+from fundusgan_jax.evaluate.pictures import can_embed, draw_ranked, draw_tsne, fresh_folder
+from fundusgan_jax.evaluate.reconstructions import Painter, Reconstructions, Scorer, held_out, model_painter
+from fundusgan_jax.evaluate.sets import (
     floors,
     intervals_of,
     known_means,
@@ -36,8 +28,17 @@ from fundusgan_jax.score_sets import (
     set_distances,
     split_features,
 )
-from fundusgan_jax.step import TrainState
-from fundusgan_jax.workdir import ema_variables, open_dataset, open_perceptual, restore_state
+from fundusgan_jax.models.features import FeatureNet
+from fundusgan_jax.models.fundusgan import Variables
+from fundusgan_jax.models.lpips import PerceptualNet
+from fundusgan_jax.report.grid import can_draw
+from fundusgan_jax.report.page import write_report
+from fundusgan_jax.report.protocol import FILE, PAIRED_ALL, protocol, stamped, write_full
+from fundusgan_jax.report.table import figures_table, print_memorisation, title_of
+from fundusgan_jax.steps.adversary import AdversaryState
+from fundusgan_jax.steps.fundusgan_step import TrainState
+from fundusgan_jax.weights.perceptual import open_perceptual
+from fundusgan_jax.workdir.contents import ema_variables, open_dataset, restore_state
 
 
 def base_record(

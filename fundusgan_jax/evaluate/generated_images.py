@@ -12,12 +12,12 @@ from ml_collections import ConfigDict
 from fundusgan_jax.data.image_sets import ImageSet, class_names, is_prepared, of_folder, of_prepared
 from fundusgan_jax.data.packed import split_named
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.manifest import FILE as MANIFEST
-from fundusgan_jax.prior_step import PriorState, resolution_at
-from fundusgan_jax.sample import Sampler, drawn_labels
-from fundusgan_jax.score_reconstructions import model_painter
-from fundusgan_jax.step import TrainState
-from fundusgan_jax.workdir import ema_variables, open_dataset, restore_state
+from fundusgan_jax.evaluate.reconstructions import model_painter
+from fundusgan_jax.generate.sample import Sampler, drawn_labels
+from fundusgan_jax.steps.fundusgan_step import TrainState
+from fundusgan_jax.steps.prior_step import PriorState, resolution_at
+from fundusgan_jax.workdir.contents import ema_variables, open_dataset, restore_state
+from fundusgan_jax.workdir.manifest import FILE as MANIFEST
 
 
 class Fakes(NamedTuple):

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from fundusgan_jax.anatomy.alignment import Pose, best_poses, moved, spectrum, structure, vessel_overlap
+from fundusgan_jax.anatomy.field_of_view import fov_mask
+from fundusgan_jax.anatomy.vessels import vessel_map, vessel_response
 from fundusgan_jax.data.packed import PackedSplit, rows_of
-from fundusgan_jax.grid import image_grid, save_png, with_caption
-from fundusgan_jax.metrics.alignment import Pose, best_poses, moved, spectrum, structure, vessel_overlap
-from fundusgan_jax.metrics.field_of_view import fov_mask
+from fundusgan_jax.evaluate.sets import image_features
 from fundusgan_jax.metrics.memorisation import (
     beyond_chance,
     chance_share,
@@ -24,10 +25,10 @@ from fundusgan_jax.metrics.memorisation import (
     relative_distance,
 )
 from fundusgan_jax.metrics.signatures import SMALLEST
-from fundusgan_jax.metrics.vessels import vessel_map, vessel_response
-from fundusgan_jax.models.features import FeatureNet, load_features
+from fundusgan_jax.models.features import FeatureNet
 from fundusgan_jax.progress import Progress
-from fundusgan_jax.score_sets import image_features
+from fundusgan_jax.report.grid import image_grid, save_png, with_caption
+from fundusgan_jax.weights.features import load_features
 
 PICTURE = "memorisation.png"
 GALLERY_TITLE = "Closest pairs: image, training photograph, image laid onto it, nearest held-out photograph"

@@ -11,15 +11,15 @@ import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
-from fundusgan_jax.adversary import AdversaryState, logits
-from fundusgan_jax.batch import padded_batches, to_float
 from fundusgan_jax.data.packed import PackedDataset, split_named
-from fundusgan_jax.generate_fundusgan import Generator, recipe_mix
-from fundusgan_jax.memorisation import BATCH, Judge, check_memorisation
+from fundusgan_jax.evaluate.memorisation import BATCH, Judge, check_memorisation
+from fundusgan_jax.generate.fundusgan import Generator, recipe_mix
 from fundusgan_jax.models.features import FeatureNet
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.ops.full_precision import full_precision
 from fundusgan_jax.progress import Progress
+from fundusgan_jax.steps.adversary import AdversaryState, logits
+from fundusgan_jax.steps.batch import padded_batches, to_float
 
 
 def judge_of(config: ConfigDict, adversary: AdversaryState | None) -> Judge | None:

@@ -12,16 +12,17 @@ import numpy as np
 
 from fundusgan_jax.data.image_sets import ImageSet
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.evaluation_pictures import PICTURES, draw_ranked, ranked_rows
-from fundusgan_jax.evaluation_table import HIGHER_IS_BETTER, title_of
-from fundusgan_jax.generated_images import Fakes
-from fundusgan_jax.grid import can_draw
+from fundusgan_jax.evaluate.generated_images import Fakes
+from fundusgan_jax.evaluate.pictures import draw_ranked, ranked_rows
+from fundusgan_jax.evaluate.reconstructions import BASELINES, image_figures
+from fundusgan_jax.evaluate.sets import intervals_of, known_means, left_out
 from fundusgan_jax.metrics import baselines
 from fundusgan_jax.metrics.signatures import SIGNATURES, failure_signatures
 from fundusgan_jax.models.lpips import PerceptualNet
 from fundusgan_jax.progress import Progress
-from fundusgan_jax.score_reconstructions import BASELINES, image_figures
-from fundusgan_jax.score_sets import intervals_of, known_means, left_out
+from fundusgan_jax.report.grid import can_draw
+from fundusgan_jax.report.protocol import FULL_FOLDER
+from fundusgan_jax.report.table import HIGHER_IS_BETTER, title_of
 
 PAIRED_METRICS = ("ssim", "psnr", "ms_ssim", "lpips", "signatures")
 
@@ -181,6 +182,6 @@ def _draw(
     order = np.argsort(-per_image[name] if name in HIGHER_IS_BETTER else per_image[name])
     wanted = {int(row) for rows in ranked_rows(order).values() for row in rows}
     painted = {row: image for row, image in enumerate(fake.images()) if row in wanted}
-    path = flags.output / PICTURES / "ranked.png"
+    path = flags.output / FULL_FOLDER / "ranked.png"
     draw_ranked(path, lambda row: (real.read(int(partners[row])), painted[row]), per_image[name], order)
     record["pictures"][path.name] = f"Best, median and worst by {title_of(name)}"

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from fundusgan_jax.atomic import atomic_write
-from fundusgan_jax.grid import comparison_grid, save_png, with_caption
-from fundusgan_jax.protocol import FULL_FOLDER
+from fundusgan_jax.report.grid import comparison_grid, save_png, with_caption
+from fundusgan_jax.report.protocol import FULL_FOLDER
 
-PICTURES = FULL_FOLDER
 RANKED = 3
 SMALLEST_MAP, MOST_POINTS = 12, 2000
 MARKERS = ("o", "^", "s")
@@ -20,7 +19,7 @@ MARKERS = ("o", "^", "s")
 
 def fresh_folder(workdir: Path) -> Path:
     """The folder of an evaluation's pictures, without those of the one before."""
-    folder = workdir / PICTURES
+    folder = workdir / FULL_FOLDER
     for old in folder.glob("*.png"):
         old.unlink(missing_ok=True)
     return folder

@@ -14,16 +14,10 @@ from fundusgan_jax.atomic import check_writable
 from fundusgan_jax.data.image_sets import class_names
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, rows_of, split_named
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.evaluation_pictures import can_embed, draw_tsne, fresh_folder
-from fundusgan_jax.evaluation_table import figures_table, print_memorisation
-from fundusgan_jax.grid import can_draw, image_grid, save_png
-from fundusgan_jax.memorisation import GALLERY_TITLE, PICTURE
-from fundusgan_jax.memorisation_sources import memorisation_record
-from fundusgan_jax.prior_step import PriorState, resolution_at
-from fundusgan_jax.protocol import FILE, NOT_PAIRED, protocol, stamped, write_full
-from fundusgan_jax.report import write_report
-from fundusgan_jax.sample import Sampler, drawn_labels
-from fundusgan_jax.score_sets import (
+from fundusgan_jax.evaluate.memorisation import GALLERY_TITLE, PICTURE
+from fundusgan_jax.evaluate.memorisation_sources import memorisation_record
+from fundusgan_jax.evaluate.pictures import can_embed, draw_tsne, fresh_folder
+from fundusgan_jax.evaluate.sets import (
     floors,
     image_features,
     open_features,
@@ -33,7 +27,13 @@ from fundusgan_jax.score_sets import (
     set_values,
     split_features,
 )
-from fundusgan_jax.workdir import open_dataset, restore_state
+from fundusgan_jax.generate.sample import Sampler, drawn_labels
+from fundusgan_jax.report.grid import can_draw, image_grid, save_png
+from fundusgan_jax.report.page import write_report
+from fundusgan_jax.report.protocol import FILE, NOT_PAIRED, protocol, stamped, write_full
+from fundusgan_jax.report.table import figures_table, print_memorisation
+from fundusgan_jax.steps.prior_step import PriorState, resolution_at
+from fundusgan_jax.workdir.contents import open_dataset, restore_state
 
 GRID_SIDE = 6
 # Photographs whose features are computed at most: more would not change a distance's second digit.

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fundusgan_jax.batch import padded_batches, to_float, to_uint8
+from fundusgan_jax.anatomy.field_of_view import fov_mask
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, rows_of, split_named
+from fundusgan_jax.evaluate.sets import batch_features
 from fundusgan_jax.metrics import baselines
-from fundusgan_jax.metrics.field_of_view import fov_mask
 from fundusgan_jax.metrics.image import psnr, ssim
 from fundusgan_jax.metrics.ms_ssim import SMALLEST, ms_ssim
 from fundusgan_jax.metrics.signatures import failure_signatures
@@ -22,8 +22,8 @@ from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.models.lpips import PerceptualNet, perceptual_distance
 from fundusgan_jax.ops.full_precision import full_precision
 from fundusgan_jax.progress import Progress
-from fundusgan_jax.score_sets import batch_features
-from fundusgan_jax.step import reconstruct_step
+from fundusgan_jax.steps.batch import padded_batches, to_float, to_uint8
+from fundusgan_jax.steps.fundusgan_step import reconstruct_step
 
 Painter = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # The trivial reconstructions, and the side that the photograph is reduced to (0: the training set's mean).

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from fundusgan_jax.data.image_sets import of_split
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit
-from fundusgan_jax.feature_cache import cached_features
+from fundusgan_jax.evaluate.feature_cache import cached_features
 from fundusgan_jax.metrics.confidence import (
     HALVES,
     SHARES,
@@ -24,10 +24,11 @@ from fundusgan_jax.metrics.confidence import (
 )
 from fundusgan_jax.metrics.neighbours import neighbour_figures
 from fundusgan_jax.metrics.sets import frechet_distance, kernel_distance, kernel_distance_subsets
-from fundusgan_jax.models.features import SIDES, FeatureNet, features, load_features
+from fundusgan_jax.models.features import SIDES, FeatureNet, features
 from fundusgan_jax.ops.resize import resize_on_host
 from fundusgan_jax.progress import Progress
-from fundusgan_jax.protocol import RealSet
+from fundusgan_jax.report.protocol import RealSet
+from fundusgan_jax.weights.features import load_features
 
 # Neighbours that count: of precision and recall (Kynkäänniemi et al. 2019), of density and coverage (Naeem et al. 2020).
 PRECISION_K, DENSITY_K = 3, 5

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from fundusgan_jax.generate_fundusgan import generate_fundusgan
-from fundusgan_jax.generate_prior import generate_prior
-from fundusgan_jax.generate_request import Request, checked_output
+from fundusgan_jax.generate.fundusgan import generate_fundusgan
+from fundusgan_jax.generate.prior import generate_prior
+from fundusgan_jax.generate.request import Request, checked_output
 
 
 def generate_images(config: ConfigDict, workdir: Path, step: str, request: Request) -> None:

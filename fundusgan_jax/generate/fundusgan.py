@@ -12,21 +12,21 @@ import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
-from fundusgan_jax.batch import padded_batches, to_float, to_uint8
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, split_named
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.generate_request import Request, write_index
-from fundusgan_jax.grid import save_png
-from fundusgan_jax.latents import draw_z, to_w
+from fundusgan_jax.generate.request import Request, write_index
 from fundusgan_jax.models import fundusgan
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.models.generator import truncate
 from fundusgan_jax.ops.full_precision import full_precision
-from fundusgan_jax.optimise import sample_keys
-from fundusgan_jax.prior_step import Z_PURPOSE
 from fundusgan_jax.progress import Progress
-from fundusgan_jax.step import model_config
-from fundusgan_jax.workdir import open_dataset, restore_variables
+from fundusgan_jax.report.grid import save_png
+from fundusgan_jax.steps.batch import padded_batches, to_float, to_uint8
+from fundusgan_jax.steps.fundusgan_step import model_config
+from fundusgan_jax.steps.latents import draw_z, to_w
+from fundusgan_jax.steps.optimiser import sample_keys
+from fundusgan_jax.steps.prior_step import Z_PURPOSE
+from fundusgan_jax.workdir.contents import open_dataset, restore_variables
 
 AXES = 64
 PHOTOGRAPHS_FOR_AXES = 2000

@@ -10,12 +10,12 @@ from ml_collections import ConfigDict
 
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.generate_request import Request, write_index
-from fundusgan_jax.grid import image_grid, save_png
-from fundusgan_jax.prior_step import PriorState, resolution_at
+from fundusgan_jax.generate.request import Request, write_index
+from fundusgan_jax.generate.sample import Sampler, drawn_labels
 from fundusgan_jax.progress import Progress
-from fundusgan_jax.sample import Sampler, drawn_labels
-from fundusgan_jax.workdir import open_dataset, restore_state
+from fundusgan_jax.report.grid import image_grid, save_png
+from fundusgan_jax.steps.prior_step import PriorState, resolution_at
+from fundusgan_jax.workdir.contents import open_dataset, restore_state
 
 FRAMES_BETWEEN, FRAME_MS = 30, 50
 # In a mixing grid, styles of the first layers (up to 16 px) come from the row, the rest from the column.

@@ -13,11 +13,11 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from fundusgan_jax.batch import padded_batches, to_uint8
-from fundusgan_jax.latents import draw_z, to_w
 from fundusgan_jax.models.generator import NoiseMode, truncate
 from fundusgan_jax.ops.full_precision import full_precision
-from fundusgan_jax.prior_step import AXIS, Z_PURPOSE, PriorState, generator_config, paint
+from fundusgan_jax.steps.batch import padded_batches, to_uint8
+from fundusgan_jax.steps.latents import draw_z, to_w
+from fundusgan_jax.steps.prior_step import AXIS, Z_PURPOSE, PriorState, generator_config, paint
 
 
 @functools.lru_cache(maxsize=8)

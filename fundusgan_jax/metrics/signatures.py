@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fundusgan_jax.metrics.field_of_view import fov_mask
-from fundusgan_jax.metrics.optic_disc import disc_displacement, find_disc
+from fundusgan_jax.anatomy.field_of_view import fov_mask
+from fundusgan_jax.anatomy.optic_disc import disc_displacement, find_disc
+from fundusgan_jax.anatomy.vessel_continuity import covered, interruptions, pieces
+from fundusgan_jax.anatomy.vessels import fov_diameter, skeleton_of, vessel_map, vessel_response
 from fundusgan_jax.metrics.sharpness import sharpness
-from fundusgan_jax.metrics.vessel_continuity import covered, interruptions, pieces
-from fundusgan_jax.metrics.vessels import fov_diameter, skeleton_of, vessel_map, vessel_response
 
 # Name -> title for people, and what a perfect reconstruction scores.
 SIGNATURES: dict[str, tuple[str, float]] = {

@@ -12,12 +12,8 @@ from flax import linen as nn
 from flax import struct
 from jax import Array
 
-from fundusgan_jax.errors import UserError
-from fundusgan_jax.models.import_inception import load_inception
-from fundusgan_jax.models.import_torchvision import load_backbone
-from fundusgan_jax.models.lpips import PerceptualNet, load_perceptual
-from fundusgan_jax.models.public_weights import weights_folder
-from fundusgan_jax.models.resnet import ResNet, ResNetFeatures, imagenet_normalize
+from fundusgan_jax.models.lpips import PerceptualNet
+from fundusgan_jax.models.resnet import ResNetFeatures, imagenet_normalize
 from fundusgan_jax.ops.full_precision import full_precision
 from fundusgan_jax.ops.resize import resize
 
@@ -26,7 +22,6 @@ SIDES = {"inception": 299, "squeezenet": 224, "vgg16": 224, "alexnet": 224, "res
 DIMENSIONS = {
     "inception": 2048, "squeezenet": 512, "vgg16": 512, "alexnet": 256, "resnet50": 2048, "pixels": 192,
 }  # fmt: skip
-RESNET_FILE = "resnet50-0676ba61.pth"
 Resize = Literal["clean", "legacy"]
 
 
@@ -69,42 +64,6 @@ class FeatureNet:
         if self.name == "inception":
             return f"FID's Inception-v3, pool3, images resized to {side} px ({filters})"
         return f"ImageNet {self.name}, last feature map averaged, images resized to {side} px ({filters})"
-
-
-def load_features(name: str, path: str = "", mode: str = "clean") -> FeatureNet | None:
-    """The features that eval.features names.
-
-    Args:
-        name: key of SIDES, or 'none' (None is returned).
-        path: the network's weights; '' looks in `weights_folder()`.
-        mode: how images are resized, 'clean' or 'legacy'.
-
-    Raises:
-        UserError: the weights file is missing or holds something else.
-    """
-    if name == "none":
-        return None
-    if mode not in ("clean", "legacy"):
-        raise UserError(f"the resize mode must be clean or legacy, not {mode!r}")
-    chosen: Resize = "legacy" if mode == "legacy" else "clean"
-    if name == "pixels":
-        return FeatureNet(None, None, name, chosen)
-    if name == "inception":
-        imported = load_inception(path)
-        return FeatureNet(jax.tree.map(jnp.asarray, imported.variables), imported.module, name, chosen)
-    if name == "resnet50":
-        return FeatureNet(_resnet(path), ResNet(depth=50), name, chosen)
-    return FeatureNet(load_perceptual(name, path), None, name, chosen)
-
-
-def _resnet(path: str) -> Any:
-    file = path or str(weights_folder() / RESNET_FILE)
-    try:
-        return jax.tree.map(jnp.asarray, load_backbone(file, 50, "batch"))
-    except UserError as error:
-        raise UserError(
-            f"{error}; python -m fundusgan_jax.weights fetch resnet50 brings torchvision's"
-        ) from error
 
 
 # Products of bfloat16 or TF32, what accelerators take by default, shift an FID in its second digit.

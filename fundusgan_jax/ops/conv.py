@@ -10,8 +10,9 @@ import functools
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fundusgan_jax.ops import packed_conv, winograd
+from fundusgan_jax.ops.cpu import winograd
 from fundusgan_jax.ops.products import product
+from fundusgan_jax.ops.tpu import packed_conv
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 Padding = int | tuple[tuple[int, int], tuple[int, int]]

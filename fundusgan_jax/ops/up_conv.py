@@ -15,12 +15,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fundusgan_jax.ops import filtering
 from fundusgan_jax.ops.conv import conv2d, up_conv_phases
-from fundusgan_jax.ops.packed_conv import LANES
+from fundusgan_jax.ops.cpu import filtering
+from fundusgan_jax.ops.cpu.strips import in_strips
 from fundusgan_jax.ops.products import Pair, gradient_to_kernel, over_places
 from fundusgan_jax.ops.resample import check_even, fir, fir_of_phases, fir_phases
-from fundusgan_jax.ops.strips import in_strips
+from fundusgan_jax.ops.tpu.packed_conv import LANES
 
 # From this side on strips need half of the memory; they are faster from twice this side (benchmarks/NOTES.md).
 LEAST_SIDE = 128

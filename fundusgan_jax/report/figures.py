@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fundusgan_jax.config import flatten
-from fundusgan_jax.evaluation_table import HIGHER_IS_BETTER, SPREADS, between, shown, title_of
 from fundusgan_jax.metrics.signatures import SIGNATURES
+from fundusgan_jax.report.table import HIGHER_IS_BETTER, SPREADS, between, shown, title_of
 
 ROW_TITLES = {
     "mean": "training set's mean image",

@@ -9,15 +9,15 @@ from typing import Any
 
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.config import flatten
-from fundusgan_jax.logging import read_metrics
-from fundusgan_jax.manifest import read_manifest
-from fundusgan_jax.report_figures import (
+from fundusgan_jax.report.figures import (
     figures_section,
     memorisation_section,
     protocol_section,
     signatures_section,
 )
-from fundusgan_jax.report_pictures import best_point, curve_panels, evaluation_pictures, sample_grids
+from fundusgan_jax.report.pictures import best_point, curve_panels, evaluation_pictures, sample_grids
+from fundusgan_jax.workdir.manifest import read_manifest
+from fundusgan_jax.workdir.metrics_log import read_metrics
 
 STYLE = """
 :root { color-scheme: light; }

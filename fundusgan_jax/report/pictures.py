@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fundusgan_jax.evaluation_pictures import PICTURES
-from fundusgan_jax.evaluation_table import HIGHER_IS_BETTER, SPREADS, title_of
-from fundusgan_jax.grid import can_draw
+from fundusgan_jax.report.grid import can_draw
+from fundusgan_jax.report.protocol import FULL_FOLDER
+from fundusgan_jax.report.table import HIGHER_IS_BETTER, SPREADS, title_of
 
 MAX_GRIDS, GRID_WIDTH = 4, 1200
 # Of a training row, drawn as curves where they are there; the second group may be negative or zero.
@@ -43,10 +43,10 @@ def sample_grids(workdir: Path, prior: bool) -> str:
 
 
 def evaluation_pictures(folder: Path, pictures: dict[str, str]) -> str:
-    """What an evaluation drew: {file in PICTURES: title}; a file that is gone is left out."""
+    """What an evaluation drew: {file in FULL_FOLDER: title}; a file that is gone is left out."""
     blocks = []
     for name, title in pictures.items():
-        path = folder / PICTURES / Path(name).name
+        path = folder / FULL_FOLDER / Path(name).name
         if path.is_file():
             blocks.append(f"<h3>{html.escape(title)}</h3>" + _embedded(*_compact(path), title))
     return "".join(blocks)

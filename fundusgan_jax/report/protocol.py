@@ -14,10 +14,10 @@ import numpy as np
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.config import flatten
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.manifest import devices, git_commit, versions
 from fundusgan_jax.metrics.confidence import Interval, mean_interval
 from fundusgan_jax.models.features import FeatureNet
 from fundusgan_jax.models.lpips import PerceptualNet
+from fundusgan_jax.workdir.manifest import devices, git_commit, versions
 
 # To be raised with every change of the code that changes a figure: results of two numbers are not comparable.
 EVALUATION = 1

@@ -12,12 +12,12 @@ import optax
 from jax import Array, lax
 from ml_collections import ConfigDict
 
-from fundusgan_jax import losses
-from fundusgan_jax.augment import FUNDUS, adapted, augment
-from fundusgan_jax.latents import one_hot
 from fundusgan_jax.models.discriminator import Discriminator
 from fundusgan_jax.models.progressive import GrowingDiscriminator
-from fundusgan_jax.optimise import blocks_on, guarded, lazy_adam, mean_gradient, sample_keys
+from fundusgan_jax.steps import losses
+from fundusgan_jax.steps.augmentation import FUNDUS, adapted, augment
+from fundusgan_jax.steps.latents import one_hot
+from fundusgan_jax.steps.optimiser import blocks_on, guarded, lazy_adam, mean_gradient, sample_keys
 
 # What a sample's random keys are for; folded into them, so that no two draws share one.
 AUGMENT_FOR_GENERATOR, AUGMENT_REAL, AUGMENT_FAKE = 101, 102, 103

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from fundusgan_jax.adversary import channel_table, r1_gamma
-from fundusgan_jax.flops import (
+from fundusgan_jax.models.flops import (
     discriminator_flops,
     encoder_flops,
     fusion_channels,
@@ -20,8 +19,9 @@ from fundusgan_jax.flops import (
     growing_generator_flops,
     perceptual_flops,
 )
-from fundusgan_jax.prior_step import generator_config, path_length_interval
-from fundusgan_jax.step import model_config
+from fundusgan_jax.steps.adversary import channel_table, r1_gamma
+from fundusgan_jax.steps.fundusgan_step import model_config
+from fundusgan_jax.steps.prior_step import generator_config, path_length_interval
 
 GENERATOR, PATH_LENGTH = "generator", "generator with path length"
 DISCRIMINATOR, R1 = "discriminator", "discriminator with R1"

@@ -11,16 +11,22 @@ import optax
 from jax import Array, lax
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from fundusgan_jax import losses
-from fundusgan_jax.adversary import AdversaryState, generator_logits, how, initial_adversary, update_adversary
-from fundusgan_jax.batch import Batch
-from fundusgan_jax.latents import initial_mapping
 from fundusgan_jax.models import fundusgan
 from fundusgan_jax.models.encoder import EncoderConfig
 from fundusgan_jax.models.fundusgan import FundusGANConfig, Variables
 from fundusgan_jax.models.lpips import PerceptualNet, perceptual_distance
 from fundusgan_jax.models.plan import GeneratorConfig
-from fundusgan_jax.optimise import (
+from fundusgan_jax.steps import losses
+from fundusgan_jax.steps.adversary import (
+    AdversaryState,
+    generator_logits,
+    how,
+    initial_adversary,
+    update_adversary,
+)
+from fundusgan_jax.steps.batch import Batch
+from fundusgan_jax.steps.latents import initial_mapping
+from fundusgan_jax.steps.optimiser import (
     averaged,
     blocks_on,
     ema_decay,

@@ -10,7 +10,7 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from fundusgan_jax.models.generator import Mapping
-from fundusgan_jax.optimise import sample_keys
+from fundusgan_jax.steps.optimiser import sample_keys
 
 
 def one_hot(config: ConfigDict, label: Array) -> Array | None:

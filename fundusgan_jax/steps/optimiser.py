@@ -11,7 +11,7 @@ import optax
 from jax import Array, lax
 from ml_collections import ConfigDict
 
-from fundusgan_jax.batch import group_blocks
+from fundusgan_jax.steps.batch import group_blocks
 
 State = TypeVar("State")
 ANY = "any"

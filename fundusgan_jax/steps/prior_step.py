@@ -12,8 +12,12 @@ import optax
 from jax import Array, lax
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from fundusgan_jax import losses
-from fundusgan_jax.adversary import (
+from fundusgan_jax.models.generator import NoiseMode, Synthesis
+from fundusgan_jax.models.plan import GeneratorConfig
+from fundusgan_jax.models.progressive import AdaINSynthesis, Growth, stage_at
+from fundusgan_jax.ops.resample import average_pool
+from fundusgan_jax.steps import losses
+from fundusgan_jax.steps.adversary import (
     AdversaryState,
     channel_table,
     generator_logits,
@@ -21,13 +25,9 @@ from fundusgan_jax.adversary import (
     initial_adversary,
     update_adversary,
 )
-from fundusgan_jax.batch import Batch
-from fundusgan_jax.latents import draw_z, initial_mapping, to_w
-from fundusgan_jax.models.generator import NoiseMode, Synthesis
-from fundusgan_jax.models.plan import GeneratorConfig
-from fundusgan_jax.models.progressive import AdaINSynthesis, Growth, stage_at
-from fundusgan_jax.ops.resample import average_pool
-from fundusgan_jax.optimise import (
+from fundusgan_jax.steps.batch import Batch
+from fundusgan_jax.steps.latents import draw_z, initial_mapping, to_w
+from fundusgan_jax.steps.optimiser import (
     averaged,
     blocks_on,
     ema_decay,

@@ -12,9 +12,9 @@ import time
 
 import jax
 
-from fundusgan_jax import distributed
+from fundusgan_jax.devices import distributed
 from fundusgan_jax.errors import STOPPED
-from fundusgan_jax.stopping import LOOK_SECONDS
+from fundusgan_jax.train.stopping import LOOK_SECONDS
 
 # Of several processes each needs a look, and the first, which they ask, goes last.
 FAREWELL_SECONDS = 3 * LOOK_SECONDS

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from fundusgan_jax.adversary import r1_gamma
-from fundusgan_jax.evaluate_fundusgan import FundusGANScorer
-from fundusgan_jax.grid import comparison_grid, save_png
-from fundusgan_jax.models.import_torchvision import load_backbone
-from fundusgan_jax.protocol import FILE, write_evaluation
-from fundusgan_jax.score_reconstructions import model_painter
-from fundusgan_jax.step import (
+from fundusgan_jax.evaluate.fundusgan import FundusGANScorer
+from fundusgan_jax.evaluate.reconstructions import model_painter
+from fundusgan_jax.report.grid import comparison_grid, save_png
+from fundusgan_jax.report.protocol import FILE, write_evaluation
+from fundusgan_jax.steps.adversary import r1_gamma
+from fundusgan_jax.steps.fundusgan_step import (
     AXIS,
     TrainState,
     discriminator_phase,
@@ -23,9 +22,10 @@ from fundusgan_jax.step import (
     model_config,
     state_shapes,
 )
-from fundusgan_jax.task import Phase, Run
-from fundusgan_jax.transfer import initialised_from
-from fundusgan_jax.workdir import ema_variables
+from fundusgan_jax.train.task import Phase, Run
+from fundusgan_jax.train.transfer import initialised_from
+from fundusgan_jax.weights.import_torchvision import load_backbone
+from fundusgan_jax.workdir.contents import ema_variables
 
 GRID_ROWS = 6
 

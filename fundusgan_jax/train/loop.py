@@ -16,26 +16,32 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fundusgan_jax import distributed
 from fundusgan_jax.config import validate
 from fundusgan_jax.data import pipeline
 from fundusgan_jax.data.packed import PackedDataset, split_named
-from fundusgan_jax.early_stop import EarlyStop
+from fundusgan_jax.devices import distributed
+from fundusgan_jax.devices.memory import exhaustion_as_advice
+from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.fundusgan_task import FundusGANTask
-from fundusgan_jax.grid import can_draw
-from fundusgan_jax.logging import MetricsLog
-from fundusgan_jax.manifest import check_manifest, write_manifest
-from fundusgan_jax.memory import exhaustion_as_advice
-from fundusgan_jax.optimise import ANY
-from fundusgan_jax.parallel import DataParallel
-from fundusgan_jax.phase_programs import Call, StepPrograms, as_sent, calls, calls_ahead
 from fundusgan_jax.progress import Progress
-from fundusgan_jax.report import write_report
-from fundusgan_jax.step import AXIS
-from fundusgan_jax.stopping import Left, Stopper, due_step, leave_due, settle_due
-from fundusgan_jax.task import Run, Task
-from fundusgan_jax.workdir import best_metric, locked, open_dataset, open_perceptual, open_shared_checkpoints
+from fundusgan_jax.report.grid import can_draw
+from fundusgan_jax.report.page import write_report
+from fundusgan_jax.steps.fundusgan_step import AXIS
+from fundusgan_jax.steps.optimiser import ANY
+from fundusgan_jax.train.early_stop import EarlyStop
+from fundusgan_jax.train.fundusgan_task import FundusGANTask
+from fundusgan_jax.train.phase_programs import Call, StepPrograms, as_sent, calls, calls_ahead
+from fundusgan_jax.train.stopping import Left, Stopper, due_step, leave_due, settle_due
+from fundusgan_jax.train.task import Run, Task
+from fundusgan_jax.weights.perceptual import open_perceptual
+from fundusgan_jax.workdir.contents import (
+    best_metric,
+    locked,
+    open_dataset,
+    open_shared_checkpoints,
+)
+from fundusgan_jax.workdir.manifest import check_manifest, write_manifest
+from fundusgan_jax.workdir.metrics_log import MetricsLog
 
 # A run that only skips will not recover.
 MOST_SKIPPED = 50
@@ -73,7 +79,7 @@ def _check_labels(config: ConfigDict, dataset: PackedDataset) -> None:
 def open_task(run: Run) -> Task:
     """The kind of training that config.task names."""
     if run.config.task == "prior":
-        from fundusgan_jax.prior_task import PriorTask
+        from fundusgan_jax.train.prior_task import PriorTask
 
         return PriorTask(run)
     return FundusGANTask(run)

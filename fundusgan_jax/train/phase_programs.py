@@ -12,10 +12,10 @@ import numpy as np
 from jax import lax
 from ml_collections import ConfigDict
 
-from fundusgan_jax.memory import ProgramMemory, check_memory, device_memory, program_memory
-from fundusgan_jax.parallel import DataParallel
+from fundusgan_jax.devices.memory import ProgramMemory, check_memory, device_memory, program_memory
+from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.progress import Progress
-from fundusgan_jax.task import Phase, Task
+from fundusgan_jax.train.task import Phase, Task
 
 # The lazy phases come round in fewer steps than this.
 HORIZON = 4096

@@ -11,19 +11,22 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fundusgan_jax.batch import Batch
 from fundusgan_jax.config import divides, validate
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, ensure_packed, split_named
-from fundusgan_jax.data.phantom import phantom_counts
+from fundusgan_jax.data.phantom.render import phantom_counts
 from fundusgan_jax.data.pipeline import DeviceData, DeviceOrder, gather
-from fundusgan_jax.device_peaks import peak_flops
+from fundusgan_jax.devices.memory import advice, device_memory, gib, is_exhaustion
+from fundusgan_jax.devices.parallel import DataParallel
+from fundusgan_jax.devices.peaks import peak_flops
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.memory import advice, device_memory, gib, is_exhaustion
 from fundusgan_jax.models.lpips import PerceptualNet, map_channels
 from fundusgan_jax.models.squeezenet import SqueezeNet
 from fundusgan_jax.models.vgg import VGG16
-from fundusgan_jax.parallel import DataParallel
-from fundusgan_jax.phase_programs import (
+from fundusgan_jax.progress import Progress
+from fundusgan_jax.steps.batch import Batch
+from fundusgan_jax.steps.flops import STEP, phase_flops
+from fundusgan_jax.steps.fundusgan_step import AXIS
+from fundusgan_jax.train.phase_programs import (
     HORIZON,
     Call,
     Lowered,
@@ -35,11 +38,8 @@ from fundusgan_jax.phase_programs import (
     distinct_calls,
     lower_calls,
 )
-from fundusgan_jax.progress import Progress
-from fundusgan_jax.step import AXIS
-from fundusgan_jax.step_flops import STEP, phase_flops
-from fundusgan_jax.task import Run, Task
-from fundusgan_jax.workdir import check_resolution
+from fundusgan_jax.train.task import Run, Task
+from fundusgan_jax.workdir.contents import check_resolution
 
 # Images a device: nobody needs more.
 MOST = 256
@@ -85,7 +85,7 @@ class Planner:
     def task(self, config: ConfigDict) -> Task:
         """The task that training would run, on stand-ins for photographs and perceptual network."""
         # Not above: train.py imports the flows of evaluation, which --help does not wait for.
-        from fundusgan_jax.train import open_task
+        from fundusgan_jax.train.loop import open_task
 
         dataset = _stand_in(config)
         return open_task(Run(config, Path(), dataset, perceptual_shapes(config), self.parallel))

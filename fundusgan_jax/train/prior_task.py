@@ -9,10 +9,11 @@ import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from fundusgan_jax.adversary import r1_gamma
-from fundusgan_jax.evaluate_prior import PriorScorer, draw_samples
+from fundusgan_jax.evaluate.prior import PriorScorer, draw_samples
 from fundusgan_jax.models.progressive import stage_at
-from fundusgan_jax.prior_step import (
+from fundusgan_jax.report.protocol import FILE, write_evaluation
+from fundusgan_jax.steps.adversary import r1_gamma
+from fundusgan_jax.steps.prior_step import (
     AXIS,
     PriorState,
     discriminator_phase,
@@ -23,9 +24,8 @@ from fundusgan_jax.prior_step import (
     prior_shapes,
     resolution_at,
 )
-from fundusgan_jax.protocol import FILE, write_evaluation
-from fundusgan_jax.task import Phase, Run
-from fundusgan_jax.transfer import fitted, initialised_from
+from fundusgan_jax.train.task import Phase, Run
+from fundusgan_jax.train.transfer import fitted, initialised_from
 
 
 class PriorTask:

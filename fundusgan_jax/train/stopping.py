@@ -14,8 +14,8 @@ from types import FrameType
 
 import jax
 
-from fundusgan_jax import distributed
 from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.devices import distributed
 
 DUE = "evaluation_due.json"
 # Between two looks at whether another process has got the signal.

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol
 from ml_collections import ConfigDict
 
 from fundusgan_jax.data.packed import PackedDataset
+from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.models.lpips import PerceptualNet
-from fundusgan_jax.parallel import DataParallel
 
 
 class Run(NamedTuple):

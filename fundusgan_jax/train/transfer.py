@@ -10,10 +10,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.prior_step import PriorState, growth, resolution_at
-from fundusgan_jax.step import TrainState
-from fundusgan_jax.trees import leaf_name, named_leaves
-from fundusgan_jax.workdir import restore_state
+from fundusgan_jax.ops.trees import leaf_name, named_leaves
+from fundusgan_jax.steps.fundusgan_step import TrainState
+from fundusgan_jax.steps.prior_step import PriorState, growth, resolution_at
+from fundusgan_jax.workdir.contents import restore_state
 
 NAMED = 8
 

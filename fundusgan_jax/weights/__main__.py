@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fundusgan_jax.errors import Parser, UserError, run_door
-from fundusgan_jax.fetch_weights import fetch_weights
-from fundusgan_jax.models.flat_file import read_flat
-from fundusgan_jax.models.import_inception import inception_from_pytorch_fid, load_inception
-from fundusgan_jax.models.import_stylegan import (
+from fundusgan_jax.weights.fetch import fetch_weights
+from fundusgan_jax.weights.flat_file import read_flat
+from fundusgan_jax.weights.import_inception import inception_from_pytorch_fid, load_inception
+from fundusgan_jax.weights.import_stylegan import (
     NAMINGS,
     ImportedDiscriminator,
     ImportedGenerator,
@@ -20,10 +20,10 @@ from fundusgan_jax.models.import_stylegan import (
     from_rosinality,
     from_stylegan2_ada,
 )
-from fundusgan_jax.models.import_torchvision import load_backbone
-from fundusgan_jax.models.lpips import HEADS_FILE, load_perceptual
-from fundusgan_jax.models.public_weights import PUBLIC_WEIGHTS, WEIGHTS_FOLDER_VARIABLE, weights_folder
-from fundusgan_jax.verify_weights import Verification, print_json, print_table, verify, within
+from fundusgan_jax.weights.import_torchvision import load_backbone
+from fundusgan_jax.weights.perceptual import HEADS_FILE, load_perceptual
+from fundusgan_jax.weights.public_weights import PUBLIC_WEIGHTS, WEIGHTS_FOLDER_VARIABLE, weights_folder
+from fundusgan_jax.weights.verify import Verification, print_json, print_table, verify, within
 
 __all__ = [
     "ImportedDiscriminator",
@@ -75,7 +75,7 @@ DESCRIPTION = """Imports and exports weights, checks our networks against a refe
 
 def _import(flags: argparse.Namespace) -> int:
     # Here, because checkpoints need orbax and the other commands do not.
-    from fundusgan_jax.import_prior import import_prior
+    from fundusgan_jax.weights.import_prior import import_prior
 
     sizes, *notes = import_prior(flags.file, flags.workdir, flags.naming)
     print(f"{flags.workdir}: {sizes}")
@@ -85,7 +85,7 @@ def _import(flags: argparse.Namespace) -> int:
 
 
 def _export(flags: argparse.Namespace) -> int:
-    from fundusgan_jax.export_weights import export_weights
+    from fundusgan_jax.weights.export import export_weights
 
     count = export_weights(flags.workdir, flags.file, flags.step, flags.naming, flags.which)
     print(f"{flags.file}: {count} arrays")

@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from fundusgan_jax.adversary import (
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.ops.trees import named_leaves
+from fundusgan_jax.steps.adversary import (
     channel_table,
 )
-from fundusgan_jax.errors import UserError
-from fundusgan_jax.models.flat_file import write_flat
-from fundusgan_jax.models.import_stylegan import (
+from fundusgan_jax.steps.fundusgan_step import TrainState
+from fundusgan_jax.steps.prior_step import PriorState, generator_config
+from fundusgan_jax.weights.flat_file import write_flat
+from fundusgan_jax.weights.import_stylegan import (
     ImportedDiscriminator,
     ImportedGenerator,
     discriminator_to_stylegan2_ada,
     to_stylegan2_ada,
 )
-from fundusgan_jax.prior_step import PriorState, generator_config
-from fundusgan_jax.step import TrainState
-from fundusgan_jax.trees import named_leaves
-from fundusgan_jax.workdir import restore_state
+from fundusgan_jax.workdir.contents import restore_state
 
 Flat = dict[str, np.ndarray]
 

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.models.public_weights import PublicWeights
 from fundusgan_jax.progress import Progress, format_seconds
+from fundusgan_jax.weights.public_weights import PublicWeights
 
 # Tries in a row that bring nothing; seconds before the second, doubled each time; the longest that a server may ask.
 TRIES, FIRST_WAIT, LONGEST_WAIT = 4, 1.0, 60.0

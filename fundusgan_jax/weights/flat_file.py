@@ -15,7 +15,7 @@ import numpy as np
 
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.models.torch_files import read_torch
+from fundusgan_jax.weights.torch_files import read_torch
 
 _SAFETENSORS_DTYPES = {
     "F64": np.dtype(np.float64),

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.models.flat_file import read_flat
-from fundusgan_jax.models.import_torchvision import Imported, few, module_shapes
 from fundusgan_jax.models.inception import INCEPTION_EPSILON, SMALLEST_SIDE, InceptionV3
-from fundusgan_jax.models.public_weights import PUBLIC_WEIGHTS, weights_folder
+from fundusgan_jax.weights.flat_file import read_flat
+from fundusgan_jax.weights.import_torchvision import Imported, few, module_shapes
+from fundusgan_jax.weights.public_weights import PUBLIC_WEIGHTS, weights_folder
 
 Flat = Mapping[str, np.ndarray]
 INCEPTION_FILE = "inception_fid.npz"

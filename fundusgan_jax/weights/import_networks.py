@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.models.flat_file import read_flat
-from fundusgan_jax.models.import_stylegan import (
+from fundusgan_jax.weights.flat_file import read_flat
+from fundusgan_jax.weights.import_stylegan import (
     ImportedDiscriminator,
     ImportedGenerator,
     discriminator_from_rosinality,
@@ -20,8 +20,8 @@ from fundusgan_jax.models.import_stylegan import (
     from_stylegan2_ada,
     generator_sizes,
 )
-from fundusgan_jax.models.torch_files import Module, read_torch
-from fundusgan_jax.models.weight_tables import check_filters
+from fundusgan_jax.weights.torch_files import Module, read_torch
+from fundusgan_jax.weights.weight_tables import check_filters
 
 # How a file calls the averaged generator, the trained one and the discriminator.
 _PARTS = {

@@ -16,23 +16,23 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from fundusgan_jax.adversary import (
+from fundusgan_jax.config import load_config, validate
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.models.plan import GeneratorConfig
+from fundusgan_jax.ops.trees import named_leaves
+from fundusgan_jax.steps.adversary import (
     AdversaryState,
     discriminator_optimizer,
     initial_adversary,
 )
-from fundusgan_jax.config import load_config, validate
-from fundusgan_jax.errors import UserError
-from fundusgan_jax.latents import to_w
-from fundusgan_jax.manifest import write_manifest
-from fundusgan_jax.models.import_networks import Networks, read_networks
-from fundusgan_jax.models.plan import GeneratorConfig
-from fundusgan_jax.prior_step import PriorState, prior_optimizer, prior_shapes
-from fundusgan_jax.trees import named_leaves
-from fundusgan_jax.workdir import open_checkpoints
+from fundusgan_jax.steps.latents import to_w
+from fundusgan_jax.steps.prior_step import PriorState, prior_optimizer, prior_shapes
+from fundusgan_jax.weights.import_networks import Networks, read_networks
+from fundusgan_jax.workdir.contents import open_checkpoints
+from fundusgan_jax.workdir.manifest import write_manifest
 
 # Beside the package both in a checkout and where it is installed.
-SETTINGS = Path(__file__).resolve().parents[1] / "configs" / "stylegan2.py"
+SETTINGS = Path(__file__).resolve().parents[2] / "configs" / "stylegan2.py"
 W_AVG_DRAWS = 10_000
 
 
@@ -80,7 +80,7 @@ def channel_rule(config: GeneratorConfig) -> tuple[int, int]:
         table = ", ".join(f"{side} px: {count}" for side, count in channels.items())
         raise UserError(
             f"its channels ({table}) are not min(channel_base / r, channel_max) for any pair of numbers, so no "
-            "settings make this network; from Python, fundusgan_jax.weights.from_rosinality and "
+            "settings make this network; from Python, fundusgan_jax.weights.import_stylegan.from_rosinality and "
             "from_stylegan2_ada read it"
         )
     return base, most

@@ -16,7 +16,7 @@ import numpy as np
 
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.plan import GeneratorConfig, generator_plan
-from fundusgan_jax.models.weight_tables import (
+from fundusgan_jax.weights.weight_tables import (
     CONST,
     DENSE,
     DENSE_OF_MAP,

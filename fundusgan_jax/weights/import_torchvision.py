@@ -17,10 +17,10 @@ from flax import linen as nn
 
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.alexnet import AlexNet
-from fundusgan_jax.models.flat_file import read_flat
 from fundusgan_jax.models.resnet import DEPTHS, ResNet
 from fundusgan_jax.models.squeezenet import FIRES, SqueezeNet
 from fundusgan_jax.models.vgg import CONVS_PER_STAGE, VGG16
+from fundusgan_jax.weights.flat_file import read_flat
 
 Flat = Mapping[str, np.ndarray]
 # Their name -> the path of ours, collection first: ('params', 'conv1', 'kernel').

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.models.flat_file import read_flat
-from fundusgan_jax.models.lpips import HEADS_FILE
-from fundusgan_jax.models.public_weights import weights_folder
-from fundusgan_jax.models.verify_networks import (
+from fundusgan_jax.weights.flat_file import read_flat
+from fundusgan_jax.weights.perceptual import HEADS_FILE
+from fundusgan_jax.weights.public_weights import weights_folder
+from fundusgan_jax.weights.verify_networks import (
     INCEPTION_OUTPUTS,
     LPIPS_OUTPUTS,
     inception_differences,
@@ -21,8 +21,8 @@ from fundusgan_jax.models.verify_networks import (
     resnet_differences,
     resnet_outputs,
 )
-from fundusgan_jax.models.verify_sets import SET_INPUTS, SET_TOLERANCES, set_differences, set_outputs
-from fundusgan_jax.models.verify_stylegan import dilated_differences, stylegan2_differences
+from fundusgan_jax.weights.verify_sets import SET_INPUTS, SET_TOLERANCES, set_differences, set_outputs
+from fundusgan_jax.weights.verify_stylegan import dilated_differences, stylegan2_differences
 
 Flat = dict[str, np.ndarray]
 

@@ -13,10 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from fundusgan_jax.batch import to_float
 from fundusgan_jax.models.alexnet import AlexNet
-from fundusgan_jax.models.import_inception import inception_from_pytorch_fid, inception_shapes
-from fundusgan_jax.models.import_torchvision import (
+from fundusgan_jax.models.inception import INCEPTION_SIDE
+from fundusgan_jax.models.lpips import perceptual_distance
+from fundusgan_jax.models.resnet import DEPTHS, ResNet, imagenet_normalize
+from fundusgan_jax.models.squeezenet import SqueezeNet
+from fundusgan_jax.models.vgg import VGG16
+from fundusgan_jax.ops.resize import RESIZE_MODES, resize
+from fundusgan_jax.steps.batch import to_float
+from fundusgan_jax.weights.import_inception import inception_from_pytorch_fid, inception_shapes
+from fundusgan_jax.weights.import_torchvision import (
     Table,
     alexnet_table,
     resnet_from_torchvision,
@@ -25,14 +31,9 @@ from fundusgan_jax.models.import_torchvision import (
     state_dict_shapes,
     vgg16_table,
 )
-from fundusgan_jax.models.inception import INCEPTION_SIDE
-from fundusgan_jax.models.lpips import NETWORKS, perceptual_distance, perceptual_net
-from fundusgan_jax.models.resnet import DEPTHS, ResNet, imagenet_normalize
-from fundusgan_jax.models.seeded import seeded_state_dict
-from fundusgan_jax.models.squeezenet import SqueezeNet
-from fundusgan_jax.models.verify_stylegan import relative_difference
-from fundusgan_jax.models.vgg import VGG16
-from fundusgan_jax.ops.resize import RESIZE_MODES, resize
+from fundusgan_jax.weights.perceptual import NETWORKS, perceptual_net
+from fundusgan_jax.weights.seeded import seeded_state_dict
+from fundusgan_jax.weights.verify_stylegan import relative_difference
 
 Npz = Mapping[str, np.ndarray]
 

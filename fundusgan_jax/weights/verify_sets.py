@@ -8,7 +8,7 @@ import numpy as np
 
 from fundusgan_jax.metrics.neighbours import neighbour_figures
 from fundusgan_jax.metrics.sets import frechet_distance, kernel_distance
-from fundusgan_jax.models.verify_stylegan import relative_difference
+from fundusgan_jax.weights.verify_stylegan import relative_difference
 
 Npz = Mapping[str, np.ndarray]
 SET_INPUTS = ("set_a", "set_b")

@@ -13,7 +13,7 @@ from jax import Array
 from fundusgan_jax.models.discriminator import Discriminator
 from fundusgan_jax.models.generator import Mapping as MappingNetwork
 from fundusgan_jax.models.generator import Synthesis, truncate
-from fundusgan_jax.models.import_stylegan import (
+from fundusgan_jax.weights.import_stylegan import (
     ImportedGenerator,
     discriminator_from_stylegan2_ada,
     from_rosinality,

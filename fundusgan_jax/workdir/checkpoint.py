@@ -18,7 +18,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.trees import named_leaves
+from fundusgan_jax.ops.trees import named_leaves
 
 FOLDER = "checkpoints"
 # Folder and file of a checkpoint where orbax keeps its metrics and looks for them.

@@ -9,21 +9,20 @@ from typing import Literal
 
 from ml_collections import ConfigDict
 
-from fundusgan_jax import distributed
-from fundusgan_jax.checkpoint import FOLDER, Checkpoints
 from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, ensure_packed
+from fundusgan_jax.devices import distributed
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.manifest import config_of_workdir
 from fundusgan_jax.models.fundusgan import Variables
-from fundusgan_jax.models.lpips import PerceptualNet, load_perceptual
-from fundusgan_jax.prior_step import PriorState, prior_shapes, resolution_at
-from fundusgan_jax.step import TrainState, state_shapes
+from fundusgan_jax.steps.fundusgan_step import TrainState, state_shapes
+from fundusgan_jax.steps.prior_step import PriorState, prior_shapes, resolution_at
+from fundusgan_jax.workdir.checkpoint import FOLDER, Checkpoints
+from fundusgan_jax.workdir.manifest import config_of_workdir
 
 
 def open_dataset(config: ConfigDict, workdir: Path) -> PackedDataset:
     """The prepared dataset of config.data.dir, or the phantom's, rendered once into the workdir."""
     if config.data.dataset == "phantom":
-        from fundusgan_jax.data.phantom_dataset import open_phantoms
+        from fundusgan_jax.data.phantom.dataset import open_phantoms
 
         dataset = open_phantoms(
             workdir / "phantom", config.data.phantom_num, config.data.resolution, config.seed
@@ -53,13 +52,6 @@ def check_resolution(config: ConfigDict, dataset: PackedDataset) -> None:
             f"{dataset.directory} holds {dataset.resolution} px photographs, data.resolution is "
             f"{config.data.resolution}; set --config.data.resolution={dataset.resolution} or prepare again"
         )
-
-
-def open_perceptual(config: ConfigDict) -> PerceptualNet | None:
-    """The perceptual network of config.loss, or None where its weight is 0."""
-    if config.loss.lpips == 0 or config.task == "prior":
-        return None
-    return load_perceptual(config.loss.perceptual_net, config.loss.perceptual_weights)
 
 
 @contextlib.contextmanager

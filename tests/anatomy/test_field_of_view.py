@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion
 
-from fundusgan_jax.metrics.field_of_view import fov_mask
+from fundusgan_jax.anatomy.field_of_view import fov_mask
 
 SIDE = 128
 ROWS, COLUMNS = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2

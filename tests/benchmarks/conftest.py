@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import driver
+from benchmarks.harness import driver
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,10 @@
 
 import pytest
 
-from benchmarks import all_tables, driver, scaling
+from benchmarks import all_tables, scaling
 from benchmarks.all_tables import FULL, QUICK, SMALL, Command, document, main, run_all
-from benchmarks.timing import read_lines
+from benchmarks.harness import driver
+from benchmarks.harness.timing import read_lines
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 
 from benchmarks.compiled import findings, main
-from benchmarks.program_facts import estimated_operations, program_facts
+from benchmarks.harness.program_facts import estimated_operations, program_facts
 
 MAP = jax.ShapeDtypeStruct((2, 64, 64, 16), jnp.float32)
 

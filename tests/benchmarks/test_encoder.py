@@ -1,7 +1,7 @@
 """The encoder's benchmark times both passes and counts their arithmetic."""
 
 from benchmarks.encoder import main, time_encoder
-from benchmarks.timing import Timer
+from benchmarks.harness.timing import Timer
 
 SETTING = {
     "resolution": 64,

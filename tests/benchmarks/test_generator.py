@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.compare import main as compare
 from benchmarks.generator import main, time_generator
-from benchmarks.timing import Timer
-from fundusgan_jax.ops import winograd
+from benchmarks.harness.timing import Timer
+from fundusgan_jax.ops.cpu import winograd
 
 
 @pytest.mark.parametrize("form", ["stylegan2", "fundusgan"])

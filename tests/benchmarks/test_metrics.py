@@ -6,10 +6,10 @@ import jax
 import pytest
 
 from benchmarks import metrics
+from benchmarks.harness.timing import Timer, read_lines
 from benchmarks.metrics import LEAST_SIDES, main, our_call
-from benchmarks.timing import Timer, read_lines
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.flops import perceptual_flops
+from fundusgan_jax.models.flops import perceptual_flops
 
 
 def test_the_command_prints_a_table(tmp_path, capsys):

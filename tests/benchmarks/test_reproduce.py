@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks import reproduce
-from benchmarks.run_differences import Equal, compare_runs, distances, img_per_sec
-from fundusgan_jax.checkpoint import Checkpoints
+from benchmarks.harness.run_differences import Equal, compare_runs, distances, img_per_sec
 from fundusgan_jax.errors import UserError
-from tests.runs import arrays_of
+from fundusgan_jax.workdir.checkpoint import Checkpoints
+from tests.support.runs import arrays_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [

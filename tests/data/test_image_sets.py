@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fundusgan_jax.data.example import Example
 from fundusgan_jax.data.image_sets import is_prepared, of_folder, of_prepared
-from fundusgan_jax.data.packed import Example, write_packed
+from fundusgan_jax.data.packed import write_packed
 from fundusgan_jax.errors import UserError
 
 RNG = np.random.default_rng(0)

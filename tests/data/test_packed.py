@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from fundusgan_jax.data import packed
-from fundusgan_jax.data.arguments import Request
-from fundusgan_jax.data.packed import Example, assert_patients_apart, ensure_packed, open_packed, write_packed
-from fundusgan_jax.data.prepare import prepare
+from fundusgan_jax.data.example import Example
+from fundusgan_jax.data.packed import assert_patients_apart, ensure_packed, open_packed, write_packed
+from fundusgan_jax.data.prepare.__main__ import prepare
+from fundusgan_jax.data.prepare.arguments import Request
 from fundusgan_jax.errors import UserError
-from tests.data import layouts
+from tests.support import layouts
 
 COUNTS = {"train": 5, "test": 2}
 

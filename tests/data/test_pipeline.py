@@ -10,14 +10,14 @@ import jax
 import numpy as np
 import pytest
 
-from fundusgan_jax.batch import EYES, Batch, to_float
 from fundusgan_jax.data import pipeline
-from fundusgan_jax.data.arguments import Request
 from fundusgan_jax.data.order import batch_order
 from fundusgan_jax.data.packed import PackedDataset, open_packed
-from fundusgan_jax.data.prepare import prepare
+from fundusgan_jax.data.prepare.__main__ import prepare
+from fundusgan_jax.data.prepare.arguments import Request
 from fundusgan_jax.errors import UserError
-from tests.data import layouts
+from fundusgan_jax.steps.batch import EYES, Batch, to_float
+from tests.support import layouts
 
 ROOT = Path(__file__).resolve().parents[2]
 

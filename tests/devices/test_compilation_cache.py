@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from fundusgan_jax.compilation_cache import compiled_folder, keep_compiled_programs
+from fundusgan_jax.devices.compilation_cache import compiled_folder, keep_compiled_programs
 
 
 @pytest.fixture

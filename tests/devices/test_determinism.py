@@ -13,15 +13,15 @@ import pytest
 from flax import linen as nn
 from ml_collections import FrozenConfigDict
 
-from fundusgan_jax import prior_step, step
-from fundusgan_jax.deterministic import GPU_FLAGS, require_determinism
+from fundusgan_jax.devices.determinism import GPU_FLAGS, require_determinism
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.ops.pool import max_pool
-from fundusgan_jax.step import state_shapes
-from fundusgan_jax.training_plan import perceptual_shapes
-from tests.tiny import random_batch, tiny_config, tiny_prior_config
+from fundusgan_jax.steps import fundusgan_step, prior_step
+from fundusgan_jax.steps.fundusgan_step import state_shapes
+from fundusgan_jax.train.plan import perceptual_shapes
+from tests.support.tiny import random_batch, tiny_config, tiny_prior_config
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_command_sets_the_flags_before_the_backend_starts(tmp_path):
@@ -29,11 +29,12 @@ def test_the_command_sets_the_flags_before_the_backend_starts(tmp_path):
     code = (
         "import os, sys\n"
         "from unittest import mock\n"
-        "from fundusgan_jax import main, train\n"
+        "from fundusgan_jax import main\n"
+        "from fundusgan_jax.train import loop\n"
         "def look(config, workdir, command):\n"
         "    import jax\n"
         "    print(jax.device_count(), os.environ['XLA_FLAGS'])\n"
-        "with mock.patch.object(train, 'train', look):\n"
+        "with mock.patch.object(loop, 'train', look):\n"
         "    main.main(sys.argv[1:])\n"
     )
     words = ["--config=configs/demo.py", f"--workdir={tmp_path}", "--config.deterministic=True"]
@@ -51,7 +52,9 @@ def test_too_late_or_against_the_users_flags_is_said(monkeypatch):
     jax.devices()
     with pytest.raises(UserError, match="comes too late.*xla_gpu_deterministic_ops=true"):
         require_determinism()
-    monkeypatch.setattr("fundusgan_jax.deterministic.xla_bridge.backends_are_initialized", lambda: False)
+    monkeypatch.setattr(
+        "fundusgan_jax.devices.determinism.xla_bridge.backends_are_initialized", lambda: False
+    )
     monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_autotune_level=4")
     with pytest.raises(UserError, match="XLA_FLAGS has --xla_gpu_autotune_level=4.*take one of them away"):
         require_determinism()
@@ -83,8 +86,15 @@ def test_no_gradient_of_a_step_depends_on_the_order_of_a_scatter():
     batch, images = random_batch(8), jax.ShapeDtypeStruct((8, 64, 64, 3), jnp.float32)
     net = perceptual_shapes(config)
     phases = [
-        (step.generator_phase, {}, state_shapes(config), batch, net, config),
-        (step.discriminator_phase, {"with_r1": True}, state_shapes(config), (batch, images), None, config),
+        (fundusgan_step.generator_phase, {}, state_shapes(config), batch, net, config),
+        (
+            fundusgan_step.discriminator_phase,
+            {"with_r1": True},
+            state_shapes(config),
+            (batch, images),
+            None,
+            config,
+        ),
     ]
     prior = FrozenConfigDict(tiny_prior_config(**common))
     for phase, due in (

@@ -11,12 +11,12 @@ import time
 import numpy as np
 import pytest
 
-from fundusgan_jax import distributed
+from fundusgan_jax.devices import distributed
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.main import STOPPED
-from fundusgan_jax.stopping import due_step
-from tests.processes import ROOT, Processes, free_port, seen
-from tests.runs import arrays_of, rows_without_rate
+from fundusgan_jax.train.stopping import due_step
+from tests.support.processes import ROOT, Processes, free_port, seen
+from tests.support.runs import arrays_of, rows_without_rate
 
 VARIABLES = (
     "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "JAX_COORDINATOR_PORT", "JAX_LOCAL_DEVICE_IDS",
@@ -109,7 +109,7 @@ def test_a_process_that_dies_ends_the_other(victim, tmp_path):
 # Calls of 4 steps at different paces; process 1 hears SIGTERM before its third, and both print where they stop.
 STOPPING = """
 import os, signal, sys, time
-from fundusgan_jax.distributed import Cluster, first_says, joined, stop_wanted
+from fundusgan_jax.devices.distributed import Cluster, first_says, joined, stop_wanted
 number = int(sys.argv[2])
 with joined(Cluster(sys.argv[1], 2, number, [])):
     for call in range(1000):
@@ -136,8 +136,8 @@ def test_a_signal_stops_all_at_the_end_of_one_call_of_several_steps():
 # The first evaluates for minutes; the other, which waits for it, gets SIGTERM.
 LEAVING = """
 import os, signal, sys, time
-from fundusgan_jax.distributed import Cluster, first_says, joined
-from fundusgan_jax.stopping import Left, Stopper
+from fundusgan_jax.devices.distributed import Cluster, first_says, joined
+from fundusgan_jax.train.stopping import Left, Stopper
 number = int(sys.argv[2])
 with joined(Cluster(sys.argv[1], 2, number, [])):
     stopper = Stopper()
@@ -246,7 +246,7 @@ def test_a_coordinator_that_is_not_there_is_named(capsys):
 
 def test_processes_that_do_not_come_are_one_line():
     code = (
-        "from fundusgan_jax.distributed import Cluster, joined\n"
+        "from fundusgan_jax.devices.distributed import Cluster, joined\n"
         f"with joined(Cluster('localhost:{free_port()}', 2, 0, []), 1):\n    print('joined')"
     )
     result = subprocess.run(

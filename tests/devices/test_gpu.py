@@ -12,12 +12,12 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from benchmarks import reproduce
-from benchmarks.random_networks import random_perceptual
-from fundusgan_jax import prior_step, step
-from fundusgan_jax.manifest import read_manifest
+from benchmarks.harness.random_networks import random_perceptual
+from fundusgan_jax.steps import fundusgan_step, prior_step
+from fundusgan_jax.workdir.manifest import read_manifest
 from tests.benchmarks.test_reproduce import ROOT, SMALL
-from tests.test_low_precision import check_pictures, smooth_batch
-from tests.tiny import tiny_config, tiny_prior_config
+from tests.steps.test_low_precision import check_pictures, smooth_batch
+from tests.support.tiny import tiny_config, tiny_prior_config
 
 pytestmark = pytest.mark.gpu
 # Of a leaf's gradient, relative to its norm, or to this share of the whole gradient's where the leaf's is smaller. On a
@@ -36,16 +36,16 @@ def platforms():
         pytest.skip(f"needs a GPU and JAX_PLATFORMS=cuda,cpu: {error}")
 
 
-def fundusgan_step(due):
+def fundusgan_step_of(due):
     config = FrozenConfigDict(tiny_config(loss__adv=0.1, train__batch_size=4, **STILL))
     settings = {"config": config, "axis_name": None}
     batch = smooth_batch(4, 64)
 
     def run(state, batch):
-        state, _, images = step.generator_phase(state, batch, None, **settings)
-        return step.discriminator_phase(state, (batch, images), with_r1=due, **settings)[0]
+        state, _, images = fundusgan_step.generator_phase(state, batch, None, **settings)
+        return fundusgan_step.discriminator_phase(state, (batch, images), with_r1=due, **settings)[0]
 
-    return run, step.first_state(config), batch
+    return run, fundusgan_step.first_state(config), batch
 
 
 def prior_step_of(due):
@@ -74,7 +74,7 @@ def gradients(state):
 
 
 @pytest.mark.parametrize("due", [False, True], ids=["main", "regularisers"])
-@pytest.mark.parametrize("made", [fundusgan_step, prior_step_of], ids=["fundusgan", "prior"])
+@pytest.mark.parametrize("made", [fundusgan_step_of, prior_step_of], ids=["fundusgan", "prior"])
 def test_first_gradients_are_the_processors(made, due, platforms):
     with jax.default_device(platforms[1]):
         run, state, batch = made(due)
@@ -82,7 +82,7 @@ def test_first_gradients_are_the_processors(made, due, platforms):
         found, expected = (
             gradients(jax.jit(run)(*jax.device_put((state, batch), device))) for device in platforms
         )
-    assert len(found) == (3 if made is fundusgan_step else 2)
+    assert len(found) == (3 if made is fundusgan_step_of else 2)
     for ours, theirs in zip(found, expected, strict=True):
         whole = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in theirs.values()))
         assert ours.keys() == theirs.keys() and whole > 0

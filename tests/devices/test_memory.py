@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from fundusgan_jax import memory
+from fundusgan_jax.devices import memory
 from fundusgan_jax.errors import UserError
-from tests.tiny import tiny_config
+from tests.support.tiny import tiny_config
 
 
 def test_a_programs_memory_counts_donated_arguments_once():

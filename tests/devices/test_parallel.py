@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.optimise import sample_keys
-from fundusgan_jax.parallel import DataParallel
+from fundusgan_jax.steps.optimiser import sample_keys
 
 AXIS = "device"
 BATCH = 8

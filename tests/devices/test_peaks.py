@@ -6,8 +6,8 @@ import math
 import jax
 import pytest
 
-from fundusgan_jax import device_peaks
-from fundusgan_jax.device_peaks import known_peak, peak_flops
+from fundusgan_jax.devices import peaks
+from fundusgan_jax.devices.peaks import known_peak, peak_flops
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def test_a_device_without_room_has_no_peak_until_it_has(monkeypatch):
     def exhausted(function, *arguments):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes")
 
-    device_peaks._measured.cache_clear()
+    peaks._measured.cache_clear()
     device = jax.devices()[0]
     with monkeypatch.context() as patch:
-        patch.setattr(device_peaks, "_fastest", exhausted)
+        patch.setattr(peaks, "_fastest", exhausted)
         assert peak_flops(device, "float32") == (None, "unknown")
     flops, source = peak_flops(device, "float32")
     assert source == "measured" and flops > 1e9
@@ -82,7 +82,7 @@ def test_an_unknown_card_is_measured_in_little_memory_at_the_precision_asked_for
         seen.append((jax.config.jax_default_matmul_precision, arguments))
         return 1.0
 
-    monkeypatch.setattr(device_peaks, "_fastest", fastest)
+    monkeypatch.setattr(peaks, "_fastest", fastest)
     monkeypatch.setattr(jax, "default_device", lambda device: contextlib.nullcontext())
     found = []
     for precision in ("", "highest"):  # nothing is computed

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fundusgan_jax import processors
+from fundusgan_jax.devices import processors
 
 
 @pytest.fixture

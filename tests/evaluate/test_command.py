@@ -8,10 +8,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.evaluate import PAIRED_METRICS, main
-from fundusgan_jax.evaluate_pairs import PAIRED_METRICS as PAIRED
+from fundusgan_jax.evaluate.__main__ import PAIRED_METRICS, main
+from fundusgan_jax.evaluate.pairs import PAIRED_METRICS as PAIRED
 from fundusgan_jax.metrics.image import psnr
-from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
+from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from fundusgan_jax import feature_cache
-from fundusgan_jax.feature_cache import cached_features
-from fundusgan_jax.models.features import load_features
-from fundusgan_jax.protocol import RealSet
+from fundusgan_jax.evaluate import feature_cache
+from fundusgan_jax.evaluate.feature_cache import cached_features
+from fundusgan_jax.report.protocol import RealSet
+from fundusgan_jax.weights.features import load_features
 
 REAL = RealSet("abc", "test", 5, 64, "data.prepare")
 

@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 
 from fundusgan_jax.data.packed import PackedSplit
-from fundusgan_jax.data.phantom import render
-from fundusgan_jax.memorisation import SHOWN, altered, check_memorisation
-from fundusgan_jax.memorisation_sources import judge_of
-from fundusgan_jax.prior_step import first_prior
-from tests.tiny import tiny_prior_config
+from fundusgan_jax.data.phantom.render import render
+from fundusgan_jax.evaluate.memorisation import SHOWN, altered, check_memorisation
+from fundusgan_jax.evaluate.memorisation_sources import judge_of
+from fundusgan_jax.steps.prior_step import first_prior
+from tests.support.tiny import tiny_prior_config
 
 
 def _split(seeds: range) -> PackedSplit:

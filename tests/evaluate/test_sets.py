@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
+from fundusgan_jax.evaluate.sets import image_features, score_sets
 from fundusgan_jax.metrics.neighbours import neighbour_figures
 from fundusgan_jax.metrics.sets import frechet_distance
-from fundusgan_jax.models.features import load_features
-from fundusgan_jax.score_sets import image_features, score_sets
+from fundusgan_jax.weights.features import load_features
 
 RNG = np.random.default_rng(0)
 IMAGES = [RNG.integers(0, 256, (side, side, 3), dtype=np.uint8) for side in (16, 16, 16, 24, 24, 16, 16)]
@@ -56,8 +56,8 @@ def test_few_images_say_so():
 
 MEMORY = """
 import resource, numpy as np
-from fundusgan_jax.models.features import load_features
-from fundusgan_jax.score_sets import image_features, score_sets
+from fundusgan_jax.weights.features import load_features
+from fundusgan_jax.evaluate.sets import image_features, score_sets
 
 class Wide:  # features of Inception's size
     dimensions, distance_names = 2048, ("fid", "kid")

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from fundusgan_jax import sample
-from fundusgan_jax.prior_step import first_prior
-from tests.tiny import tiny_prior_config
+from fundusgan_jax.generate import sample
+from fundusgan_jax.steps.prior_step import first_prior
+from tests.support.tiny import tiny_prior_config
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import yaml
 
 from fundusgan_jax.config import load_config, validate
 from fundusgan_jax.main import parse
-from fundusgan_jax.models.public_weights import PUBLIC_WEIGHTS
+from fundusgan_jax.weights.public_weights import PUBLIC_WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = (

@@ -91,7 +91,7 @@ def test_what_a_pod_mounts_is_there_and_its_flags_are_known(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_must_outlive_a_pod_lies_in_the_claim(kind):
-    from fundusgan_jax.compilation_cache import FOLDER_VARIABLE
+    from fundusgan_jax.devices.compilation_cache import FOLDER_VARIABLE
 
     pod, container = job_of(kind)["spec"]["template"]["spec"], container_of(kind)
     (claimed,) = [volume["name"] for volume in pod["volumes"] if "persistentVolumeClaim" in volume]

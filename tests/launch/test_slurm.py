@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fundusgan_jax.main import STOPPED
-from tests.processes import ROOT, SETTINGS, environment
+from tests.support.processes import ROOT, SETTINGS, environment
 
 # As slurmd does for one task on each of two nodes; both are this machine.
 SRUN = """#!/usr/bin/env bash

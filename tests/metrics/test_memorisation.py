@@ -5,8 +5,7 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from fundusgan_jax.data.phantom import render
-from fundusgan_jax.metrics.alignment import (
+from fundusgan_jax.anatomy.alignment import (
     ANGLES,
     Pose,
     best_poses,
@@ -15,6 +14,7 @@ from fundusgan_jax.metrics.alignment import (
     structure,
     vessel_overlap,
 )
+from fundusgan_jax.data.phantom.render import render
 from fundusgan_jax.metrics.memorisation import (
     beyond_chance,
     chance_share,

@@ -6,12 +6,12 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.fundus_signatures import annotated_discs, disc_errors, drive_photographs, main, vessel_figures
-from fundusgan_jax.data.phantom import render
-from fundusgan_jax.metrics.optic_disc import disc_displacement, find_disc
+from fundusgan_jax.anatomy.optic_disc import disc_displacement, find_disc
+from fundusgan_jax.anatomy.vessel_continuity import covered, interruptions, pieces
+from fundusgan_jax.anatomy.vessels import skeleton_of, vessel_map, vessel_response
+from fundusgan_jax.data.phantom.render import render
 from fundusgan_jax.metrics.sharpness import sharpness
 from fundusgan_jax.metrics.signatures import SIGNATURES, failure_signatures
-from fundusgan_jax.metrics.vessel_continuity import covered, interruptions, pieces
-from fundusgan_jax.metrics.vessels import skeleton_of, vessel_map, vessel_response
 
 EYES = [render(seed, 256, eye) for seed, eye in ((1, "right"), (2, "left"), (3, "right"), (4, "left"))]
 IMAGES = np.stack([eye.image for eye in EYES])

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.models.features import DIMENSIONS, SIDES, features, load_features
-from fundusgan_jax.models.import_torchvision import resnet_table, state_dict_shapes
-from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
+from fundusgan_jax.models.features import DIMENSIONS, SIDES, features
 from fundusgan_jax.models.resnet import ResNet, imagenet_normalize
-from fundusgan_jax.models.seeded import seeded_state_dict
 from fundusgan_jax.ops.resize import resize
+from fundusgan_jax.weights.features import load_features
+from fundusgan_jax.weights.import_torchvision import resnet_table, state_dict_shapes
+from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
+from fundusgan_jax.weights.seeded import seeded_state_dict
 
 RNG = np.random.default_rng(0)
 FEATURES = jax.jit(features)

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import pytest
 
 from configs import default
-from fundusgan_jax.adversary import channel_table
-from fundusgan_jax.flops import (
+from fundusgan_jax.models.alexnet import AlexNet
+from fundusgan_jax.models.discriminator import Discriminator
+from fundusgan_jax.models.encoder import Encoder, EncoderConfig
+from fundusgan_jax.models.flops import (
     convolutional_flops,
     discriminator_flops,
     encoder_flops,
@@ -14,15 +16,13 @@ from fundusgan_jax.flops import (
     growing_generator_flops,
     perceptual_flops,
 )
-from fundusgan_jax.models.alexnet import AlexNet
-from fundusgan_jax.models.discriminator import Discriminator
-from fundusgan_jax.models.encoder import Encoder, EncoderConfig
 from fundusgan_jax.models.generator import Synthesis
 from fundusgan_jax.models.inception import INCEPTION_SIDE, InceptionV3
 from fundusgan_jax.models.plan import GeneratorConfig
 from fundusgan_jax.models.progressive import AdaINSynthesis, GrowingDiscriminator
 from fundusgan_jax.models.squeezenet import SqueezeNet
 from fundusgan_jax.models.vgg import VGG16
+from fundusgan_jax.steps.adversary import channel_table
 
 
 def flops_of_program(function, *shapes):

@@ -12,8 +12,8 @@ from fundusgan_jax.config import max_delta
 from fundusgan_jax.models import fundusgan
 from fundusgan_jax.models.fundusgan import FundusGANConfig, entering_sizes
 from fundusgan_jax.ops.resample import average_pool
-from fundusgan_jax.step import model_config
-from tests.tiny import random_batch, tiny_config
+from fundusgan_jax.steps.fundusgan_step import model_config
+from tests.support.tiny import random_batch, tiny_config
 
 
 def shapes(config: FundusGANConfig, batch: int = 2):

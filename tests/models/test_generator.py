@@ -8,8 +8,8 @@ import pytest
 from fundusgan_jax.models.generator import Mapping, Synthesis, layer_noise, truncate
 from fundusgan_jax.models.layers import modulated_convolution
 from fundusgan_jax.models.plan import GeneratorConfig, generator_plan
-from fundusgan_jax.models.verify_stylegan import dilated_differences, stylegan2_differences
 from fundusgan_jax.ops.conv import conv2d
+from fundusgan_jax.weights.verify_stylegan import dilated_differences, stylegan2_differences
 
 SMALL = GeneratorConfig(resolution=32, base_size=8, channel_base=256, channel_max=16, w_dim=12)
 

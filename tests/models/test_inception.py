@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.models import import_inception
-from fundusgan_jax.models.import_inception import inception_from_pytorch_fid, inception_shapes, load_inception
 from fundusgan_jax.models.inception import BlockE, ConvBNReLU, InceptionV3
-from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
+from fundusgan_jax.weights import import_inception
+from fundusgan_jax.weights.import_inception import (
+    inception_from_pytorch_fid,
+    inception_shapes,
+    load_inception,
+)
+from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
 
 
 @pytest.fixture(scope="module")

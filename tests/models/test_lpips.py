@@ -9,11 +9,13 @@ import pytest
 
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models import lpips
-from fundusgan_jax.models.import_torchvision import squeezenet_table, state_dict_shapes
-from fundusgan_jax.models.lpips import load_perceptual, perceptual_distance, perceptual_net
-from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
-from fundusgan_jax.models.seeded import seeded_state_dict
+from fundusgan_jax.models.lpips import perceptual_distance
 from fundusgan_jax.models.squeezenet import SqueezeNet
+from fundusgan_jax.weights import perceptual
+from fundusgan_jax.weights.import_torchvision import squeezenet_table, state_dict_shapes
+from fundusgan_jax.weights.perceptual import load_perceptual, perceptual_net
+from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
+from fundusgan_jax.weights.seeded import seeded_state_dict
 
 SMALL = SqueezeNet(6, (2,) * 8, (3,) * 8)
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)), jnp.float32)
@@ -118,9 +120,9 @@ def test_cache_folder_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_files_are_found_under_their_authors_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WEIGHTS_FOLDER_VARIABLE, str(tmp_path))
-    assert lpips.find_weights("vgg16").name == "vgg16_imagenet.npz"
+    assert perceptual.find_weights("vgg16").name == "vgg16_imagenet.npz"
     (tmp_path / "vgg16-397923af.pth").touch()
-    assert lpips.find_weights("vgg16").name == "vgg16-397923af.pth"
+    assert perceptual.find_weights("vgg16").name == "vgg16-397923af.pth"
     (tmp_path / "vgg.pth").touch()
     assert lpips._find_heads(tmp_path / "a.npz", "", "vgg") == tmp_path / "vgg.pth"
     (tmp_path / lpips.HEADS_FILE).touch()

@@ -17,7 +17,7 @@ from fundusgan_jax.models.progressive import (
     fade,
     stage_at,
 )
-from fundusgan_jax.transfer import fitted
+from fundusgan_jax.train.transfer import fitted
 
 CHANNELS = ((4, 8), (8, 8), (16, 6), (32, 4))
 W_DIM, NUM_WS = 5, 8

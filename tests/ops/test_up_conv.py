@@ -11,7 +11,7 @@ from jax import lax
 from benchmarks.convolution import native as zeros_inserted
 from fundusgan_jax.ops import up_conv as module
 from fundusgan_jax.ops.resample import fir
-from tests.ops.gradients import assert_alike, second_derivatives
+from tests.support.gradients import assert_alike, second_derivatives
 
 
 @pytest.mark.parametrize("strip_bytes", [1, 2**23])

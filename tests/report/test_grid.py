@@ -5,7 +5,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fundusgan_jax.grid import AMPLIFICATION, CAPTION_HEIGHT, GAP, comparison_grid, image_grid, save_png
+from fundusgan_jax.report.grid import (
+    AMPLIFICATION,
+    CAPTION_HEIGHT,
+    GAP,
+    comparison_grid,
+    image_grid,
+    save_png,
+)
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 8, 10, 3), dtype=np.uint8)
 

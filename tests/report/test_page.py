@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from fundusgan_jax import report_pictures
-from fundusgan_jax.grid import save_png
-from fundusgan_jax.manifest import write_manifest
-from fundusgan_jax.report import write_report
-from tests.tiny import tiny_config, tiny_prior_config
+from fundusgan_jax.report import pictures
+from fundusgan_jax.report.grid import save_png
+from fundusgan_jax.report.page import write_report
+from fundusgan_jax.workdir.manifest import write_manifest
+from tests.support.tiny import tiny_config, tiny_prior_config
 
 EVALUATION = {
     "step": 40, "num_images": 7, "split": "test", "resolution": 64, "perceptual_name": "LPIPS <vgg>",
@@ -76,7 +76,7 @@ def test_a_full_workdir(tmp_path: Path) -> None:
     ):
         assert expected in text, expected
     # Four grids at most, the curves, the icon.
-    assert len(balance.sources) == report_pictures.MAX_GRIDS + 2
+    assert len(balance.sources) == pictures.MAX_GRIDS + 2
 
 
 def test_the_best_of_each_column_is_marked(tmp_path: Path) -> None:
@@ -93,11 +93,11 @@ def test_an_empty_workdir_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_without_pillow_and_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path)
-    monkeypatch.setattr(report_pictures, "can_draw", lambda: False)
-    monkeypatch.setattr(report_pictures.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(pictures, "can_draw", lambda: False)
+    monkeypatch.setattr(pictures.importlib.util, "find_spec", lambda name: None)
     text, balance = parsed(write_report(tmp_path))
     assert "matplotlib is not installed" in text
-    assert sum(source.startswith("data:image/png") for source in balance.sources) == report_pictures.MAX_GRIDS
+    assert sum(source.startswith("data:image/png") for source in balance.sources) == pictures.MAX_GRIDS
 
 
 def test_a_priors_report_marks_its_best_checkpoint_and_calls_no_distance_fid(tmp_path, monkeypatch):

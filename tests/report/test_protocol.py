@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.models.features import load_features
-from fundusgan_jax.protocol import RealSet, compare, protocol, read_evaluation, stamped, write_evaluation
+from fundusgan_jax.report.protocol import (
+    RealSet,
+    compare,
+    protocol,
+    read_evaluation,
+    stamped,
+    write_evaluation,
+)
+from fundusgan_jax.weights.features import load_features
 
 REAL = RealSet("abc", "test", 6, 64, "data.prepare")
 

@@ -9,8 +9,11 @@ import pytest
 from jax.sharding import Mesh, PartitionSpec
 from ml_collections import FrozenConfigDict
 
-from fundusgan_jax import losses
-from fundusgan_jax.adversary import (
+from fundusgan_jax.models import discriminator
+from fundusgan_jax.models.discriminator import minibatch_deviation
+from fundusgan_jax.ops import conv
+from fundusgan_jax.steps import losses
+from fundusgan_jax.steps.adversary import (
     generator_logits,
     initial_adversary,
     logits,
@@ -18,11 +21,8 @@ from fundusgan_jax.adversary import (
     transforms,
     update_adversary,
 )
-from fundusgan_jax.augment import FUNDUS
-from fundusgan_jax.models import discriminator
-from fundusgan_jax.models.discriminator import minibatch_deviation
-from fundusgan_jax.ops import conv
-from tests.tiny import tiny_prior_config
+from fundusgan_jax.steps.augmentation import FUNDUS
+from tests.support.tiny import tiny_prior_config
 
 RNG = np.random.default_rng(0)
 REAL, FAKE = (jnp.asarray(RNG.uniform(-1, 1, (8, 16, 16, 3)), jnp.float32) for _ in range(2))

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fundusgan_jax import augment as module
-from fundusgan_jax.augment import FUNDUS, TRANSFORMS, adapted, augment
+from fundusgan_jax.steps import augmentation as module
+from fundusgan_jax.steps.augmentation import FUNDUS, TRANSFORMS, adapted, augment
 
 SIDE, COUNT = 32, 64
 RNG = np.random.default_rng(0)

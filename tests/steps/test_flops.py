@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import pytest
 
 from configs import ddr, stylegan1, stylegan2
-from fundusgan_jax import prior_step, step
-from fundusgan_jax.batch import Batch
-from fundusgan_jax.ops import winograd
-from fundusgan_jax.step_flops import (
+from fundusgan_jax.ops.cpu import winograd
+from fundusgan_jax.steps import fundusgan_step, prior_step
+from fundusgan_jax.steps.batch import Batch
+from fundusgan_jax.steps.flops import (
     DISCRIMINATOR,
     GENERATOR,
     PATH_LENGTH,
@@ -17,7 +17,7 @@ from fundusgan_jax.step_flops import (
     network_flops,
     phase_flops,
 )
-from tests.tiny import tiny_config, tiny_prior_config
+from tests.support.tiny import tiny_config, tiny_prior_config
 
 SIZE, SIDE = 8, 64
 # Wide enough that the convolutions are what is counted.
@@ -65,14 +65,16 @@ def test_fundusgans_phases_agree_with_xla():
     config = tiny_config(
         loss__adv=0.1, encoder__fpn_channels=64, encoder__head_channels=64, model__w_dim=64, **WIDE
     )
-    state, ours = step.state_shapes(config), phase_flops(config)
+    state, ours = fundusgan_step.state_shapes(config), phase_flops(config)
     image = jax.ShapeDtypeStruct((SIZE, SIDE, SIDE, 3), jnp.float32)
     found = counted(
-        lambda s, b: step.generator_phase(s, b, None, config=config, axis_name=None), state, batch()
+        lambda s, b: fundusgan_step.generator_phase(s, b, None, config=config, axis_name=None), state, batch()
     )
     assert ours[GENERATOR] == pytest.approx(found, rel=0.15)
     found = counted(
-        lambda s, b, f: step.discriminator_phase(s, (b, f), config=config, with_r1=True, axis_name=None),
+        lambda s, b, f: fundusgan_step.discriminator_phase(
+            s, (b, f), config=config, with_r1=True, axis_name=None
+        ),
         state,
         batch(),
         image,

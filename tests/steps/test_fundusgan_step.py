@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from fundusgan_jax import losses
+from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.optimise import ema_decay, sample_keys
-from fundusgan_jax.parallel import DataParallel
-from fundusgan_jax.step import AXIS, TrainState, first_state, generator_phase, train_step
-from tests.tiny import random_batch, tiny_config
+from fundusgan_jax.steps import losses
+from fundusgan_jax.steps.fundusgan_step import AXIS, TrainState, first_state, generator_phase, train_step
+from fundusgan_jax.steps.optimiser import ema_decay, sample_keys
+from tests.support.tiny import random_batch, tiny_config
 
 
 class Trained(NamedTuple):

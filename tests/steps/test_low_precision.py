@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from benchmarks.random_networks import random_perceptual
-from fundusgan_jax import prior_step, step
+from benchmarks.harness.random_networks import random_perceptual
 from fundusgan_jax.models import fundusgan
 from fundusgan_jax.models.discriminator import Discriminator
 from fundusgan_jax.models.lpips import perceptual_distance
 from fundusgan_jax.models.squeezenet import SqueezeNet
 from fundusgan_jax.models.vgg import VGG16
-from tests.tiny import random_batch, tiny_config, tiny_prior_config
+from fundusgan_jax.steps import fundusgan_step, prior_step
+from tests.support.tiny import random_batch, tiny_config, tiny_prior_config
 
 WIDE = {"model__channel_max": 32, "model__channel_base": 1024}
 # Of a loss, relative to its size or to 1, whichever is larger, at any of the steps.
@@ -45,11 +45,11 @@ def check_pictures(perceptual):
     """Reconstructions and other styles' pictures in bfloat16 are float32's, by LPIPS's kind of distance; returns the
     variables and photographs."""
     config, batch = tiny_config(**WIDE), smooth_batch(4, 64)
-    variables = step.first_state(config).variables
+    variables = fundusgan_step.first_state(config).variables
     pictures, distance = {}, jax.jit(functools.partial(perceptual_distance, perceptual))
     for dtype in ("float32", "bfloat16"):
         changed = tiny_config(**WIDE, model__dtype=dtype)
-        model = step.model_config(changed, None, training=True)
+        model = fundusgan_step.model_config(changed, None, training=True)
         reconstruct = jax.jit(functools.partial(fundusgan.reconstruct, model, noise_mode="const"))
         decode = jax.jit(functools.partial(fundusgan.decode, model, noise_mode="const"))
         painted = reconstruct(variables, batch.image)
@@ -69,7 +69,7 @@ def test_pictures_are_alike(perceptual):
     variables, batch = check_pictures(perceptual)
     # What is scored is computed in float32 whatever was trained in.
     scored = [
-        step.reconstruct_step(variables, batch.image, batch.sample, config=FrozenConfigDict(tiny_config(**WIDE, model__dtype=dtype)))
+        fundusgan_step.reconstruct_step(variables, batch.image, batch.sample, config=FrozenConfigDict(tiny_config(**WIDE, model__dtype=dtype)))
         for dtype in ("float32", "bfloat16")
     ]  # fmt: skip
     np.testing.assert_array_equal(scored[0].image, scored[1].image)
@@ -77,9 +77,11 @@ def test_pictures_are_alike(perceptual):
 
 def fundusgan_curve(config, steps):
     frozen = FrozenConfigDict(config)
-    state, rows = step.first_state(config), []
-    paint = compiled(step.generator_phase, config=frozen)
-    judge = {due: compiled(step.discriminator_phase, config=frozen, with_r1=due) for due in (False, True)}
+    state, rows = fundusgan_step.first_state(config), []
+    paint = compiled(fundusgan_step.generator_phase, config=frozen)
+    judge = {
+        due: compiled(fundusgan_step.discriminator_phase, config=frozen, with_r1=due) for due in (False, True)
+    }
     for number in range(1, steps + 1):
         batch = smooth_batch(4, 64, number % 3)
         state, terms, images = paint(state, batch, None)

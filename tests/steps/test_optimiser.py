@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fundusgan_jax import optimise
-from fundusgan_jax.batch import group_blocks
-from fundusgan_jax.optimise import _joined, _parted, in_parts, mean_gradient
+from fundusgan_jax.steps import optimiser
+from fundusgan_jax.steps.batch import group_blocks
+from fundusgan_jax.steps.optimiser import _joined, _parted, in_parts, mean_gradient
 
 
 @pytest.mark.parametrize("devices, share, parts", [(1, 8, 2), (1, 24, 3), (2, 8, 4), (3, 8, 2), (4, 6, 3), (6, 4, 2), (8, 2, 2)])  # fmt: skip
@@ -46,13 +46,13 @@ def test_one_number_that_is_not_finite_is_found_in_a_leaf_of_any_size(name, wron
         "bias": jnp.ones(3),
         "half": jnp.ones((2, 2), jnp.bfloat16),
         "scalar": jnp.float32(3e38),
-        "kernel": jnp.ones((3, optimise.TOGETHER)),
+        "kernel": jnp.ones((3, optimiser.TOGETHER)),
         "count": jnp.int32(7),
     }
-    assert bool(optimise.all_finite(leaves))
+    assert bool(optimiser.all_finite(leaves))
     place = (-1,) * leaves[name].ndim
-    assert not bool(optimise.all_finite({**leaves, name: leaves[name].at[place].set(wrong)}))
+    assert not bool(optimiser.all_finite({**leaves, name: leaves[name].at[place].set(wrong)}))
 
 
 def test_what_has_no_numbers_is_finite():
-    assert bool(optimise.all_finite({})) and bool(optimise.all_finite({"count": jnp.int32(7)}))
+    assert bool(optimiser.all_finite({})) and bool(optimiser.all_finite({"count": jnp.int32(7)}))

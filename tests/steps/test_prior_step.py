@@ -10,11 +10,11 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from configs import stylegan1, stylegan2
-from fundusgan_jax import losses
 from fundusgan_jax.config import validate
-from fundusgan_jax.optimise import guarded, lazy_adam
-from fundusgan_jax.parallel import DataParallel
-from fundusgan_jax.prior_step import (
+from fundusgan_jax.devices.parallel import DataParallel
+from fundusgan_jax.steps import losses
+from fundusgan_jax.steps.optimiser import guarded, lazy_adam
+from fundusgan_jax.steps.prior_step import (
     AXIS,
     _path_length_gradients,
     at_stage,
@@ -25,7 +25,7 @@ from fundusgan_jax.prior_step import (
     paint,
     prior_shapes,
 )
-from tests.tiny import random_batch, tiny_prior_config
+from tests.support.tiny import random_batch, tiny_prior_config
 
 # Every kernel of every kind is there at 8 px, and the programs compile in seconds.
 SIDE = 8

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fundusgan_jax.data.phantom import render
+from fundusgan_jax.data.phantom.render import render
 
 SIZE = 160  # px of a source photograph; sharp enough for the focus test after reduction to 64
 

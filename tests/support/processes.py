@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BATCH = 4
 # A growing prior at its first 8 px, two programs a step: what compiles fastest.
 SETTINGS = [
@@ -54,7 +54,7 @@ class Processes:
 
     def __init__(self, count: int, devices: int, workdir: Path, *more: str, record: str = "") -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="fundusgan_tests_processes_"))
-        entry = ["-m", "tests.recorded_main", record] if record else ["-m", "fundusgan_jax.main"]
+        entry = ["-m", "tests.support.recorded_main", record] if record else ["-m", "fundusgan_jax.main"]
         port = free_port()
         self.all = []
         for number in range(count):

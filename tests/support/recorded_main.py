@@ -1,4 +1,4 @@
-"""The command with a record of what each step saw: python -m tests.recorded_main RECORD FLAGS (a test's stand-in for -m fundusgan_jax.main).
+"""The command with a record of what each step saw: python -m tests.support.recorded_main RECORD FLAGS (a test's stand-in for -m fundusgan_jax.main).
 
 Where the file RECORD.long is there, an evaluation takes five minutes, and RECORD.begun says that it is under way.
 """
@@ -14,8 +14,8 @@ import numpy as np
 
 from fundusgan_jax import main
 from fundusgan_jax.errors import run_door
-from fundusgan_jax.phase_programs import StepPrograms
-from fundusgan_jax.prior_task import PriorTask
+from fundusgan_jax.train.phase_programs import StepPrograms
+from fundusgan_jax.train.prior_task import PriorTask
 
 
 def record(path: str) -> None:

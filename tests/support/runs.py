@@ -2,7 +2,7 @@
 
 import json
 
-from fundusgan_jax.checkpoint import Checkpoints
+from fundusgan_jax.workdir.checkpoint import Checkpoints
 
 
 def rows_without_rate(workdir):

@@ -4,7 +4,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import default, stylegan2
-from fundusgan_jax.batch import Batch
+from fundusgan_jax.steps.batch import Batch
 
 
 def tiny_config(**changes) -> ConfigDict:

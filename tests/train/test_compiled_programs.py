@@ -6,9 +6,9 @@ import jax
 import pytest
 
 from benchmarks.compiled import HEADS_TRANSPOSED, _state_is_donated, findings
-from benchmarks.program_facts import instructions, program_facts
-from fundusgan_jax.training_plan import Planner
-from tests.tiny import tiny_config, tiny_prior_config
+from benchmarks.harness.program_facts import instructions, program_facts
+from fundusgan_jax.train.plan import Planner
+from tests.support.tiny import tiny_config, tiny_prior_config
 
 CONFIGS = {
     "fundusgan": lambda dtype: tiny_config(

@@ -5,12 +5,12 @@ import subprocess
 import sys
 
 from fundusgan_jax.errors import STOPPED
-from tests.processes import ROOT, free_port
+from tests.support.processes import ROOT, free_port
 
 # A mutex locked twice keeps the main thread in C as a compiler does: Python hears no signal there.
 ALONE = """
 import ctypes
-from fundusgan_jax.early_stop import EarlyStop
+from fundusgan_jax.train.early_stop import EarlyStop
 stop = EarlyStop("THE COMMAND")
 print("ready", flush=True)
 libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
@@ -19,8 +19,8 @@ libc.pthread_mutex_lock(mutex)
 """
 TWO = """
 import contextlib, os, signal, sys, time
-from fundusgan_jax.distributed import Cluster, joined
-from fundusgan_jax.early_stop import EarlyStop
+from fundusgan_jax.devices.distributed import Cluster, joined
+from fundusgan_jax.train.early_stop import EarlyStop
 number = int(sys.argv[2])
 with joined(Cluster(sys.argv[1], 2, number, [])), contextlib.closing(EarlyStop("THE COMMAND")):
     if number == 1:
@@ -29,7 +29,7 @@ with joined(Cluster(sys.argv[1], 2, number, [])), contextlib.closing(EarlyStop("
 """
 CLOSED = """
 import os, signal
-from fundusgan_jax.early_stop import EarlyStop
+from fundusgan_jax.train.early_stop import EarlyStop
 stop = EarlyStop("THE COMMAND")
 print(stop.close(), stop.close(), flush=True)
 os.kill(os.getpid(), signal.SIGTERM)

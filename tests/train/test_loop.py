@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from fundusgan_jax import train
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.stopping import due_step
-from fundusgan_jax.task import Phase
-from tests.tiny import tiny_config
+from fundusgan_jax.train import loop
+from fundusgan_jax.train.stopping import due_step
+from fundusgan_jax.train.task import Phase
+from tests.support.tiny import tiny_config
 
 
 def bare_trainer(monkeypatch, bad_steps=(), **changes):
@@ -20,7 +20,7 @@ def bare_trainer(monkeypatch, bad_steps=(), **changes):
     saved: list[int] = []
     drawn: list[int] = []
     seen: list[int] = []
-    trainer = object.__new__(train.Trainer)
+    trainer = object.__new__(loop.Trainer)
     trainer.config = tiny_config(
         train__grid_every=1000, train__checkpoint_every=1000, train__eval_every=1000, **changes
     )
@@ -67,7 +67,7 @@ def bare_trainer(monkeypatch, bad_steps=(), **changes):
     def numbers(run, start):
         return iter(range(1, trainer.config.train.num_steps + 1)), None, lambda batch, data: batch
 
-    monkeypatch.setattr(train, "batches", numbers)
+    monkeypatch.setattr(loop, "batches", numbers)
     trainer.prepare()
     return trainer, saved, drawn, seen
 
@@ -182,4 +182,4 @@ def test_skip_goes_on_and_says_so_but_not_for_ever(monkeypatch, capsys):
     trainer, _, _, seen = bare_trainer(monkeypatch, range(5, 999), train__on_nan="skip", train__num_steps=998)
     with pytest.raises(UserError, match="50 steps in a row"):
         trainer.train()
-    assert seen[-1] == 5 + train.MOST_SKIPPED
+    assert seen[-1] == 5 + loop.MOST_SKIPPED

@@ -4,12 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from fundusgan_jax import phase_programs
 from fundusgan_jax.data import pipeline
 from fundusgan_jax.data.packed import PackedSplit
+from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.parallel import DataParallel
-from fundusgan_jax.phase_programs import (
+from fundusgan_jax.steps.fundusgan_step import AXIS, first_state
+from fundusgan_jax.train import phase_programs
+from fundusgan_jax.train.phase_programs import (
     Call,
     StepPrograms,
     as_sent,
@@ -20,10 +21,9 @@ from fundusgan_jax.phase_programs import (
     lower_calls,
     programs_of,
 )
-from fundusgan_jax.step import AXIS, first_state
-from fundusgan_jax.task import Phase
-from fundusgan_jax.training_plan import Planner
-from tests.tiny import tiny_config, tiny_prior_config
+from fundusgan_jax.train.plan import Planner
+from fundusgan_jax.train.task import Phase
+from tests.support.tiny import tiny_config, tiny_prior_config
 
 
 def names(task, start, total, per_call=1):

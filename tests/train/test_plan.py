@@ -3,13 +3,13 @@
 import jax
 import pytest
 
-from fundusgan_jax import training_plan
 from fundusgan_jax.config import load_config
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.main import main
-from fundusgan_jax.phase_programs import programs_of
-from fundusgan_jax.training_plan import EXHAUSTED, Need, Planner, perceptual_shapes, read_off, search
-from tests.tiny import tiny_config, tiny_prior_config
+from fundusgan_jax.train import plan
+from fundusgan_jax.train.phase_programs import programs_of
+from fundusgan_jax.train.plan import EXHAUSTED, Need, Planner, perceptual_shapes, read_off, search
+from tests.support.tiny import tiny_config, tiny_prior_config
 
 
 def test_the_line_through_compiled_sizes():
@@ -19,7 +19,7 @@ def test_the_line_through_compiled_sizes():
     assert read_off(points, 64).total == 1220
     assert read_off(points, 1).total == 30
     # A size that could not even be compiled is no point of the line.
-    assert read_off([*points, Need(64, 0, training_plan.EXHAUSTED, True)], 128).total == 2500
+    assert read_off([*points, Need(64, 0, plan.EXHAUSTED, True)], 128).total == 2500
     assert read_off(points[:1], 16) == Need(16, 10, 190, False)
 
 
@@ -27,8 +27,8 @@ def test_exhaustion_while_compiling_is_a_size_that_does_not_fit(monkeypatch):
     def exhausted(*arguments):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
 
-    monkeypatch.setattr(training_plan, "compile_all", exhausted)
-    assert Planner(tiny_prior_config()).need(1) == Need(1, 0, training_plan.EXHAUSTED, True)
+    monkeypatch.setattr(plan, "compile_all", exhausted)
+    assert Planner(tiny_prior_config()).need(1) == Need(1, 0, plan.EXHAUSTED, True)
 
 
 class Curve:
@@ -85,8 +85,8 @@ def test_the_perceptual_network_needs_no_weights_file():
 
 def test_a_plan_of_the_command(monkeypatch, capsys):
     """A device of 64 KiB: not even one image fits."""
-    monkeypatch.setattr(training_plan, "device_memory", lambda device: 2**16)
-    monkeypatch.setattr(training_plan, "peak_flops", lambda device, dtype: (1e12, "measured"))
+    monkeypatch.setattr(plan, "device_memory", lambda device: 2**16)
+    monkeypatch.setattr(plan, "peak_flops", lambda device, dtype: (1e12, "measured"))
     words = [
         "data.resolution=16", "model.resolution=16", "model.channel_base=128", "model.channel_max=8", "model.w_dim=8",
         "model.z_dim=8", "model.mapping_layers=2", "loss.pl_weight=0.0", "loss.r1_gamma=0.0", "augment.mode=none", "train.batch_size=8",
@@ -116,11 +116,11 @@ def test_photographs_on_the_devices_count():
         loss__pl_weight=0.0,
         loss__r1_gamma=0.0,
     )
-    kept = training_plan.kept_photographs(config)
+    kept = plan.kept_photographs(config)
     assert 0 < kept < 16
-    assert training_plan.kept_photographs(tiny_prior_config(data__dataset="phantom")) == 0
+    assert plan.kept_photographs(tiny_prior_config(data__dataset="phantom")) == 0
     with pytest.raises(UserError, match="give --config.data.dir=DIR"):
-        training_plan.kept_photographs(tiny_prior_config(data__cache="device"))
+        plan.kept_photographs(tiny_prior_config(data__cache="device"))
     few, many = (Planner(config, jax.devices()[:1], count) for count in (kept, 1000 * kept))
     held = [next(planner.lowered(planner.task(planner.config))).there for planner in (few, many)]
     assert held[1] - held[0] == 999 * kept * (16 * 16 * 3 + 2 * 4)
@@ -133,23 +133,23 @@ def test_photographs_on_the_devices_count():
 def test_rematerialisation_is_advised_where_it_saves_or_nobody_knows(
     monkeypatch, capsys, without, with_remat, advised
 ):
-    monkeypatch.setattr(training_plan, "device_memory", lambda device: 1)
-    monkeypatch.setattr(training_plan, "peak_flops", lambda device, dtype: (1e12, "measured"))
+    monkeypatch.setattr(plan, "device_memory", lambda device: 1)
+    monkeypatch.setattr(plan, "peak_flops", lambda device, dtype: (1e12, "measured"))
 
     def need(planner, size, remat=False, accumulate=1):
         return Need(size, 1, with_remat if remat else without, True)
 
     monkeypatch.setattr(Planner, "need", need)
-    training_plan.print_plan(load_config("configs/stylegan2.py", ["--config.train.batch_size=8"]))
+    plan.print_plan(load_config("configs/stylegan2.py", ["--config.train.batch_size=8"]))
     told = capsys.readouterr().out
     assert "does not fit" in told
     assert ("--config.train.remat=True" in told) == advised
 
 
 def test_a_plan_without_a_peak(monkeypatch, capsys):
-    monkeypatch.setattr(training_plan, "device_memory", lambda device: None)
-    monkeypatch.setattr(training_plan, "peak_flops", lambda device, dtype: (None, "unknown"))
+    monkeypatch.setattr(plan, "device_memory", lambda device: None)
+    monkeypatch.setattr(plan, "peak_flops", lambda device, dtype: (None, "unknown"))
     monkeypatch.setattr(Planner, "need", lambda planner, size, **more: Need(size, 1, 900, True))
-    training_plan.print_plan(load_config("configs/stylegan2.py", ["--config.train.batch_size=8"]))
+    plan.print_plan(load_config("configs/stylegan2.py", ["--config.train.batch_size=8"]))
     told = capsys.readouterr().out
     assert "this device names no limit\n\nestimate: no steps an hour, as the peak of cpu is unknown" in told

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from fundusgan_jax import transfer, workdir
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.manifest import write_manifest
-from fundusgan_jax.prior_step import prior_shapes
-from fundusgan_jax.step import state_shapes
-from tests.tiny import tiny_config, tiny_prior_config
+from fundusgan_jax.steps.fundusgan_step import state_shapes
+from fundusgan_jax.steps.prior_step import prior_shapes
+from fundusgan_jax.train import transfer
+from fundusgan_jax.workdir import contents
+from fundusgan_jax.workdir.manifest import write_manifest
+from tests.support.tiny import tiny_config, tiny_prior_config
 
 
 def drawn(shapes, seed):
@@ -39,7 +40,7 @@ def first_prior(config, side=None):
 def saved(folder, config, state, metrics=None, steps=(5,)):
     """A workdir with `state` saved under each of `steps`."""
     write_manifest(folder, config, "fingerprint")
-    checkpoints = workdir.open_checkpoints(config, folder)
+    checkpoints = contents.open_checkpoints(config, folder)
     for step in steps:
         checkpoints.save(step, jax.device_get(state), (metrics or {}).get(step))
     checkpoints.close()
@@ -146,9 +147,9 @@ def test_the_best_checkpoint_is_taken(tmp_path):
     state = first_prior(config)
     metrics = {1: {"frechet": 3.0}, 2: {"frechet": 1.0}, 3: {"frechet": 2.0}}
     folder = saved(tmp_path, config, state, metrics, steps=(1, 2, 3))
-    _, number, _ = workdir.restore_state(tmp_path, "best")
+    _, number, _ = contents.restore_state(tmp_path, "best")
     assert number == 2 and folder
-    assert workdir.restore_state(tmp_path, "latest")[1] == 3
+    assert contents.restore_state(tmp_path, "latest")[1] == 3
 
 
 @pytest.mark.slow

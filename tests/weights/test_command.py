@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fundusgan_jax.models.public_weights import WEIGHTS_FOLDER_VARIABLE
-from fundusgan_jax.weights import main, verify
+from fundusgan_jax.weights.__main__ import main, verify
+from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
 
 SETS = {"fid", "kid_all", "precision", "recall"}
 NETWORKS = {
@@ -154,7 +154,7 @@ def test_list_names_every_file_and_its_place(tmp_path: Path) -> None:
         text=True,
         check=True,
         env={"PATH": "", "JAX_PLATFORMS": "cpu", WEIGHTS_FOLDER_VARIABLE: str(tmp_path)},
-        cwd=Path(__file__).resolve().parents[1],
+        cwd=Path(__file__).resolve().parents[2],
     )
     names = "vgg16-397923af.pth or vgg16_imagenet.npz"
     assert f"{tmp_path}, as {names} (vgg16_imagenet.npz is there)" in run.stdout

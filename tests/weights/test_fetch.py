@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fundusgan_jax import fetch_weights as fetching
-from fundusgan_jax import weights
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.fetch_weights import fetch_weights
-from fundusgan_jax.models.lpips import find_weights
-from fundusgan_jax.models.public_weights import PUBLIC_WEIGHTS, WEIGHTS_FOLDER_VARIABLE, PublicWeights
+from fundusgan_jax.weights import __main__
+from fundusgan_jax.weights import fetch as fetching
+from fundusgan_jax.weights.fetch import fetch_weights
+from fundusgan_jax.weights.perceptual import find_weights
+from fundusgan_jax.weights.public_weights import PUBLIC_WEIGHTS, WEIGHTS_FOLDER_VARIABLE, PublicWeights
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -161,7 +161,7 @@ def test_no_internet_is_one_line_with_the_address(
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", offline)
-    assert weights.main(["fetch", "vgg16", f"--weights_dir={tmp_path}"]) == 2
+    assert __main__.main(["fetch", "vgg16", f"--weights_dir={tmp_path}"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and PUBLIC_WEIGHTS["vgg16"].url in error and "--file=PATH" in error
     assert "Name or service not known" in error
@@ -188,15 +188,15 @@ def test_a_copy_is_checked_too(
     monkeypatch.setenv(WEIGHTS_FOLDER_VARIABLE, str(tmp_path / "cache"))
     (tmp_path / "good").write_bytes(CONTENT)
     (tmp_path / "bad").write_bytes(b"bad")
-    assert weights.main(["fetch", "vgg16", f"--file={tmp_path / 'bad'}"]) == 2
+    assert __main__.main(["fetch", "vgg16", f"--file={tmp_path / 'bad'}"]) == 2
     assert DIGEST in capsys.readouterr().err and (tmp_path / "bad").exists()
-    assert weights.main(["fetch", "vgg16", f"--file={tmp_path / 'none'}"]) == 2
-    assert weights.main(["fetch", "all", f"--file={tmp_path / 'good'}"]) == 2
-    assert weights.main(["fetch", "vgg16", f"--file={tmp_path / 'good'}"]) == 0
+    assert __main__.main(["fetch", "vgg16", f"--file={tmp_path / 'none'}"]) == 2
+    assert __main__.main(["fetch", "all", f"--file={tmp_path / 'good'}"]) == 2
+    assert __main__.main(["fetch", "vgg16", f"--file={tmp_path / 'good'}"]) == 0
     assert "note" not in capsys.readouterr().out
     assert find_weights("vgg16").read_bytes() == CONTENT and _files(tmp_path / "cache") == [NAME]
     assert (
-        weights.main(["fetch", "vgg16", f"--weights_dir={tmp_path / 'd'}", f"--file={tmp_path / 'good'}"])
+        __main__.main(["fetch", "vgg16", f"--weights_dir={tmp_path / 'd'}", f"--file={tmp_path / 'good'}"])
         == 0
     )
     assert f"{WEIGHTS_FOLDER_VARIABLE}={tmp_path / 'd'}" in capsys.readouterr().out
@@ -207,7 +207,7 @@ def test_all_fetches_every_file(
 ) -> None:
     for name, entry in PUBLIC_WEIGHTS.items():
         monkeypatch.setitem(PUBLIC_WEIGHTS, name, public._replace(file=entry.file))
-    assert weights.main(["fetch", "all", f"--weights_dir={tmp_path}"]) == 0
+    assert __main__.main(["fetch", "all", f"--weights_dir={tmp_path}"]) == 0
     assert len(_files(tmp_path)) == len(PUBLIC_WEIGHTS)
 
 

@@ -10,23 +10,24 @@ import jax
 import numpy as np
 import pytest
 
-import tests.models.test_torch_files as torch_writing
-from fundusgan_jax import export_weights, import_prior
-from fundusgan_jax.adversary import logits
-from fundusgan_jax.checkpoint import Checkpoints
+import tests.weights.test_torch_files as torch_writing
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.export_weights import flattened
-from fundusgan_jax.import_prior import channel_rule
-from fundusgan_jax.latents import to_w
-from fundusgan_jax.manifest import config_of_workdir, read_manifest, write_manifest
-from fundusgan_jax.models.flat_file import read_flat, write_flat
 from fundusgan_jax.models.plan import GeneratorConfig
-from fundusgan_jax.prior_step import PriorState, first_prior, paint, prior_shapes
-from fundusgan_jax.step import state_shapes
-from fundusgan_jax.transfer import initialised_from
-from fundusgan_jax.weights import main
-from fundusgan_jax.workdir import open_checkpoints, restore_state
-from tests.models.test_import_stylegan import (
+from fundusgan_jax.steps.adversary import logits
+from fundusgan_jax.steps.fundusgan_step import state_shapes
+from fundusgan_jax.steps.latents import to_w
+from fundusgan_jax.steps.prior_step import PriorState, first_prior, paint, prior_shapes
+from fundusgan_jax.train.transfer import initialised_from
+from fundusgan_jax.weights import export, import_prior
+from fundusgan_jax.weights.__main__ import main
+from fundusgan_jax.weights.export import flattened
+from fundusgan_jax.weights.flat_file import read_flat, write_flat
+from fundusgan_jax.weights.import_prior import channel_rule
+from fundusgan_jax.workdir.checkpoint import Checkpoints
+from fundusgan_jax.workdir.contents import open_checkpoints, restore_state
+from fundusgan_jax.workdir.manifest import config_of_workdir, read_manifest, write_manifest
+from tests.support.tiny import tiny_config
+from tests.weights.test_import_stylegan import (
     W,
     assert_same,
     nvidia_discriminator,
@@ -34,7 +35,6 @@ from tests.models.test_import_stylegan import (
     rosinality_discriminator,
     rosinality_generator,
 )
-from tests.tiny import tiny_config
 
 names = torch_writing.names  # a fixture
 
@@ -266,7 +266,7 @@ def test_a_prior_loads_into_fundusgan_unchanged(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"run.npz: not an exported StyleGAN2 prior \(it has .*/...\)"):
         import_prior.read_networks(tmp_path / "run.npz", "fundusgan_jax")
     with pytest.raises(UserError, match="give --names=fundusgan_jax"):
-        export_weights.export_weights(run, tmp_path / "x.npz", "latest", "stylegan2-ada-pytorch", "ema")
+        export.export_weights(run, tmp_path / "x.npz", "latest", "stylegan2-ada-pytorch", "ema")
 
 
 def test_a_growing_prior_is_exported_under_our_names_only(tmp_path: Path, capsys) -> None:

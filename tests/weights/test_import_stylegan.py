@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.models.import_stylegan import (
+from fundusgan_jax.weights.import_stylegan import (
     discriminator_from_rosinality,
     discriminator_from_stylegan2_ada,
     discriminator_to_stylegan2_ada,
@@ -15,7 +15,7 @@ from fundusgan_jax.models.import_stylegan import (
     from_stylegan2_ada,
     to_stylegan2_ada,
 )
-from fundusgan_jax.models.weight_tables import check_filters
+from fundusgan_jax.weights.weight_tables import check_filters
 
 W, Z = 6, 5
 CHANNELS = {4: 8, 8: 8, 16: 4}

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.models import import_torchvision as importers
-from fundusgan_jax.models.flat_file import read_flat
 from fundusgan_jax.models.resnet import ResNet
-from fundusgan_jax.models.seeded import seeded, seeded_state_dict
 from fundusgan_jax.models.squeezenet import FIRES, SqueezeNet
 from fundusgan_jax.models.vgg import VGG16
+from fundusgan_jax.weights import import_torchvision as importers
+from fundusgan_jax.weights.flat_file import read_flat
+from fundusgan_jax.weights.seeded import seeded, seeded_state_dict
 
 SMALL_SQUEEZENET = SqueezeNet(6, tuple(range(2, 10)), tuple(range(3, 11)))
 

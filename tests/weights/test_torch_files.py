@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.models.flat_file import read_flat
-from fundusgan_jax.models.torch_files import Module, read_torch
+from fundusgan_jax.weights.flat_file import read_flat
+from fundusgan_jax.weights.torch_files import Module, read_torch
 
 RNG = np.random.default_rng(0)
 BASE = RNG.standard_normal(24).astype(np.float32)

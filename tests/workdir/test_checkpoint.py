@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fundusgan_jax.checkpoint import Checkpoints
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.workdir.checkpoint import Checkpoints
 
 
 def state(seed: int = 0, size: int = 1000) -> dict:

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from fundusgan_jax import distributed
+from fundusgan_jax.devices import distributed
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.workdir import locked, open_shared_checkpoints
-from tests.tiny import tiny_config
+from fundusgan_jax.workdir.contents import locked, open_shared_checkpoints
+from tests.support.tiny import tiny_config
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_second_training_process_is_refused_until_the_first_ends(tmp_path: Path) -> None:
     workdir = tmp_path / "run"
     code = (
-        "import sys\nfrom pathlib import Path\nfrom fundusgan_jax.workdir import locked\n"
+        "import sys\nfrom pathlib import Path\nfrom fundusgan_jax.workdir.contents import locked\n"
         f"with locked(Path({str(workdir)!r})):\n    print('held', flush=True)\n    sys.stdin.read()"
     )
     words = [sys.executable, "-c", code]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.manifest import check_manifest, config_of_workdir, read_manifest, write_manifest
-from tests.tiny import tiny_config
+from fundusgan_jax.workdir.manifest import check_manifest, config_of_workdir, read_manifest, write_manifest
+from tests.support.tiny import tiny_config
 
 
 def test_it_says_what_made_the_run(tmp_path: Path) -> None:

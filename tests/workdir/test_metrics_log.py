@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from fundusgan_jax.logging import MetricsLog, read_metrics
+from fundusgan_jax.workdir.metrics_log import MetricsLog, read_metrics
 
 
 def rows(*steps: int) -> list[dict]:

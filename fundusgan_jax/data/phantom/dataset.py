@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from fundusgan_jax.data.packed import FOLDER, INDEX, Example, PackedDataset, open_packed, write_packed
-from fundusgan_jax.data.phantom import LABEL_NAMES, phantom_counts, phantom_examples
+from fundusgan_jax.data.example import Example
+from fundusgan_jax.data.packed import FOLDER, INDEX, PackedDataset, open_packed, write_packed
+from fundusgan_jax.data.phantom.render import LABEL_NAMES, phantom_counts, phantom_examples
 from fundusgan_jax.progress import Progress
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fundusgan_jax.data.phantom_anatomy import Anatomy
+from fundusgan_jax.data.phantom.anatomy import Anatomy
 
 LESION_KINDS = ("microaneurysms", "haemorrhages", "hard_exudates")
 ATTEMPTS = 300  # places tried for one kind before it is left as it is

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from fundusgan_jax.data.phantom_anatomy import Anatomy, Vessel
+from fundusgan_jax.data.phantom.anatomy import Anatomy, Vessel
 
 FOV_RADIUS = 0.48  # of the picture's side
 COVERED = 1 / 3  # share of a pixel that a structure covers to belong to its mask: keeps thin lines connected

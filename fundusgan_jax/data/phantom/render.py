@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fundusgan_jax.data.packed import Example
-from fundusgan_jax.data.phantom_anatomy import draw_anatomy
-from fundusgan_jax.data.phantom_lesions import LESION_KINDS, draw_lesions
-from fundusgan_jax.data.phantom_paint import (
+from fundusgan_jax.data.example import Example
+from fundusgan_jax.data.phantom.anatomy import draw_anatomy
+from fundusgan_jax.data.phantom.lesions import LESION_KINDS, draw_lesions
+from fundusgan_jax.data.phantom.paint import (
     FOV_RADIUS,
     Canvas,
     draw_colouring,

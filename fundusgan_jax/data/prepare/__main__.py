@@ -21,11 +21,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fundusgan_jax.atomic import atomic_write
-from fundusgan_jax.data import near_duplicates
-from fundusgan_jax.data import splits as sides
-from fundusgan_jax.data import workers as pool
-from fundusgan_jax.data.arguments import LOCAL, Request, check, check_output, identity, parse, read_json
-from fundusgan_jax.data.sources import Photo, Source, read_source
+from fundusgan_jax.data.prepare import near_duplicates
+from fundusgan_jax.data.prepare import splits as sides
+from fundusgan_jax.data.prepare import workers as pool
+from fundusgan_jax.data.prepare.arguments import (
+    LOCAL,
+    Request,
+    check,
+    check_output,
+    identity,
+    parse,
+    read_json,
+)
+from fundusgan_jax.data.prepare.sources import Photo, Source, read_source
 from fundusgan_jax.errors import UserError, run_door
 
 # TensorFlow is imported only where the dataset is written: every worker process imports this file.
@@ -85,7 +93,7 @@ def _for_each(request: Request) -> ForEach:
         return lambda function, items, label, unit, folder, suffix: pool.for_each(
             function, items, label, unit, workers
         )
-    from fundusgan_jax.data import beam_runner
+    from fundusgan_jax.data.prepare import beam_runner
 
     options, work = beam_runner.options_of(request.runner, request.beam_options), _work(request)
     return lambda function, items, label, unit, folder, suffix: beam_runner.for_each(
@@ -269,7 +277,7 @@ def _write_tfds(
             f"{request.output} needs {need / 1e9:.2f} GB more and its disk has {free / 1e9:.2f} GB free: "
             "free some space and run the same command again"
         )
-    from fundusgan_jax.data import builders, shards
+    from fundusgan_jax.data.prepare import builders, shards
 
     records = [
         shards.Record(str(png), *item.photo[1:5], split_of[item.photo.patient])

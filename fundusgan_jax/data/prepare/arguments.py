@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fundusgan_jax.data.sources import LAYOUTS, Columns
+from fundusgan_jax.data.prepare.sources import LAYOUTS, Columns
 from fundusgan_jax.errors import Parser, UserError
 
 EPILOG = """\

@@ -19,7 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners import create_runner
 
 from fundusgan_jax.atomic import atomic_write
-from fundusgan_jax.data.workers import one_thread_each
+from fundusgan_jax.data.prepare.workers import one_thread_each
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.progress import Progress
 

@@ -11,7 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fundusgan_jax.data.shards import Layout, Shard, features_of  # first: it says what TensorFlow is to print
+from fundusgan_jax.data.prepare.shards import (  # first: it says what TensorFlow is to print
+    Layout,
+    Shard,
+    features_of,
+)
 
 # isort: split
 import tensorflow_datasets as tfds

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from fundusgan_jax.data.tables import column, eye_of, read_table, sorted_names
+from fundusgan_jax.data.prepare.tables import column, eye_of, read_table, sorted_names
 from fundusgan_jax.errors import UserError
 
 DR_GRADES = ("none", "mild", "moderate", "severe", "proliferative")  # international clinical DR scale, 0-4

@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from fundusgan_jax.atomic import atomic_write
-from fundusgan_jax.data.sources import SPLITS
+from fundusgan_jax.data.prepare.sources import SPLITS
 from fundusgan_jax.errors import UserError
 
 

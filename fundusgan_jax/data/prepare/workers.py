@@ -19,8 +19,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image
 
-import fundusgan_jax.data.near_duplicates as near_duplicates
-import fundusgan_jax.data.preprocess as preprocess
+import fundusgan_jax.data.prepare.near_duplicates as near_duplicates
+import fundusgan_jax.data.prepare.preprocess as preprocess
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.progress import Progress
 

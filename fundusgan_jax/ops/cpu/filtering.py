@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fundusgan_jax.ops.kept import kept
+from fundusgan_jax.ops.cpu.kept import kept
+from fundusgan_jax.ops.cpu.strips import begun, in_strips
 from fundusgan_jax.ops.products import over_places
-from fundusgan_jax.ops.strips import begun, in_strips
 
 # Of a strip: a few MiB of the map. Fewer make small products, more leave the cache (benchmarks/NOTES.md).
 TILES = 1024

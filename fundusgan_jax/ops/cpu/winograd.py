@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fundusgan_jax.ops import filtering
-from fundusgan_jax.ops.filtering import FOUR, TWO
+from fundusgan_jax.ops.cpu import filtering
+from fundusgan_jax.ops.cpu.filtering import FOUR, TWO
 from fundusgan_jax.ops.products import Pair, gradient_to_kernel
 
 # Narrower layers spend more time on the sums than the products save (benchmarks/NOTES.md).

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import driver, timing
-from benchmarks.circumstances import of_a_process, processor_name
-from benchmarks.table import table
-from benchmarks.timing import Measurement, Work, append_lines, read_lines
+from benchmarks.harness import driver, timing
+from benchmarks.harness.circumstances import of_a_process, processor_name
+from benchmarks.harness.table import table
+from benchmarks.harness.timing import Measurement, Work, append_lines, read_lines
 
 SETTINGS = [{"size": 1}, {"size": 2}]
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def benchmark(measure):

@@ -4,11 +4,8 @@ import jax
 import pytest
 
 from benchmarks import scaling, train_step
-from benchmarks.input import main as input_main
-from benchmarks.scaling import add_efficiency
-from benchmarks.timing import Measurement, Program, Work, read_lines
-from benchmarks.train_step import main
-from benchmarks.training import (
+from benchmarks.harness.timing import Measurement, Program, Work, read_lines
+from benchmarks.harness.training import (
     Choice,
     Training,
     averaged,
@@ -18,9 +15,12 @@ from benchmarks.training import (
     training_config,
     training_run,
 )
-from fundusgan_jax import train
+from benchmarks.input import main as input_main
+from benchmarks.scaling import add_efficiency
+from benchmarks.train_step import main
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.step_flops import STEP, phase_flops
+from fundusgan_jax.steps.flops import STEP, phase_flops
+from fundusgan_jax.train import loop
 
 # Small, and with few transforms, because they are compiled with every phase.
 PRIOR = [
@@ -128,7 +128,7 @@ def test_the_perceptual_network_needs_no_file(monkeypatch, tmp_path):
 def test_schedules():
     config = training_config(prior_choice())
     names = [
-        (part.phase.name, part.share) for part in parts_of(config, train.open_task(training_run(config, 1)))
+        (part.phase.name, part.share) for part in parts_of(config, loop.open_task(training_run(config, 1)))
     ]
     assert names == [
         ("G at 16 px", 0.5),

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from fundusgan_jax.data.phantom import LABEL_NAMES, Phantom, phantom_counts, phantom_examples, render
-from fundusgan_jax.data.phantom_anatomy import FAZ_RADIUS
-from fundusgan_jax.data.phantom_lesions import LESION_KINDS
+from fundusgan_jax.data.phantom.anatomy import FAZ_RADIUS
+from fundusgan_jax.data.phantom.lesions import LESION_KINDS
+from fundusgan_jax.data.phantom.render import LABEL_NAMES, Phantom, phantom_counts, phantom_examples, render
 from fundusgan_jax.errors import UserError
 
 SEEDS = range(6)

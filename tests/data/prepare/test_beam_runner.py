@@ -12,17 +12,19 @@ import numpy as np
 import pytest
 from tensorflow_datasets.core.utils import shard_utils
 
-from fundusgan_jax.data import near_duplicates
-from fundusgan_jax.data import workers as pool
-from fundusgan_jax.data.arguments import Request
-from fundusgan_jax.data.prepare import prepare
+from fundusgan_jax.data.prepare import near_duplicates
+from fundusgan_jax.data.prepare import workers as pool
+from fundusgan_jax.data.prepare.__main__ import prepare
+from fundusgan_jax.data.prepare.arguments import Request
 from fundusgan_jax.errors import UserError
-from tests.data import layouts
-from tests.data.test_prepare import outputs, rejected, start, wait_for
+from tests.data.prepare.test_command import outputs, rejected, start, wait_for
 from tests.data.test_read_image import write_dicom
+from tests.support import layouts
 
 beam_runner = pytest.importorskip(
-    "fundusgan_jax.data.beam_runner", reason="needs Apache Beam: pip install '.[beam]'", exc_type=ImportError
+    "fundusgan_jax.data.prepare.beam_runner",
+    reason="needs Apache Beam: pip install '.[beam]'",
+    exc_type=ImportError,
 )
 
 TWO_PROCESSES = ("direct_num_workers=2", "direct_running_mode=multi_processing")

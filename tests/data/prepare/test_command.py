@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fundusgan_jax.data import prepare as door
-from fundusgan_jax.data import workers as pool
-from fundusgan_jax.data.arguments import Request, parse
 from fundusgan_jax.data.packed import open_packed
-from fundusgan_jax.data.prepare import prepare
+from fundusgan_jax.data.prepare import __main__ as door
+from fundusgan_jax.data.prepare import workers as pool
+from fundusgan_jax.data.prepare.__main__ import prepare
+from fundusgan_jax.data.prepare.arguments import Request, parse
 from fundusgan_jax.errors import UserError
-from tests.data import layouts
+from tests.support import layouts
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def request(dataset: str, source: Path, output: Path, **changes) -> Request:

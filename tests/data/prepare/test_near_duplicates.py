@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from fundusgan_jax.data import near_duplicates
-from fundusgan_jax.data.near_duplicates import (
+from fundusgan_jax.data.phantom.render import render
+from fundusgan_jax.data.prepare import near_duplicates
+from fundusgan_jax.data.prepare.near_duplicates import (
     CORRELATION,
     HASH_DISTANCE,
     UNSHIFTED,
@@ -28,7 +29,6 @@ from fundusgan_jax.data.near_duplicates import (
     thumbnail,
     unpack,
 )
-from fundusgan_jax.data.phantom import render
 
 
 def reduced(picture: Image.Image) -> np.ndarray:

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from fundusgan_jax.data.phantom import render
-from fundusgan_jax.data.preprocess import (
+from fundusgan_jax.data.phantom.render import render
+from fundusgan_jax.data.prepare.preprocess import (
     MARGIN,
     Rejected,
     find_field_of_view,

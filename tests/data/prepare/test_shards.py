@@ -15,10 +15,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.utils import shard_utils
 
-from fundusgan_jax.data import builders
-from fundusgan_jax.data.shards import Layout, Record, Shard, features_of, plan_shards, write_shard
+from fundusgan_jax.data.prepare import builders
+from fundusgan_jax.data.prepare.shards import Layout, Record, Shard, features_of, plan_shards, write_shard
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LAYOUT = Layout(16, ("a", "b", "c"), False, "array_record")
 
 
@@ -90,7 +90,7 @@ def test_every_process_writes_the_same_bytes(tmp_path: Path, records: list[Recor
     before = Path(shard.path).read_bytes()
     other = shard._replace(path=str(tmp_path / "other.array_record"))
     code = (
-        "import json, sys; from fundusgan_jax.data.shards import Layout, Shard, write_shard; "
+        "import json, sys; from fundusgan_jax.data.prepare.shards import Layout, Shard, write_shard; "
         "shard, layout = json.loads(sys.argv[1]); write_shard(Shard(*shard), Layout(*layout))"
     )
     subprocess.run([sys.executable, "-c", code, json.dumps([other, LAYOUT])], cwd=ROOT, check=True)

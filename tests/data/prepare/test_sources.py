@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fundusgan_jax.data.sources import DR_GRADES, ODIR_LABELS, Columns, read_source
+from fundusgan_jax.data.prepare.sources import DR_GRADES, ODIR_LABELS, Columns, read_source
 from fundusgan_jax.errors import UserError
-from tests.data import layouts
+from tests.support import layouts
 
 
 def test_ddr_keeps_its_splits_and_leaves_out_grade_5(tmp_path: Path) -> None:

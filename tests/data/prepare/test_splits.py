@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fundusgan_jax.data.splits import (
+from fundusgan_jax.data.prepare.splits import (
     Member,
     assign_splits,
     hash_fraction,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from fundusgan_jax.ops import filtering
-from fundusgan_jax.ops.filtering import FOUR, STRIDED, TWO
+from fundusgan_jax.ops.cpu import filtering
+from fundusgan_jax.ops.cpu.filtering import FOUR, STRIDED, TWO
 
 HOWS = {"four": (FOUR, 1), "two": (TWO, 1), "strided": (STRIDED, 2)}
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fundusgan_jax.ops.kept import kept
+from fundusgan_jax.ops.cpu.kept import kept
 
 
 @pytest.mark.parametrize("first", [0.0, -0.0, 1.5, -1.0, np.inf, np.nan])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from fundusgan_jax.ops import filtering, winograd
 from fundusgan_jax.ops.conv import conv2d
-from tests.ops.gradients import assert_alike, second_derivatives
+from fundusgan_jax.ops.cpu import filtering, winograd
+from tests.support.gradients import assert_alike, second_derivatives
 
 
 def plain(x, kernel, padding, dilation):

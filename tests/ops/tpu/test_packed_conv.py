@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from fundusgan_jax.ops import packed_conv
 from fundusgan_jax.ops.conv import conv2d
-from tests.ops.gradients import assert_alike
+from fundusgan_jax.ops.tpu import packed_conv
+from tests.support.gradients import assert_alike
 
 
 def native(x, kernel):

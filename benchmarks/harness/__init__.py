@@ -1,0 +1,1 @@
+"""What the benchmarks share: drivers, timing, tables, networks."""

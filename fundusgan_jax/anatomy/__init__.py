@@ -1,0 +1,1 @@
+"""Finds and measures structures in one photograph: field of view, disc, vessels."""

@@ -1,0 +1,1 @@
+"""Made-up eyes with exact masks and positions."""

@@ -1,0 +1,1 @@
+"""Processes, memory, compilation and determinism of the devices that compute."""

@@ -1,0 +1,1 @@
+"""Scores a model or two folders: python -m fundusgan_jax.evaluate."""

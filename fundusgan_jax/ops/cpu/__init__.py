@@ -1,0 +1,1 @@
+"""Forms of operations for processors; ops/ dispatches to them."""

@@ -1,0 +1,1 @@
+"""Forms of operations for TPUs; ops/ dispatches to them."""

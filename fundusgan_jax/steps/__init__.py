@@ -1,0 +1,1 @@
+"""The arithmetic of one training step: losses, augmentation, optimiser, phases."""

@@ -1,0 +1,1 @@
+"""Other projects' weights in and out: python -m fundusgan_jax.weights."""
