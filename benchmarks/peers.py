@@ -29,7 +29,7 @@ and --batch (beside forward: at 128 px, batch 4): one update of the generator an
 path length and augmentation."""
 
 OURS, TORCH = "ours", "PyTorch"
-# In the same pages of 2 MiB as ours (fundusgan_jax/processors.py), which nobody sets for PyTorch.
+# In the same pages of 2 MiB as ours (fundusgan_jax/devices/processors.py), which nobody sets for PyTorch.
 LARGE_PAGES = "PyTorch in large pages"
 PROGRAMS = (OURS, TORCH, LARGE_PAGES)
 SCRIPT = Path(__file__).with_name("harness") / "stylegan2_torch.py"

@@ -26,7 +26,7 @@ CALLS = 20
 class Work(NamedTuple):
     """What one call does.
 
-    images: per call. dtype: of the convolutions. flop: per call, by the networks' plans (fundusgan_jax/flops.py); 0
+    images: per call. dtype: of the convolutions. flop: per call, by the networks' plans (fundusgan_jax/models/flops.py); 0
     where nobody counted. devices: that share it. precision: of products of float32, where the program chooses it
     itself; '' for what is set.
     """

@@ -97,7 +97,7 @@ def peak_flops(device: jax.Device, dtype: str, precision: str = "") -> tuple[flo
 def measured_flops(device: jax.Device, dtype: str, precision: str = "default") -> float | None:
     """FLOP/s of the faster of a 3x3 convolution (32x32, 512 channels) and a matrix product, random numbers, the best
     of six calls. It takes a second on two cores, and elsewhere at most three matrices of 256 MiB. The convolution's
-    FLOP are counted as it is defined: on processors it takes a third of them (ops/winograd.py), so that this is more
+    FLOP are counted as it is defined: on processors it takes a third of them (ops/cpu/winograd.py), so that this is more
     than the arithmetic units do.
 
     None where the device cannot run them: beside a training there may be no room, which libraries that find none for

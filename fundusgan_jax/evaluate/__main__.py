@@ -26,7 +26,7 @@ taken as they are. FID and KID need FID's Inception: python -m fundusgan_jax.wei
 --features=squeezenet or pixels give distances that are called Fréchet and kernel distance, not FID and KID."""
 
 SET_METRICS = ("fid", "kid", "precision", "recall", "density", "coverage")
-# As in evaluate_pairs.py, which takes seconds to import.
+# As in evaluate/pairs.py, which takes seconds to import.
 PAIRED_METRICS = ("ssim", "psnr", "ms_ssim", "lpips", "signatures")
 
 

@@ -3,7 +3,7 @@
 The gradient of one is the other, so that none is a sum of padded maps. An upsampled map is computed by the parity of its
 pixels, which needs no inserted zero; a large one on processors strip by strip: nine products of matrices, whose sums are
 the phases, and the filter, all while the strip is in the cache. There wide maps are halved, and the kernel's gradient is
-computed, with fewer products (ops/filtering.py). A TPU inserts the zeros within its convolution, for enough
+computed, with fewer products (ops/cpu/filtering.py). A TPU inserts the zeros within its convolution, for enough
 samples, and convolves narrow maps with kernel and filter in one. Arrays are NHWC, kernels HWIO.
 """
 
@@ -175,7 +175,7 @@ def _with_filter(kernel: Array) -> Array:
 
 def _by_taps(x: Array, dy: Array) -> Array:
     """Nine products of matrices. XLA's own gradient takes as long with Eigen and four times as long with YNNPACK, which
-    computes where nobody starts by `processors.begin`."""
+    computes where nobody starts by `devices.processors.begin`."""
     height, width = dy.shape[1:3]
     filtered = fir(x, padding=2)
 

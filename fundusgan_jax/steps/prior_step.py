@@ -66,7 +66,7 @@ class PriorState(NamedTuple):
 
 
 def generator_config(config: ConfigDict, *, training: bool = False) -> GeneratorConfig:
-    """The plain StyleGAN2 generator (base_size 4) of the run's settings; training: see `step.model_config`."""
+    """The plain StyleGAN2 generator (base_size 4) of the run's settings; training: see `steps.fundusgan_step.model_config`."""
     return GeneratorConfig(
         resolution=config.model.resolution,
         base_size=4,
@@ -352,7 +352,7 @@ def discriminator_phase(
     resolution: int,
     axis_name: str | None = AXIS,
 ) -> tuple[PriorState, dict[str, Any]]:
-    """One update of the discriminator (see `adversary.update_adversary`); ends the step.
+    """One update of the discriminator (see `steps.adversary.update_adversary`); ends the step.
 
     Arguments and result as in `generator_phase`; with_r1: whether R1 is due; static.
     """

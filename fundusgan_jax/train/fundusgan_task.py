@@ -31,7 +31,7 @@ GRID_ROWS = 6
 
 
 class FundusGANTask:
-    """See `task.Task`."""
+    """See `train.task.Task`."""
 
     def __init__(self, run: Run) -> None:
         self.run, self.config = run, run.config
@@ -54,7 +54,7 @@ class FundusGANTask:
         self._with_r1 = Phase("discriminator with R1", functools.partial(discriminator, with_r1=True))
 
     def shapes(self, step: int) -> TrainState:
-        """See `task.Task`."""
+        """See `train.task.Task`."""
         return state_shapes(self.config)
 
     def first(self) -> TrainState:
@@ -63,7 +63,7 @@ class FundusGANTask:
         return initialised_from(self.config, state) if self.config.train.init_from else state
 
     def phases(self, number: int) -> tuple[Phase, ...]:
-        """See `task.Task`."""
+        """See `train.task.Task`."""
         if self.config.loss.adv == 0:
             return (self._generator,)
         due = number % self.config.train.r1_every == 0 and r1_gamma(self.config) > 0

@@ -84,7 +84,7 @@ class Planner:
 
     def task(self, config: ConfigDict) -> Task:
         """The task that training would run, on stand-ins for photographs and perceptual network."""
-        # Not above: train.py imports the flows of evaluation, which --help does not wait for.
+        # Not above: train/loop.py imports the flows of evaluation, which --help does not wait for.
         from fundusgan_jax.train.loop import open_task
 
         dataset = _stand_in(config)

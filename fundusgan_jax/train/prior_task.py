@@ -29,7 +29,7 @@ from fundusgan_jax.train.transfer import fitted, initialised_from
 
 
 class PriorTask:
-    """See `task.Task`."""
+    """See `train.task.Task`."""
 
     def __init__(self, run: Run) -> None:
         self.run, self.config = run, run.config
@@ -38,7 +38,7 @@ class PriorTask:
         self._scorer = PriorScorer(run.config, run.dataset)
 
     def shapes(self, step: int) -> PriorState:
-        """See `task.Task`."""
+        """See `train.task.Task`."""
         return prior_shapes(self.config, resolution_at(self.config, step))
 
     def first(self) -> PriorState:
@@ -51,7 +51,7 @@ class PriorTask:
         return resolution_at(self.config, number) == self.config.model.resolution
 
     def phases(self, number: int) -> tuple[Phase, ...]:
-        """See `task.Task`."""
+        """See `train.task.Task`."""
         train, side = self.config.train, resolution_at(self.config, number)
         interval = path_length_interval(self.config)
         with_pl = interval > 0 and number % interval == 0

@@ -49,7 +49,7 @@ def read_networks(file: Path, naming: str) -> Networks:
     Args:
         file: NVIDIA's network .pkl, rosinality's .pt, or the same names in .npz or .safetensors, either with a
             network's name before each ('G_ema.synthesis.b4.const') or of a generator alone.
-        naming: one of `models.import_stylegan.NAMINGS`.
+        naming: one of `weights.import_stylegan.NAMINGS`.
 
     Raises:
         UserError: the file is missing, damaged or hostile, or holds no StyleGAN2 of this naming.

@@ -1,4 +1,4 @@
-"""distributed.py: two processes train what one trains, killed ones resume as one, and mistakes are one line each."""
+"""devices/distributed.py: two processes train what one trains, killed ones resume as one, and mistakes are one line each."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""memory.py: what does not fit is advice before it runs, and advice when it runs; limits of devices and containers."""
+"""devices/memory.py: what does not fit is advice before it runs, and advice when it runs; limits of devices and containers."""
 
 from types import SimpleNamespace
 

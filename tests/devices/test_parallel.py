@@ -1,4 +1,4 @@
-"""parallel.py: one sample's random draw and the replicated state have the same bits on any number of devices."""
+"""devices/parallel.py: one sample's random draw and the replicated state have the same bits on any number of devices."""
 
 import functools
 

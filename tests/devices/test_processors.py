@@ -1,4 +1,4 @@
-"""processors.py: settings where a processor computes, once; the user's own stay."""
+"""devices/processors.py: settings where a processor computes, once; the user's own stay."""
 
 import os
 import subprocess

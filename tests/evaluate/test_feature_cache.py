@@ -1,4 +1,4 @@
-"""feature_cache.py: computed once, never mistaken for another set's, made again where the file is damaged."""
+"""evaluate/feature_cache.py: computed once, never mistaken for another set's, made again where the file is damaged."""
 
 import numpy as np
 import pytest

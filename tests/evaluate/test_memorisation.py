@@ -1,4 +1,4 @@
-"""memorisation.py: copies of training photographs are named as such, new eyes are not, and the controls say what that is worth."""
+"""evaluate/memorisation.py: copies of training photographs are named as such, new eyes are not, and the controls say what that is worth."""
 
 import numpy as np
 import pytest

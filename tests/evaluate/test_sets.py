@@ -1,4 +1,4 @@
-"""score_sets.py: no image is dropped, sizes may be mixed, and what cannot be said is said."""
+"""evaluate/sets.py: no image is dropped, sizes may be mixed, and what cannot be said is said."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""sample.py: an image belongs to its seed and number, whatever the batch and the devices."""
+"""generate/sample.py: an image belongs to its seed and number, whatever the batch and the devices."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""FID's Inception: its importer's names, the folded normalisation and the files; parity: tests/test_weights.py."""
+"""FID's Inception: its importer's names, the folded normalisation and the files; parity: tests/weights/test_command.py."""
 
 from pathlib import Path
 

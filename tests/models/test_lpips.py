@@ -1,4 +1,4 @@
-"""The perceptual distances' properties and their files; LPIPS's golden parity is in tests/test_weights.py."""
+"""The perceptual distances' properties and their files; LPIPS's golden parity is in tests/weights/test_command.py."""
 
 from pathlib import Path
 

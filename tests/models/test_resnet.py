@@ -1,4 +1,4 @@
-"""ResNet: golden parity is in tests/test_weights.py; here its shapes and its three normalisations."""
+"""ResNet: golden parity is in tests/weights/test_command.py; here its shapes and its three normalisations."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""protocol.py: what is written can be read, and results of two protocols are not compared."""
+"""report/protocol.py: what is written can be read, and results of two protocols are not compared."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""adversary.py: the discriminator's update, lazy R1, adaptive augmentation, frozen blocks."""
+"""steps/adversary.py: the discriminator's update, lazy R1, adaptive augmentation, frozen blocks."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""step.py and parallel.py: one pure step, the same numbers on one device and on eight."""
+"""steps/fundusgan_step.py and devices/parallel.py: one pure step, the same numbers on one device and on eight."""
 
 import functools
 from typing import NamedTuple

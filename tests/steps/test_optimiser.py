@@ -1,4 +1,4 @@
-"""optimise.py: a batch in parts has whole groups of the discriminator, and gives the gradient of the whole."""
+"""steps/optimiser.py: a batch in parts has whole groups of the discriminator, and gives the gradient of the whole."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""prior_step.py: the phases of a prior's step, the same on one device and on eight, and what each of them changes."""
+"""steps/prior_step.py: the phases of a prior's step, the same on one device and on eight, and what each of them changes."""
 
 import functools
 import math

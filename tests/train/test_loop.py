@@ -1,4 +1,4 @@
-"""train.py: a signal at an awkward moment still saves; a step that is not finite stops the run or is passed over."""
+"""train/loop.py: a signal at an awkward moment still saves; a step that is not finite stops the run or is passed over."""
 
 import contextlib
 import signal

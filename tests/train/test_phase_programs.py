@@ -1,4 +1,4 @@
-"""phase_programs.py: the distinct phases of the steps ahead, and programs compiled from shapes that run on arrays."""
+"""train/phase_programs.py: the distinct phases of the steps ahead, and programs compiled from shapes that run on arrays."""
 
 import jax
 import numpy as np
@@ -96,7 +96,7 @@ def test_one_program_for_all_the_places_that_a_lazy_phase_may_have_in_a_call():
 
 
 # Two programs round differently, and with seeds 0, 1 and 2 a term comes to differ by 8e-3, 3e-3 and 7e-6: probably by values at
-# a kink (tests/test_step.py traced one; here none was). Where a change of rounding brings one to this seed, take the next.
+# a kink (tests/steps/test_fundusgan_step.py traced one; here none was). Where a change of rounding brings one to this seed, take the next.
 SEED = 2
 
 

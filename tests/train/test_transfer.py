@@ -1,4 +1,4 @@
-"""transfer.py: weights of one run in another; what does not fit is named."""
+"""train/transfer.py: weights of one run in another; what does not fit is named."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""The importers read sizes from the arrays and name whatever does not fit; parity: tests/test_weights.py."""
+"""The importers read sizes from the arrays and name whatever does not fit; parity: tests/weights/test_command.py."""
 
 import json
 import struct

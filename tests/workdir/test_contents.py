@@ -1,4 +1,4 @@
-"""workdir.py: one training process at a time."""
+"""workdir/contents.py: one training process at a time."""
 
 import subprocess
 import sys

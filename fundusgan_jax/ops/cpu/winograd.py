@@ -1,7 +1,7 @@
-"""Wide 3x3 convolutions on processors by Winograd's minimal filtering (ops/filtering.py), with gradients of the same kind.
+"""Wide 3x3 convolutions on processors by Winograd's minimal filtering (ops/cpu/filtering.py), with gradients of the same kind.
 
 Layers are filtered by F(4 x 2, 3 x 3), a third of the direct sum's products, at 1.6 times the error of XLA's convolution;
-gradients by F(4 x 4, 3 x 3), a quarter of them, at 2.7 times (tests/ops/test_winograd.py). Arrays are NHWC, kernels HWIO.
+gradients by F(4 x 4, 3 x 3), a quarter of them, at 2.7 times (tests/ops/cpu/test_winograd.py). Arrays are NHWC, kernels HWIO.
 """
 
 from __future__ import annotations

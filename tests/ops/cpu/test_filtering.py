@@ -1,4 +1,4 @@
-"""ops/filtering.py: the matrices against direct sums in float64, layers and kernel gradients against XLA's convolutions."""
+"""ops/cpu/filtering.py: the matrices against direct sums in float64, layers and kernel gradients against XLA's convolutions."""
 
 import jax
 import jax.numpy as jnp

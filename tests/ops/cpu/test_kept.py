@@ -1,4 +1,4 @@
-"""ops/kept.py: values are those computed, whatever the witness, and XLA does not compute them in every reader."""
+"""ops/cpu/kept.py: values are those computed, whatever the witness, and XLA does not compute them in every reader."""
 
 import jax
 import jax.numpy as jnp

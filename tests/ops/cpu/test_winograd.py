@@ -1,4 +1,4 @@
-"""ops/winograd.py: minimal filtering against XLA's convolution and float64, gradients to second order."""
+"""ops/cpu/winograd.py: minimal filtering against XLA's convolution and float64, gradients to second order."""
 
 import functools
 

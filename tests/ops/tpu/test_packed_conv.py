@@ -1,4 +1,4 @@
-"""ops/packed_conv.py against XLA's convolution, and where it is taken."""
+"""ops/tpu/packed_conv.py against XLA's convolution, and where it is taken."""
 
 import jax
 import jax.numpy as jnp
