@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -21,6 +22,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; --help shows the arguments")
+
+
+def end_by_signals() -> None:
+    """Ctrl-C ends this process at once, by the system's default action, as SIGTERM does.
+
+    For the first line of a command that compiles: Python would wait for the compiler, and end in the middle of it.
+    Who ignores the signal (nohup, a job in the background) goes on ignoring it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_door(door: Callable[[], int | None]) -> int:

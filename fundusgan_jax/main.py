@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import shlex
 import sys
 from pathlib import Path
 
 from fundusgan_jax.devices import processors
-from fundusgan_jax.errors import STOPPED, UserError, run_door
+from fundusgan_jax.errors import STOPPED, UserError, end_by_signals, run_door
 
 DESCRIPTION = """Trains FundusGAN or its StyleGAN prior on prepared fundus photographs, evaluates it, makes images with it.
 
@@ -110,6 +111,19 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return known, rest
 
 
+def resume_command(config_path: str, workdir: Path, overrides: list[str]) -> str:
+    """The line that continues this run."""
+    words = [
+        "python",
+        "-m",
+        "fundusgan_jax.main",
+        f"--config={config_path}",
+        f"--workdir={workdir}",
+        *overrides,
+    ]
+    return shlex.join(words)
+
+
 def main(arguments: list[str]) -> int:
     """Parses, then makes one call down; returns the exit code."""
     flags, overrides = parse(arguments)
@@ -152,7 +166,9 @@ def main(arguments: list[str]) -> int:
     if flags.mode == "train":
         from fundusgan_jax.train import loop
 
-        command = loop.resume_command(flags.config, workdir, overrides)
+        command = resume_command(flags.config, workdir, overrides)
+        if cluster is None or cluster.process_id == 0:
+            print(f"the same command resumes this run after a stop:\n  {command}", flush=True)
         with joined(cluster):
             # Not before: it starts the backend.
             keep_compiled_programs()
@@ -188,6 +204,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    end_by_signals()
     processors.begin()
     # TensorFlow, where clu brings it in for TensorBoard's files, is to keep quiet.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

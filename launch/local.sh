@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains on every device of this machine:  launch/local.sh configs/folder.py WORKDIR --config.data.dir=PREPARED
-# The same line again resumes. Ctrl-C or kill saves first.
+# The same line again resumes. Ctrl-C or kill saves first; before the first step, when nothing is to be saved, it ends at once.
 set -euo pipefail
 if [ $# -lt 2 ]; then
   echo "usage: launch/local.sh CONFIG.py WORKDIR [--config.GROUP.NAME=VALUE ...]" >&2

@@ -7,7 +7,8 @@
 # fundusgan_jax.weights fetch vgg16 lpips_vgg --weights_dir=WEIGHTS) are on a disk that all hosts mount (Filestore). With
 # FUNDUSGAN_JAX_COMPILED=FOLDER, there too, only the first start compiles. Ctrl-C, or SIGTERM or SIGHUP to this script,
 # saves and stops all hosts; so does the shutdown of a preempted host. The same line resumes. Exit code: what gcloud
-# makes of the trainer's (0 all steps are done, 75 after a stop, 2 a mistake).
+# makes of the trainer's (0 all steps are done, 75 after a stop, 143 after one
+# before the first step, 2 a mistake).
 set -euo pipefail
 if [ $# -lt 3 ] || [ -z "${ZONE:-}" ]; then
   echo "usage: ZONE=ZONE launch/tpu_vm.sh TPU_NAME CONFIG.py WORKDIR [--config.GROUP.NAME=VALUE ...]" >&2

@@ -173,6 +173,8 @@ def _join(cluster: Cluster, seconds: int) -> None:
     patience = threading.Timer(seconds, _nobody_came, (cluster, seconds))
     patience.daemon = True
     patience.start()
+    # A signal before the first step ends the process: `hear_signals` starts the service.
+    jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         cluster.coordinator,
         cluster.num_processes,
@@ -286,6 +288,17 @@ def same_everywhere(values: Mapping[str, Any]) -> None:
                     )
 
     first_says(compare)
+
+
+def hear_signals() -> None:
+    """From now on SIGTERM to any process is heard by the coordination service (`stop_wanted`) and ends none; a second call
+    does nothing. To be called by all processes.
+
+    jax starts this only together with `jax.distributed.initialize`, minutes before the first step.
+    """
+    if distributed.global_state.preemption_sync_manager is None:
+        jax.config.update("jax_enable_preemption_service", True)
+        distributed.global_state.initialize_preemption_sync_manager()
 
 
 def stop_wanted(first: int, last: int) -> bool:

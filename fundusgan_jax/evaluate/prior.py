@@ -27,6 +27,7 @@ from fundusgan_jax.evaluate.sets import (
     set_values,
     split_features,
 )
+from fundusgan_jax.evaluate.stop import ShouldStop, never
 from fundusgan_jax.generate.sample import Sampler, drawn_labels
 from fundusgan_jax.report.grid import can_draw, image_grid, save_png
 from fundusgan_jax.report.page import write_report
@@ -60,12 +61,12 @@ class PriorScorer:
             return split
         return rows_of(split, np.linspace(0, count - 1, MOST_REFERENCES).round().astype(int))
 
-    def photographs(self, name: str) -> np.ndarray:
+    def photographs(self, name: str, should_stop: ShouldStop = never) -> np.ndarray:
         """[N, D] features of a split."""
         assert self.source is not None  # the callers ask only where there are features
         if name not in self._known:
             part, size = self._part(name), self.config.eval.batch_size
-            self._known[name] = split_features(self.source, self.dataset, name, part, size)
+            self._known[name] = split_features(self.source, self.dataset, name, part, size, should_stop)
         return self._known[name]
 
     def samples(self, number: int, state: PriorState) -> tuple[Iterator[np.ndarray], np.ndarray]:
@@ -78,12 +79,12 @@ class PriorScorer:
         side = self.dataset.resolution
         return (image for batch in batches for image in enlarged(batch, side)), labels
 
-    def sample_features(self, number: int, state: PriorState) -> np.ndarray:
-        """[num_samples, D]."""
+    def sample_features(self, number: int, state: PriorState, should_stop: ShouldStop = never) -> np.ndarray:
+        """[num_samples, D]; `Stopped` where should_stop says so between two batches."""
         assert self.source is not None  # the callers ask only where there are features
         images, _ = self.samples(number, state)
         count, size = self.config.eval.num_samples, self.config.eval.batch_size
-        return image_features(self.source, images, count, size, "sampling to be scored")
+        return image_features(self.source, images, count, size, "sampling to be scored", should_stop)
 
     def record(self, number: int, figures: dict[str, float]) -> dict[str, Any]:
         """eval.json's record of the state after `number` steps; `figures` stand under 'model'."""
@@ -109,11 +110,11 @@ class PriorScorer:
         }
         return stamped(record, used)
 
-    def score(self, number: int, state: PriorState) -> dict[str, Any]:
+    def score(self, number: int, state: PriorState, should_stop: ShouldStop = never) -> dict[str, Any]:
         """The record with the two distances alone, as training looks at it."""
         assert self.source is not None  # the callers ask only where there are features
-        made = self.sample_features(number, state)
-        real = self.photographs(self.config.eval.reference_split)
+        made = self.sample_features(number, state, should_stop)
+        real = self.photographs(self.config.eval.reference_split, should_stop)
         return self.record(number, set_distances(self.source, made, real))
 
     def _floor(self) -> dict[str, dict[str, float]]:

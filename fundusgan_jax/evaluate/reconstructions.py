@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from fundusgan_jax.anatomy.field_of_view import fov_mask
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, rows_of, split_named
 from fundusgan_jax.evaluate.sets import batch_features
+from fundusgan_jax.evaluate.stop import ShouldStop, never, stoppable
 from fundusgan_jax.metrics import baselines
 from fundusgan_jax.metrics.image import psnr, ssim
 from fundusgan_jax.metrics.ms_ssim import SMALLEST, ms_ssim
@@ -127,14 +128,16 @@ class Scorer:
         self.split, self.batch_size = split, min(batch_size, len(split.images))
         self._perceptual, self._source = perceptual, source
 
-    def score(self, paint: Painter, label: str, with_signatures: bool = False) -> Reconstructions:
-        """Figures of the reconstructions that `paint` makes."""
+    def score(
+        self, paint: Painter, label: str, with_signatures: bool = False, should_stop: ShouldStop = never
+    ) -> Reconstructions:
+        """Figures of the reconstructions that `paint` makes; `Stopped` where should_stop says so between two batches."""
         count = len(self.split.images)
         figures: dict[str, list[np.ndarray]] = {}
         marks: dict[str, list[np.ndarray]] = {}
         features: list[np.ndarray] = []
         progress = Progress(count, "img", label)
-        for rows, real in padded_batches(count, self.batch_size):
+        for rows, real in stoppable(padded_batches(count, self.batch_size), should_stop):
             images = np.asarray(self.split.images[rows])
             painted = paint(images, rows)
             for name, values in image_figures(images, painted, self._perceptual).items():
@@ -152,7 +155,7 @@ class Scorer:
         )
 
     def score_baselines(
-        self, train: PackedSplit, with_signatures: bool = False
+        self, train: PackedSplit, with_signatures: bool = False, should_stop: ShouldStop = never
     ) -> dict[str, Reconstructions]:
         """The three trivial reconstructions; the mean image is the training split's."""
         mean = baselines.mean_image(train.images)
@@ -164,7 +167,7 @@ class Scorer:
 
         # At 64 px, 64x64 is the photograph itself.
         return {
-            name: self.score(painter(side), f"trivial reconstruction '{name}'", with_signatures)
+            name: self.score(painter(side), f"trivial reconstruction '{name}'", with_signatures, should_stop)
             for name, side in BASELINES.items()
             if side < train.images.shape[1]
         }

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from fundusgan_jax.data.image_sets import of_split
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit
 from fundusgan_jax.evaluate.feature_cache import cached_features
+from fundusgan_jax.evaluate.stop import ShouldStop, never, stoppable
 from fundusgan_jax.metrics.confidence import (
     HALVES,
     SHARES,
@@ -63,7 +64,12 @@ def batch_features(source: FeatureNet, images: np.ndarray) -> np.ndarray:
 
 
 def image_features(
-    source: FeatureNet, images: Iterable[np.ndarray], count: int, batch_size: int, label: str = ""
+    source: FeatureNet,
+    images: Iterable[np.ndarray],
+    count: int,
+    batch_size: int,
+    label: str = "",
+    should_stop: ShouldStop = never,
 ) -> np.ndarray:
     """[N, D] float32 features of a stream of uint8 images [H, W, 3], of any sizes; the last batch counts like the others.
 
@@ -73,11 +79,16 @@ def image_features(
         count: how many, for the progress.
         batch_size: images at a time.
         label: of the progress; '' shows none.
+        should_stop: asked before each batch.
+
+    Raises:
+        Stopped: should_stop said so.
+        ValueError: not `count` images came.
     """
     progress = Progress(count, "img", label) if label else None
     found = np.empty((count, source.dimensions), np.float32)
     done = 0
-    for batch in _batches(_of_one_size(source, images), batch_size):
+    for batch in stoppable(_batches(_of_one_size(source, images), batch_size), should_stop):
         # A short batch is filled up: one program for all of a size.
         full = np.concatenate([batch, np.repeat(batch[-1:], batch_size - len(batch), 0)])
         found[done : done + len(batch)] = batch_features(source, full)[: len(batch)]
@@ -119,14 +130,19 @@ def real_set(dataset: PackedDataset, name: str, split: PackedSplit) -> RealSet:
 
 
 def split_features(
-    source: FeatureNet, dataset: PackedDataset, name: str, split: PackedSplit, batch_size: int
+    source: FeatureNet,
+    dataset: PackedDataset,
+    name: str,
+    split: PackedSplit,
+    batch_size: int,
+    should_stop: ShouldStop = never,
 ) -> np.ndarray:
     """[N, D] features of a split's photographs, from the cache where they were computed before."""
     return cached_features(
         real_set(dataset, name, split),
         source,
         lambda: image_features(
-            source, split.images, len(split.images), batch_size, f"features of split '{name}'"
+            source, split.images, len(split.images), batch_size, f"features of split '{name}'", should_stop
         ),
     )
 

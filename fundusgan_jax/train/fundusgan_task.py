@@ -10,6 +10,7 @@ from ml_collections import FrozenConfigDict
 
 from fundusgan_jax.evaluate.fundusgan import FundusGANScorer
 from fundusgan_jax.evaluate.reconstructions import model_painter
+from fundusgan_jax.evaluate.stop import ShouldStop
 from fundusgan_jax.report.grid import comparison_grid, save_png
 from fundusgan_jax.report.protocol import FILE, write_evaluation
 from fundusgan_jax.steps.adversary import r1_gamma
@@ -81,10 +82,10 @@ class FundusGANTask:
         """The state as it is: FundusGAN keeps its size."""
         return state
 
-    def evaluate(self, number: int, state: TrainState) -> dict[str, float]:
+    def evaluate(self, number: int, state: TrainState, should_stop: ShouldStop) -> dict[str, float]:
         """Scores the held-out photographs."""
         paint = model_painter(self.config, ema_variables(state, self.config.eval.use_ema))
-        made = self.scorer.scorer.score(paint, "evaluating held-out photographs")
+        made = self.scorer.scorer.score(paint, "evaluating held-out photographs", should_stop=should_stop)
         record = self.scorer.record(number, made)
         write_evaluation(self.run.workdir / FILE, record)
         return dict(record["model"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import shlex
 import sys
 import time
 import zlib
@@ -23,15 +22,15 @@ from fundusgan_jax.devices import distributed
 from fundusgan_jax.devices.memory import exhaustion_as_advice
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.evaluate.stop import Stopped, never
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.report.grid import can_draw
 from fundusgan_jax.report.page import write_report
 from fundusgan_jax.steps.fundusgan_step import AXIS
 from fundusgan_jax.steps.optimiser import ANY
-from fundusgan_jax.train.early_stop import EarlyStop
 from fundusgan_jax.train.fundusgan_task import FundusGANTask
 from fundusgan_jax.train.phase_programs import Call, StepPrograms, as_sent, calls, calls_ahead
-from fundusgan_jax.train.stopping import Left, Stopper, due_step, leave_due, settle_due
+from fundusgan_jax.train.stopping import Stopper, due_step, leave_due, settle_due
 from fundusgan_jax.train.task import Run, Task
 from fundusgan_jax.weights.perceptual import open_perceptual
 from fundusgan_jax.workdir.contents import (
@@ -133,6 +132,8 @@ class Trainer:
         self._pending: tuple[int, Any] | None = None
         self._unchecked: tuple[int, dict[str, Any]] | None = None
         self._skipped = 0
+        # From the first step on.
+        self._stopper: Stopper | None = None
         self.best_step = self.checkpoints.best_step()
 
     def prepare(self) -> None:
@@ -159,39 +160,38 @@ class Trainer:
         """Trains to num_steps; False where a signal stopped it first. Saved and logged either way."""
         config = self.config
         total, size = config.train.num_steps, config.train.batch_size
-        self._stopper = stopper = Stopper()
         done, shown = self.start * size, distributed.is_first()
         self._progress = Progress(total * size, "img", "training", done, shown)
         self._since, self._images = time.monotonic(), 0
         number = self.start
         left = False
         try:
-            # A signal heard meanwhile names a step of those that are not asked for again.
-            left = self.start > 0 and stopper.wanted(1, self.start)
-            if self.due is not None and not left:
+            if self.due is not None:
                 left = self._after_step(number, False)
-            for call in [] if left else calls(self.task, self.start, total, config.train.steps_per_call):
+            for call in calls(self.task, self.start, total, config.train.steps_per_call):
                 number, count = call.last, len(call.steps)
                 metrics = self._dispatch(call, list(itertools.islice(self._source, count)))
+                self._stopper = self._stopper or Stopper()
                 self._log_pending()
                 self._images += size * count
                 if number % config.train.log_every == 0 or number == total:
                     self._pending = (number, metrics)
                 # Read once: a signal that comes while this step is saved or drawn stops after the next one.
-                stopping = stopper.wanted(call.first, number)
+                stopping = self._stopper.wanted(number)
                 self._progress.update(size * count)
                 left = self._after_step(number, stopping)
                 if stopping or left:
                     break
+            self._progress.close()
+            self._close_log()
+            self.checkpoints.wait()
         except (UserError, jax.errors.JaxRuntimeError):
             # What is being saved is not lost with the step that cannot be computed.
             self.checkpoints.wait()
             raise
         finally:
-            stopper.close()
-        self._progress.close()
-        self._close_log()
-        self.checkpoints.wait()
+            if self._stopper is not None:
+                self._stopper.close()
         self.best_step = self.checkpoints.best_step()
         self.checkpoints.close()
         return number >= total and not left
@@ -289,10 +289,11 @@ class Trainer:
         state = self.run.parallel.single(self.state)
         figures, left = None, evaluating and stopping
         if evaluating and not left:
+            # Before the first step a signal ends the process: what is due stays noted.
+            should_stop = self._stopper.heard if self._stopper else never
             try:
-                with self._stopper.leaving():
-                    figures = self.task.evaluate(number, state)
-            except Left:
+                figures = self.task.evaluate(number, state, should_stop)
+            except Stopped:
                 left = True
         if left:
             leave_due(self.run.workdir, number)
@@ -320,19 +321,6 @@ class Trainer:
         self.log.write({"kind": "eval", "step": number, "kimg": kimg, **figures, **ranked})
 
 
-def resume_command(config_path: str, workdir: Path, overrides: list[str]) -> str:
-    """The line that continues this run."""
-    words = [
-        "python",
-        "-m",
-        "fundusgan_jax.main",
-        f"--config={config_path}",
-        f"--workdir={workdir}",
-        *overrides,
-    ]
-    return shlex.join(words)
-
-
 def _check_same(run: Run, state: Any) -> None:
     """UserError where the processes of this run do not begin alike."""
     if jax.process_count() == 1:
@@ -357,11 +345,11 @@ def train(config: ConfigDict, workdir: Path, command: str) -> bool:
     """
     # Of several processes of one run, the first holds the workdir for all.
     held = locked(workdir) if distributed.is_first() else contextlib.nullcontext()
-    with held, exhaustion_as_advice(config), contextlib.closing(EarlyStop(command)) as early:
-        return _train(config, workdir, command, early)
+    with held, exhaustion_as_advice(config):
+        return _train(config, workdir, command)
 
 
-def _train(config: ConfigDict, workdir: Path, command: str, early: EarlyStop) -> bool:
+def _train(config: ConfigDict, workdir: Path, command: str) -> bool:
     # What the first renders or packs is there when the others open it.
     run = distributed.first_then_all(lambda: open_run(config, workdir))
     trainer = Trainer(run, open_task(run))
@@ -389,7 +377,7 @@ def _train(config: ConfigDict, workdir: Path, command: str, early: EarlyStop) ->
             f"{len(run.parallel.devices)} x {run.parallel.devices[0].device_kind}{processes}, from step {trainer.start} to "
             f"{config.train.num_steps}"
         )
-        if early.close() or not trainer.train():
+        if not trainer.train():
             distributed.say(f"stopped and saved; to resume:\n  {command}")
             return False
     if distributed.is_first():

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from fundusgan_jax.evaluate.prior import PriorScorer, draw_samples
+from fundusgan_jax.evaluate.stop import ShouldStop
 from fundusgan_jax.models.progressive import stage_at
 from fundusgan_jax.report.protocol import FILE, write_evaluation
 from fundusgan_jax.steps.adversary import r1_gamma
@@ -82,11 +83,11 @@ class PriorTask:
         _, alpha = stage_at(growth(self.config), (number - 1) * self.config.train.batch_size)
         return larger._replace(alpha=np.asarray(alpha, np.float32))  # type: ignore[no-any-return]
 
-    def evaluate(self, number: int, state: PriorState) -> dict[str, float]:
+    def evaluate(self, number: int, state: PriorState, should_stop: ShouldStop) -> dict[str, float]:
         """Distances between config.eval.num_samples images and the reference photographs."""
         if self._scorer.source is None:
             return {}
-        record = self._scorer.score(number, state)
+        record = self._scorer.score(number, state, should_stop)
         write_evaluation(self.run.workdir / FILE, record)
         return dict(record["model"])
 

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from fundusgan_jax.data.packed import PackedDataset
 from fundusgan_jax.devices.parallel import DataParallel
+from fundusgan_jax.evaluate.stop import ShouldStop
 from fundusgan_jax.models.lpips import PerceptualNet
 
 
@@ -54,8 +55,12 @@ class Task(Protocol):
     def grown(self, number: int, state: Any) -> Any:
         """The state for step `number`, made from the smaller network's."""
 
-    def evaluate(self, number: int, state: Any) -> dict[str, float]:
-        """Scores the state after step `number`, writes eval.json, returns the figures."""
+    def evaluate(self, number: int, state: Any, should_stop: ShouldStop) -> dict[str, float]:
+        """Scores the state after step `number`, writes eval.json, returns the figures.
+
+        Raises:
+            Stopped: should_stop(), asked between two batches, said yes.
+        """
 
     def ranks(self, number: int) -> bool:
         """Whether the figures of step `number` may be compared with those of later steps."""

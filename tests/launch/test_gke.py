@@ -86,7 +86,7 @@ def test_what_a_pod_mounts_is_there_and_its_flags_are_known(kind):
     }
     flags, settings = parse(container["args"])
     assert (ROOT / flags.config).is_file() and settings
-    assert "command" not in container  # the image's entry point, as process 1
+    assert "command" not in container  # the image's entry point, below its init process
 
 
 @pytest.mark.parametrize("kind", KINDS)

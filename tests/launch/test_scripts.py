@@ -43,13 +43,14 @@ def test_hadolint_finds_nothing():
     assert result.returncode == 0, result.stdout
 
 
-def test_the_image_copies_only_what_there_is_and_the_trainer_is_process_1():
+def test_the_image_copies_only_what_there_is_and_an_init_process_starts_the_trainer():
     lines = (LAUNCH / "Dockerfile").read_text().splitlines()
     copied = [word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]]
     assert copied and all((ROOT / name).exists() for name in copied)
     shown = (LAUNCH / "Dockerfile.dockerignore").read_text().splitlines()
     assert {f"!{name}" for name in copied} <= set(shown)
-    assert 'ENTRYPOINT ["python", "-m", "fundusgan_jax.main"]' in lines
+    assert 'ENTRYPOINT ["tini", "--", "python", "-m", "fundusgan_jax.main"]' in lines
+    assert any("--no-install-recommends tini " in line for line in lines)
 
 
 def test_the_image_has_a_home_that_any_user_can_write():

@@ -14,6 +14,7 @@ import numpy as np
 
 from fundusgan_jax import main
 from fundusgan_jax.errors import run_door
+from fundusgan_jax.evaluate.stop import stoppable
 from fundusgan_jax.train.phase_programs import StepPrograms
 from fundusgan_jax.train.prior_task import PriorTask
 
@@ -39,11 +40,12 @@ def record(path: str) -> None:
 def lengthen(path: str) -> None:
     evaluate = PriorTask.evaluate
 
-    def long(self, number, state):
+    def long(self, number, state, should_stop):
         if Path(f"{path}.long").exists():
             Path(f"{path}.begun").touch()
-            time.sleep(300)
-        return evaluate(self, number, state)
+            for _ in stoppable(range(300), should_stop):
+                time.sleep(1)
+        return evaluate(self, number, state, should_stop)
 
     PriorTask.evaluate = long
 
