@@ -124,11 +124,11 @@ def test_files_are_found_under_their_authors_names(tmp_path: Path, monkeypatch: 
     (tmp_path / "vgg16-397923af.pth").touch()
     assert perceptual.find_weights("vgg16").name == "vgg16-397923af.pth"
     (tmp_path / "vgg.pth").touch()
-    assert lpips._find_heads(tmp_path / "a.npz", "", "vgg") == tmp_path / "vgg.pth"
-    (tmp_path / lpips.HEADS_FILE).touch()
-    assert lpips._find_heads(tmp_path / "a.npz", "", "vgg").name == lpips.HEADS_FILE
+    assert perceptual._find_heads(tmp_path / "a.npz", "", "vgg") == tmp_path / "vgg.pth"
+    (tmp_path / perceptual.HEADS_FILE).touch()
+    assert perceptual._find_heads(tmp_path / "a.npz", "", "vgg").name == perceptual.HEADS_FILE
     one = np.ones((1, 3, 1, 1), np.float32)
     np.savez(tmp_path / "one.npz", **{"lin0.model.1.weight": one})
     np.savez(tmp_path / "all.npz", **{"vgg/lin0.model.1.weight": one, "alex/lin0.model.1.weight": one})
-    assert list(lpips._read_heads_file(tmp_path / "one.npz", "vgg")) == ["vgg/lin0.model.1.weight"]
-    assert len(lpips._read_heads_file(tmp_path / "all.npz", "vgg")) == 2
+    assert list(perceptual._read_heads_file(tmp_path / "one.npz", "vgg")) == ["vgg/lin0.model.1.weight"]
+    assert len(perceptual._read_heads_file(tmp_path / "all.npz", "vgg")) == 2

@@ -167,7 +167,7 @@ def test_no_line_is_lost_where_nobody_names_a_file(lines, capsys):
 def test_lines_go_where_git_looks_away():
     """Else the first measurement would make every later one one of a changed checkout."""
     default = subprocess.run(
-        [sys.executable, "-c", "from benchmarks import driver; print(driver.LINES)"],
+        [sys.executable, "-c", "from benchmarks.harness import driver; print(driver.LINES)"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
     folder = default.partition("/")[0]
