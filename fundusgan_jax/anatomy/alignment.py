@@ -89,14 +89,14 @@ def best_poses(image: np.ndarray, spectra: Iterable[np.ndarray]) -> list[Pose]:
     side = image.shape[0]
     own = np.conj(fft.rfft2(_posed(image)))
     near = _shifts(side)
-    found = []
+    poses = []
     for other in spectra:
         together = fft.irfft2(other[None] * own, s=(side, side))[:, near[:, None], near[None]]
         turned, down, right = np.unravel_index(int(together.argmax()), together.shape)
-        found.append(
+        poses.append(
             Pose(int(turned), int(near[down]), int(near[right]), float(together[turned, down, right]))
         )
-    return found
+    return poses
 
 
 def spectrum(image: np.ndarray) -> np.ndarray:

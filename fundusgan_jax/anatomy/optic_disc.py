@@ -95,8 +95,8 @@ def _match(light: np.ndarray, radius: float) -> np.ndarray:
 @lru_cache(maxsize=16)
 def _template(shape: tuple[int, int], radius: float) -> tuple[np.ndarray, tuple[np.ndarray, float]]:
     """Spectrum of the template (mean 0 and variance 1 over its window), and of the window with its size in pixels."""
-    rows, cols = (np.fft.fftfreq(side) * side for side in shape)
-    distance = np.hypot(rows[:, None], cols[None])
+    down, across = (np.fft.fftfreq(side) * side for side in shape)
+    distance = np.hypot(down[:, None], across[None])
     window = (distance <= SURROUND * radius).astype(np.float64)
     bright = np.clip(radius - distance + 0.5, 0, 1) * window
     count = window.sum()

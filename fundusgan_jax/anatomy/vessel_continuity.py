@@ -53,13 +53,13 @@ def interruptions(skeleton: np.ndarray, vessels: np.ndarray, diameter: float) ->
     """
     shortest = SHORTEST_GAP * diameter
     numbered, long = _long_pieces(_near(skeleton, vessels, diameter), shortest)
-    kept = np.where(np.isin(numbered, long), numbered, 0)
-    gaps, wide = _long_pieces(skeleton & (kept == 0), shortest)
+    lines = np.where(np.isin(numbered, long), numbered, 0)
+    gaps, wide = _long_pieces(skeleton & (lines == 0), shortest)
     breaks = 0
     for number, place in zip(range(1, int(gaps.max()) + 1), ndimage.find_objects(gaps)):
         if number not in wide:
             continue
         window = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in place)
-        touched = kept[window][ndimage.binary_dilation(gaps[window] == number, EVERYWHERE)]
+        touched = lines[window][ndimage.binary_dilation(gaps[window] == number, EVERYWHERE)]
         breaks += max(len(np.unique(touched[touched > 0])) - 1, 0)
     return breaks

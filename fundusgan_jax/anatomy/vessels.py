@@ -54,8 +54,8 @@ def _one_response(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         for kernel in _line_filters(side, round(width * diameter, 2)):
             np.maximum(strongest, fft.irfft2(spectrum * kernel, (side, side)), out=strongest)
         total += strongest
-    found = total[padding : padding + mask.shape[0], padding : padding + mask.shape[1]]
-    return np.where(mask, found / (found + HALF_RESPONSE), 0).astype(np.float32)
+    response = total[padding : padding + mask.shape[0], padding : padding + mask.shape[1]]
+    return np.where(mask, response / (response + HALF_RESPONSE), 0).astype(np.float32)
 
 
 def _normalised(green: np.ndarray, mask: np.ndarray, diameter: float) -> np.ndarray:
@@ -112,9 +112,9 @@ def vessel_map(response: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
     maps = []
     for values, inside in zip(response, mask):
-        found = apply_hysteresis_threshold(values, LOW, HIGH) & inside
+        strong = apply_hysteresis_threshold(values, LOW, HIGH) & inside
         smallest = int(SMALLEST * fov_diameter(inside) ** 2)
-        maps.append(remove_small_objects(found, max_size=smallest, connectivity=2))
+        maps.append(remove_small_objects(strong, max_size=smallest, connectivity=2))
     return np.stack(maps)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -10,11 +10,12 @@ import numpy as np
 CHUNK = 64
 
 
-def mean_image(images: np.ndarray) -> np.ndarray:
+def mean_image(images: np.ndarray, on_read: Callable[[int], None] = lambda count: None) -> np.ndarray:
     """The mean of the training photographs.
 
     Args:
         images: [N, S, S, 3] uint8, N at least 1; may be a memory-mapped file, it is read in pieces.
+        on_read: called with the number of photographs of each piece that was read.
 
     Returns:
         [S, S, 3] uint8.
@@ -22,6 +23,7 @@ def mean_image(images: np.ndarray) -> np.ndarray:
     total = np.zeros(images.shape[1:], np.int64)
     for piece in _pieces(images):
         total += piece.sum(0, dtype=np.int64)
+        on_read(len(piece))
     return np.rint(total / len(images)).astype(np.uint8)
 
 

@@ -107,13 +107,13 @@ def set_intervals(
     draws = [half_samples(part, rng) for part in numbers]
     values = []
     for _ in range(halves):
-        rows = next(draws[0])
-        values.append(statistics(a[rows], b[rows if paired else next(draws[1])]))
-    found = {}
+        drawn = next(draws[0])
+        values.append(statistics(a[drawn], b[drawn if paired else next(draws[1])]))
+    intervals = {}
     for name, centre in value.items():
         spread = NORMAL_QUANTILE * float(np.std([half[name] for half in values], ddof=1))
-        found[name] = Interval(centre - spread, centre + spread)
-    return found
+        intervals[name] = Interval(centre - spread, centre + spread)
+    return intervals
 
 
 def set_interval(
@@ -145,7 +145,7 @@ def at_infinite_samples(
     rng = np.random.default_rng([seed, len(SHARES)])
     values = []
     for share in SHARES:
-        rows = [rng.permutation(len(x))[: max(round(share * len(x)), 2)] for x in (a, b)]
-        values.append(statistic(a[rows[0]], b[rows[0 if paired else 1]]))
+        drawn = [rng.permutation(len(x))[: max(round(share * len(x)), 2)] for x in (a, b)]
+        values.append(statistic(a[drawn[0]], b[drawn[0 if paired else 1]]))
     slope, value = np.polyfit(1 / np.asarray(SHARES), values, 1)
     return float(value)

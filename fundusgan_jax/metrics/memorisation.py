@@ -185,8 +185,10 @@ def membership_auc(
     numbers = [group_numbers(names, len(scores)) for names, scores in zip(groups, sides)]
     if min(part.max(initial=-1) for part in numbers) < 1:
         return value, Interval(float("nan"), float("nan"))
-    found = [rank_auc(*(x[_drawn(part, rng)] for x, part in zip(sides, numbers))) for _ in range(RESAMPLES)]
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    resampled = [
+        rank_auc(*(x[_drawn(part, rng)] for x, part in zip(sides, numbers))) for _ in range(RESAMPLES)
+    ]
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return value, Interval(float(low), float(high))
 
 

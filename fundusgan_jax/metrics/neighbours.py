@@ -51,12 +51,12 @@ def neighbour_figures(generated: np.ndarray, real: np.ndarray, k: int = 3) -> Ne
     within_real = np.zeros(len(generated), np.int64)
     recall, coverage = np.zeros(len(real), bool), np.zeros(len(real), bool)
     for start in range(0, len(generated), ROWS):
-        rows = slice(start, start + ROWS)
-        squared = squared_distances(generated[rows], real)
+        block = slice(start, start + ROWS)
+        squared = squared_distances(generated[block], real)
         inside = squared <= radius_real[None, :]
-        within_real[rows] = inside.sum(1)
+        within_real[block] = inside.sum(1)
         coverage |= inside.any(0)
-        recall |= (squared <= radius_generated[rows, None]).any(0)
+        recall |= (squared <= radius_generated[block, None]).any(0)
     return NeighbourFigures(
         (within_real > 0).astype(np.float64),
         recall.astype(np.float64),

@@ -21,15 +21,15 @@ def band_energies(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Returns:
         [N, 2] float64.
     """
-    found = []
+    energies = []
     for image, inside in zip(images, mask):
         depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
         inner = depth > RIM * depth.max()
         green = image[..., 1].astype(np.float64)
         levels = [ndimage.gaussian_filter(green, sigma) if sigma else green for sigma in BLURS]
         bands = [fine - coarse for fine, coarse in zip(levels, levels[1:])]
-        found.append([float(np.square(band[inner]).mean()) for band in bands])
-    return np.asarray(found)
+        energies.append([float(np.square(band[inner]).mean()) for band in bands])
+    return np.asarray(energies)
 
 
 def sharpness(images: np.ndarray, painted: np.ndarray, mask: np.ndarray) -> np.ndarray:

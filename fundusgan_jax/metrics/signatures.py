@@ -46,11 +46,11 @@ def failure_signatures(photographs: np.ndarray, painted: np.ndarray) -> dict[str
     """
     mask = fov_mask(photographs)
     sharp = sharpness(photographs, painted, mask)
-    found = {"sharpness_fine": sharp[:, 0], "sharpness_medium": sharp[:, 1]}
+    signatures = {"sharpness_fine": sharp[:, 0], "sharpness_medium": sharp[:, 1]}
     rest = [_structures(*images) for images in zip(photographs, painted, mask)]
     for number, name in enumerate(list(SIGNATURES)[2:]):
-        found[name] = np.asarray([values[number] for values in rest], np.float64)
-    return found
+        signatures[name] = np.asarray([values[number] for values in rest], np.float64)
+    return signatures
 
 
 def _structures(photograph: np.ndarray, painted: np.ndarray, mask: np.ndarray) -> tuple[float, ...]:
