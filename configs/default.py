@@ -120,4 +120,7 @@ def get_config() -> ConfigDict:
     evaluation.memorisation = 64  # --mode=eval: generated images looked up among the photographs; 0 skips it
     evaluation.features_weights = ""  # file of that network's weights; '' looks in the cache folder
     evaluation.use_ema = True  # score and generate with the moving average of the parameters
+
+    config.report = report = ConfigDict()
+    report.photographs = False  # report.html shows photographs and file names; without, it can be handed on
     return config.lock()

@@ -53,3 +53,17 @@ def check_writable(folder: str | Path) -> Path:
         temporary.touch()
     probe.unlink(missing_ok=True)
     return Path(folder)
+
+
+@contextmanager
+def result_folder(folder: str | Path) -> Iterator[Path]:
+    """`check_writable` for a command's results; folders that it made are removed where the command fails and left them empty."""
+    folder = Path(folder)
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield check_writable(folder)
+    except BaseException:
+        with suppress(OSError):  # not empty
+            for path in new:
+                path.rmdir()
+        raise

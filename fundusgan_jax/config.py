@@ -62,7 +62,8 @@ NOT_NEGATIVE = (
 FREE = ("data.dir", "data.cache", "train.num_steps", "train.log_every", "train.grid_every", "train.eval_every",
         "train.checkpoint_every", "train.keep_last", "train.keep_best", "train.best_metric", "train.parallel",
         "loss.perceptual_weights", "encoder.weights", "eval.batch_size", "eval.num", "eval.use_ema",
-        "eval.features_weights", "eval.memorisation", "train.on_nan", "train.remat", "train.steps_per_call")  # fmt: skip
+        "eval.features_weights", "eval.memorisation", "train.on_nan", "train.remat", "train.steps_per_call",
+        "report.photographs")  # fmt: skip
 
 
 def load_config(path: str, overrides: list[str]) -> ConfigDict:

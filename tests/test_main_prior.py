@@ -73,7 +73,7 @@ def test_a_run_leaves_rows_of_every_term_grids_and_a_ranked_checkpoint(trained):
     assert record["features"] and record["num_samples"] == 16
     assert [name.startswith("held-out photographs (") for name in record["floors"]] == [True]
     with Image.open(trained / "samples" / "step-000006.png") as grid:
-        assert grid.size == (6 * (32 + GAP) + GAP,) * 2
+        assert grid.size == (4 * (6 * (32 + GAP) + GAP),) * 2
     assert "frechet" in (trained / "report.html").read_text().lower()
 
 
@@ -144,7 +144,7 @@ def test_a_growing_run_fades_in_and_resumes_to_the_same_bits(tmp_path, capsys):
     assert not any("b32_" in name for name in small) and any("b32_" in name for name in middle)
     assert float(middle["alpha"]) == pytest.approx(0.5) and float(full["alpha"]) == 1.0
     with Image.open(straight / "samples" / "step-000006.png") as grid:
-        assert grid.width == 6 * (32 + GAP) + GAP
+        assert grid.width == 4 * (6 * (32 + GAP) + GAP)
     # From before the growth, and so through it and its fade.
     resumed = cut_back(straight, 2, tmp_path / "resumed")
     assert main.main(words(resumed, *GROWING)) == 0

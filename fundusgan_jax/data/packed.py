@@ -242,6 +242,14 @@ def rows_of(split: PackedSplit, rows: np.ndarray) -> PackedSplit:
     )
 
 
+def evenly(split: PackedSplit, most: int) -> PackedSplit:
+    """At most `most` photographs of a split, evenly spread over it."""
+    count = len(split.images)
+    if count <= most:
+        return split
+    return rows_of(split, np.linspace(0, count - 1, most).round().astype(int))
+
+
 def assert_patients_apart(dataset: PackedDataset) -> None:
     """UserError where a patient stands in two splits; run at every start."""
     sides: dict[str, str] = {}

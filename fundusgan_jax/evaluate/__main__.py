@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from fundusgan_jax.devices import processors
 from fundusgan_jax.errors import Parser, UserError, run_door
+from fundusgan_jax.evaluate.request import PAIRED_METRICS, SET_METRICS, Request
 
 DESCRIPTION = """Scores generated images against real ones, or compares two results.
 
@@ -20,14 +22,11 @@ DESCRIPTION = """Scores generated images against real ones, or compares two resu
   real and real    python -m fundusgan_jax.evaluate --real=PREPARED --split=train --fake=PREPARED --fake_split=test ...
   compare          python -m fundusgan_jax.evaluate --compare A/eval.json B/eval.json
 
-OUT gets eval.json (figures, 95 % intervals, protocol), pictures and report.html. Images of the real side pass
+OUT gets eval.json (figures, 95 % intervals, protocol), pictures and report.html, which shows no photograph and no file
+name unless --photographs is given. A result that is there is kept unless --overwrite is given. Images of the real side pass
 through the preparation that training data gets (--preprocess=none takes them as they are); those of the other side are
 taken as they are. FID and KID need FID's Inception: python -m fundusgan_jax.weights fetch inception; without it
 --features=squeezenet or pixels give distances that are called Fréchet and kernel distance, not FID and KID."""
-
-SET_METRICS = ("fid", "kid", "precision", "recall", "density", "coverage")
-# As in evaluate/pairs.py, which takes seconds to import.
-PAIRED_METRICS = ("ssim", "psnr", "ms_ssim", "lpips", "signatures")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,39 +85,34 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--step", default="latest", help="of a workdir: 'latest', 'best' or a step number")
     flags.add_argument("--batch_size", type=int, default=16, help="images at a time (16)")
     flags.add_argument("--seed", type=int, default=0, help="of samples, subsets and intervals (0)")
+    flags.add_argument("--overwrite", action="store_true", help="replace the result that --output holds")
+    flags.add_argument(
+        "--photographs", action="store_true", help="report.html shows photographs and file names"
+    )
     return flags
 
 
-def checked(argv: Sequence[str]) -> argparse.Namespace:
-    """The flags; UserError where they do not make sense."""
-    flags = parser().parse_args(argv)
-    if flags.compare:
-        return flags
+def request_of(flags: argparse.Namespace) -> Request:
+    """What is to be scored; UserError where the flags do not make sense."""
     missing = [f"--{name}" for name in ("real", "fake", "output") if getattr(flags, name) is None]
     if missing:
         raise UserError(
             f"{' and '.join(missing)} missing: give --real=DIR --fake=DIR --output=DIR, or --compare A B"
         )
-    flags.metrics = [name.strip() for name in flags.metrics.split(",") if name.strip()]
-    unknown = [name for name in flags.metrics if name not in SET_METRICS + PAIRED_METRICS]
-    if unknown or not flags.metrics:
-        raise UserError(
-            f"--metrics: unknown {', '.join(unknown) or 'nothing'}; there are {', '.join(SET_METRICS + PAIRED_METRICS)}"
-        )
-    for name, least in (("resolution", 16), ("num", 2), ("batch_size", 1), ("seed", 0)):
-        if getattr(flags, name) < least:
-            raise UserError(f"--{name}={getattr(flags, name)} must be at least {least}")
-    return flags
+    values = vars(flags).copy()
+    values["metrics"] = tuple(name.strip() for name in flags.metrics.split(",") if name.strip())
+    return Request(**{field.name: values[field.name] for field in dataclasses.fields(Request)})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses, then makes one call down; returns the exit code."""
-    flags = checked(sys.argv[1:] if argv is None else argv)
+    flags = parser().parse_args(argv)
     if flags.compare:
-        from fundusgan_jax.report.protocol import compare
+        from fundusgan_jax.report.comparison import compare
 
         print(compare(*flags.compare))
         return 0
+    request = request_of(flags)
     if flags.weights_dir:
         from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
 
@@ -126,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # After --help and the flags' mistakes have been answered: what follows takes seconds to import.
     from fundusgan_jax.evaluate.folders import evaluate_folders
 
-    evaluate_folders(flags)
+    evaluate_folders(request)
     return 0
 
 

@@ -26,11 +26,11 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path.home() / ".cache" / "fundusgan_jax" / "statistics"
 
 
-def cached_features(real: RealSet, source: FeatureNet, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """float32 [N, D] features of a real set: from the cache, or made and kept there.
+def cached_features(real: RealSet, source: FeatureNet, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """float32 [N, D] features of a real set: from the cache, or computed and kept there.
 
     The key holds all that decides the numbers: the set's fingerprint and preprocessing, the network and its weights,
-    the resize mode and the version of the evaluation. A damaged file is made again; a cache that cannot be
+    the resize mode and the version of the evaluation. A damaged file is computed again; a cache that cannot be
     written is done without.
     """
     facts: dict[str, Any] = {
@@ -42,16 +42,16 @@ def cached_features(real: RealSet, source: FeatureNet, make: Callable[[], np.nda
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
     path = cache_folder() / f"{key}.npz"
-    found = _read(path, (real.num_images, source.dimensions))
-    if found is not None:
-        return found
-    made = make()
+    features = _read(path, (real.num_images, source.dimensions))
+    if features is not None:
+        return features
+    features = compute()
     try:
         with atomic_write(path) as temporary:
-            np.savez(temporary, features=made, facts=json.dumps(facts))
+            np.savez(temporary, features=features, facts=json.dumps(facts))
     except UserError as error:
         print(f"note: features are not cached: {error}", flush=True)
-    return made
+    return features
 
 
 def _read(path: Path, shape: tuple[int, int]) -> np.ndarray | None:

@@ -2,128 +2,212 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
 
-from fundusgan_jax.atomic import check_writable
+import numpy as np
+
+from fundusgan_jax.atomic import result_folder
 from fundusgan_jax.data.image_sets import ImageSet, is_prepared, of_folder, of_prepared
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.feature_cache import cached_features
-from fundusgan_jax.evaluate.generated_images import Fakes, generated_images
-from fundusgan_jax.evaluate.pairs import PAIRED_METRICS, score_pairs
-from fundusgan_jax.evaluate.pictures import can_embed, draw_tsne
-from fundusgan_jax.evaluate.sets import image_features, score_sets
+from fundusgan_jax.evaluate.generated_images import GeneratedImages, generated_images
+from fundusgan_jax.evaluate.pairs import Partners, draw_pairs, partners, score_pairs
+from fundusgan_jax.evaluate.pictures import can_embed, draw_tsne, fresh_folder
+from fundusgan_jax.evaluate.request import Request
+from fundusgan_jax.evaluate.sets import image_features, intervals_of, known_means, left_out, score_sets
 from fundusgan_jax.models.features import FeatureNet
-from fundusgan_jax.report.page import write_report
-from fundusgan_jax.report.protocol import (
+from fundusgan_jax.models.lpips import PerceptualNet
+from fundusgan_jax.report.evaluation import (
     FILE,
     FULL_FOLDER,
-    NOT_PAIRED,
-    PAIRED_ALL,
-    RealSet,
-    protocol,
-    stamped,
+    Evaluation,
+    Signatures,
+    environment,
     write_evaluation,
 )
-from fundusgan_jax.report.table import figures_table
+from fundusgan_jax.report.grid import can_draw
+from fundusgan_jax.report.page import write_report
+from fundusgan_jax.report.protocol import NOT_PAIRED, PAIRED_ALL, RealSet, protocol
+from fundusgan_jax.report.table import print_evaluation
 from fundusgan_jax.weights.features import load_features
 from fundusgan_jax.weights.perceptual import load_perceptual
 
 
-def evaluate_folders(flags: argparse.Namespace) -> None:
-    """Scores flags.fake against flags.real (evaluate.parser): eval.json, pictures, report.html in flags.output."""
-    for folder in (flags.real, flags.fake):
+class Networks(NamedTuple):
+    """What the metrics that were asked for need: features of sets, LPIPS of pairs."""
+
+    source: FeatureNet | None
+    perceptual: PerceptualNet | None
+
+
+class Sides(NamedTuple):
+    """The real images, as a protocol names them, and the generated ones."""
+
+    real: ImageSet
+    real_set: RealSet
+    fake: GeneratedImages
+
+
+def evaluate_folders(request: Request) -> None:
+    """Scores request.fake against request.real: eval.json, pictures, report.html in request.output.
+
+    Raises:
+        UserError: a folder or weights are missing, the output holds a result, or nothing can be computed.
+    """
+    for folder in (request.real, request.fake):
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder; name one with images, a prepared dataset or a workdir")
-    check_writable(flags.output)
-    real, resolution = _real(flags)
-    fake = generated_images(flags, real)
-    few = min(len(real), fake.num_images)
-    if few < 2:
+    if (request.output / FILE).exists() and not request.overwrite:
+        raise UserError(
+            f"{request.output} holds a result ({FILE}); name another --output, or give --overwrite"
+        )
+    networks = _networks(request)
+    with result_folder(request.output):
+        sides = _sides(request)
+        evaluation = _scored(request, networks, sides)
+        write_evaluation(request.output / FILE, evaluation)
+        report = write_report(request.output, request.photographs)
+    heading = f"{evaluation.title}: {evaluation.num_samples} and {evaluation.num_images} images"
+    print_evaluation(evaluation, heading)
+    print(f"figures: {request.output / FILE}\nreport:  {report}", flush=True)
+
+
+def _networks(request: Request) -> Networks:
+    source = perceptual = None
+    if request.as_sets:
+        source = load_features(request.features, request.features_weights, request.resize)
+    if "lpips" in request.paired:
+        perceptual = load_perceptual(request.perceptual, request.perceptual_weights)
+    return Networks(source, perceptual)
+
+
+def _sides(request: Request) -> Sides:
+    if is_prepared(request.real):
+        real, resolution = of_prepared(request.real, request.split)
+    else:
+        real = of_folder(request.real, request.preprocess, request.resolution)
+        resolution = real.shape()[0]
+    fake = generated_images(request, real)
+    if min(len(real), fake.num_images) < 2:
         raise UserError(
             f"{fake.name} and {real.name} have {fake.num_images} and {len(real)} images; a comparison needs at least 2 of each"
         )
-    paired = [name for name in flags.metrics if name in PAIRED_METRICS]
-    source = None
-    if len(paired) < len(flags.metrics):
-        source = load_features(flags.features, flags.features_weights, flags.resize)
-    perceptual = (
-        load_perceptual(flags.perceptual, flags.perceptual_weights) if "lpips" in flags.metrics else None
+    return Sides(real, RealSet(real.fingerprint, real.split, len(real), resolution, real.preprocessing), fake)
+
+
+def _scored(request: Request, networks: Networks, sides: Sides) -> Evaluation:
+    real, real_set, fake = sides
+    fresh_folder(request.output)
+    evaluation = Evaluation(
+        split=real.split or "all of the folder",
+        num_images=len(real),
+        resolution=real_set.resolution,
+        model={},
+        baselines={},
+        environment=environment(),
+        title=f"{Path(fake.name).name} against {Path(real.name).name}",
+        num_samples=fake.num_images,
+        features=networks.source.describe() if networks.source else None,
+        perceptual_name=networks.perceptual.description if networks.perceptual else None,
     )
-    known = RealSet(real.fingerprint, real.split, len(real), resolution, real.preprocessing)
-    record: dict[str, Any] = {
-        "title": f"{fake.name} against {real.name}",
-        "split": real.split or "all of the folder",
-        "num_images": len(real),
-        "num_samples": fake.num_images,
-        "resolution": resolution,
-        "features": source.describe() if source else None,
-        "perceptual_name": perceptual.description if perceptual else None,
-        "model": {},
-        "baselines": {},
-        "intervals": {},
-        "warnings": [],
-        "pictures": {},
-    }
-    if source is not None:
-        _score_sets(flags, record, source, known, real, fake)
-    if paired:
-        score_pairs(flags, record, perceptual, real, fake)
-    missing = [name for name in flags.metrics if not _is_there(name, source, record)]
-    if len(missing) == len(flags.metrics):
-        raise UserError(f"--metrics={','.join(missing)} cannot be computed for {few} images of {real.shape()[0]} px: "
-                        "ms_ssim needs 176 px, vessels and disc 128, neighbours 6 images")  # fmt: skip
-    record["warnings"] += [f"{name} cannot be computed for these images and is left out" for name in missing]
-    pairs = record.pop("pairs", PAIRED_ALL if fake.paired else NOT_PAIRED)
-    used = protocol("folders", known, fake.num_images, source, perceptual, flags.seed, pairs)
-    write_evaluation(flags.output / FILE, stamped(record, used))
-    print(f"{record['title']}: {fake.num_images} and {len(real)} images")
-    print(figures_table(record))
-    for warning in record["warnings"]:
-        print(f"note: {warning}")
-    print(f"figures: {flags.output / FILE}\nreport:  {write_report(flags.output)}", flush=True)
+    pairs = PAIRED_ALL if fake.paired else NOT_PAIRED
+    if networks.source is not None:
+        evaluation = _with_sets(evaluation, request, networks.source, sides)
+    if request.paired:
+        matched = partners(real, fake)
+        evaluation = _with_pairs(evaluation, request, networks.perceptual, matched)
+        pairs = matched.digest
+    used = protocol(
+        "folders", real_set, fake.num_images, networks.source, networks.perceptual, request.seed, pairs
+    )
+    return _without_missing(dataclasses.replace(evaluation, protocol=used), request, networks.source, sides)
 
 
-def _real(flags: argparse.Namespace) -> tuple[ImageSet, int]:
-    if is_prepared(flags.real):
-        return of_prepared(flags.real, flags.split)
-    found = of_folder(flags.real, flags.preprocess, flags.resolution)
-    return found, found.shape()[0]
+def _with_sets(evaluation: Evaluation, request: Request, source: FeatureNet, sides: Sides) -> Evaluation:
+    real, real_set, fake = sides
+    size = request.batch_size
+    of_real = cached_features(
+        real_set, source, lambda: image_features(source, real, len(real), size, "features of the real images")
+    )
+    of_fake = image_features(source, fake.images(), fake.num_images, size, f"features of {fake.name}")
+    sets = score_sets(source, of_fake, of_real, (fake.groups, real.groups), request.seed, fake.paired)
+    frechet, kernel = source.distance_names
+    names = {"fid": frechet, "kid": kernel}
+    wanted = tuple(names.get(name, name) for name in request.metrics)
+    model = {name: value for name, value in sets.values.items() if name.startswith(wanted)}
+    pictures = {}
+    if can_embed(min(len(of_fake), len(of_real))):
+        labels = [real.labels or ["photograph"] * len(of_real), fake.labels or ["generated"] * len(of_fake)]
+        path = request.output / FULL_FOLDER / "tsne.png"
+        draw_tsne(path, {"real": of_real, "generated": of_fake}, labels, request.seed)
+        pictures[path.name] = f"t-SNE of {source.describe()}"
+    return dataclasses.replace(
+        evaluation,
+        model=model,
+        intervals={name: interval for name, interval in sets.intervals.items() if name in model},
+        warnings=_sizes_note(sides) + sets.warnings,
+        pictures=pictures,
+    )
 
 
-def _is_there(name: str, source: FeatureNet | None, record: dict[str, Any]) -> bool:
+def _sizes_note(sides: Sides) -> list[str]:
+    ours, theirs = sides.fake.shape, sides.real.shape()
+    if ours == theirs:
+        return []
+    return [
+        f"the generated images are {ours[1]}x{ours[0]}, the real ones {theirs[1]}x{theirs[0]}: the smaller side is less sharp, "
+        "which every distance counts as a difference; bring both to one size first"
+    ]
+
+
+def _with_pairs(
+    evaluation: Evaluation, request: Request, perceptual: PerceptualNet | None, pairs: Partners
+) -> Evaluation:
+    scores, groups, seed = score_pairs(request, pairs, perceptual), pairs.groups, request.seed
+    signatures = None
+    if scores.signatures:
+        signatures = Signatures(
+            model=known_means(scores.signatures),
+            intervals=intervals_of(scores.signatures, groups, seed),
+            baselines={},
+            num_known={name: int(np.isfinite(values).sum()) for name, values in scores.signatures.items()},
+        )
+    pictures = draw_pairs(request, pairs, scores.per_image) if can_draw() else {}
+    return dataclasses.replace(
+        evaluation,
+        model=evaluation.model | known_means(scores.per_image),
+        baselines=scores.baselines,
+        intervals=evaluation.intervals | intervals_of(scores.per_image, groups, seed),
+        warnings=evaluation.warnings + left_out(scores.per_image),
+        pictures=evaluation.pictures | pictures,
+        per_image=scores.per_image,
+        patient_number=None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1],
+        signatures=signatures,
+    )
+
+
+def _without_missing(
+    evaluation: Evaluation, request: Request, source: FeatureNet | None, sides: Sides
+) -> Evaluation:
+    """The evaluation with a note for each metric that was asked for and cannot be computed; UserError where none can."""
+    missing = [name for name in request.metrics if not _has(evaluation, name, source)]
+    if len(missing) == len(request.metrics):
+        smaller = min(len(sides.real), sides.fake.num_images)
+        raise UserError(
+            f"--metrics={','.join(missing)} cannot be computed for {smaller} images of {sides.real.shape()[0]} px: ms_ssim needs "
+            "176 px, vessels and disc 128, neighbours 6 images"
+        )
+    notes = [f"{name} cannot be computed for these images and is left out" for name in missing]
+    return dataclasses.replace(evaluation, warnings=evaluation.warnings + notes)
+
+
+def _has(evaluation: Evaluation, name: str, source: FeatureNet | None) -> bool:
     """Whether a metric that was asked for has a figure."""
     if name == "signatures":
-        return "signatures" in record
-    asked: dict[str, tuple[str, ...]] = {"lpips": ("lpips", "perceptual")}
+        return evaluation.signatures is not None
+    figures: dict[str, tuple[str, ...]] = {"lpips": ("lpips", "perceptual")}
     if source is not None:
-        asked |= {"fid": source.distance_names[:1], "kid": source.distance_names[1:]}
-    return any(key in record["model"] for key in asked.get(name, (name,)))
-
-
-def _score_sets(
-    flags: argparse.Namespace,
-    record: dict[str, Any],
-    source: FeatureNet,
-    known: RealSet,
-    real: ImageSet,
-    fake: Fakes,
-) -> None:
-    size = flags.batch_size
-    seen = cached_features(
-        known, source, lambda: image_features(source, real, len(real), size, "features of the real images")
-    )
-    made = image_features(source, fake.images(), fake.num_images, size, f"features of {fake.name}")
-    sets = score_sets(source, made, seen, (fake.groups, real.groups), flags.seed, fake.paired)
-    frechet, kernel = source.distance_names
-    asked = {"fid": frechet, "kid": kernel}
-    wanted = tuple(asked.get(name, name) for name in flags.metrics)
-    record["model"] |= {name: value for name, value in sets.values.items() if name.startswith(wanted)}
-    record["intervals"] |= {name: ends for name, ends in sets.intervals.items() if name in record["model"]}
-    record["warnings"] += sets.warnings
-    if can_embed(min(len(made), len(seen))):
-        labels = [real.labels or ["photograph"] * len(seen), fake.labels or ["generated"] * len(made)]
-        draw_tsne(
-            flags.output / FULL_FOLDER / "tsne.png", {"real": seen, "generated": made}, labels, flags.seed
-        )
-        record["pictures"]["tsne.png"] = f"t-SNE of {source.describe()}"
+        figures |= {"fid": source.distance_names[:1], "kid": source.distance_names[1:]}
+    return any(figure in evaluation.model for figure in figures.get(name, (name,)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -12,7 +11,8 @@ from ml_collections import ConfigDict
 from fundusgan_jax.data.image_sets import ImageSet, class_names, is_prepared, of_folder, of_prepared
 from fundusgan_jax.data.packed import split_named
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.evaluate.reconstructions import model_painter
+from fundusgan_jax.evaluate.request import Request
+from fundusgan_jax.generate.paint import model_painter
 from fundusgan_jax.generate.sample import Sampler, drawn_labels
 from fundusgan_jax.steps.fundusgan_step import TrainState
 from fundusgan_jax.steps.prior_step import PriorState, resolution_at
@@ -20,13 +20,14 @@ from fundusgan_jax.workdir.contents import ema_variables, open_dataset, restore_
 from fundusgan_jax.workdir.manifest import FILE as MANIFEST
 
 
-class Fakes(NamedTuple):
-    """Generated images. name: for people. num_images: how many. files: their names, groups: patients, labels:
-    classes, each [N], or None where they are unknown. images: a function that streams uint8 [H, W, 3], the same at
-    every call. paired: whether they are reconstructions of the real images, in their order."""
+class GeneratedImages(NamedTuple):
+    """The images that are scored. name: for people. num_images: how many. shape: of the first, [H, W, 3]. files: their
+    names, groups: patients, labels: classes, each [N], or None where they are unknown. images: a function that streams
+    uint8 [H, W, 3], the same at every call. paired: whether they are reconstructions of the real images, in their order."""
 
     name: str
     num_images: int
+    shape: tuple[int, ...]
     files: tuple[str, ...] | None
     groups: tuple[str, ...] | None
     labels: tuple[str, ...] | None
@@ -34,62 +35,74 @@ class Fakes(NamedTuple):
     paired: bool = False
 
 
-def generated_images(flags: argparse.Namespace, real: ImageSet) -> Fakes:
+def generated_images(request: Request, real: ImageSet) -> GeneratedImages:
     """What --fake names: a workdir's samples (a prior) or reconstructions of the real images (FundusGAN), a prepared
     dataset's split, or the images of a folder.
 
     Raises:
         UserError: there is nothing of the kind, or it does not fit the real images.
     """
-    if (flags.fake / MANIFEST).is_file():
-        config, number, state = restore_state(flags.fake, flags.step)
+    if (request.fake / MANIFEST).is_file():
+        config, number, state = restore_state(request.fake, request.step)
         with config.unlocked():
-            config.eval.batch_size = flags.batch_size
-        name = f"{flags.fake.name}, step {number}"
+            config.eval.batch_size = request.batch_size
+        name = f"{request.fake.name}, step {number}"
         if isinstance(state, PriorState):
-            return _samples(flags, name, config, number, state)
-        return _reconstructions(flags, name, config, state, real)
-    if is_prepared(flags.fake):
-        found = of_prepared(flags.fake, flags.fake_split, "--fake_split")[0]
+            return _samples(request, name, config, number, state)
+        return _reconstructions(request, name, config, state, real)
+    if is_prepared(request.fake):
+        images = of_prepared(request.fake, request.fake_split, "--fake_split")[0]
     else:
-        found = of_folder(flags.fake, "none", 0)
-    return Fakes(found.name, len(found), found.files, found.groups, found.labels, lambda: iter(found))
+        images = of_folder(request.fake, "none", 0)
+    return GeneratedImages(
+        images.name,
+        len(images),
+        images.shape(),
+        images.files,
+        images.groups,
+        images.labels,
+        lambda: iter(images),
+    )
 
 
 def _samples(
-    flags: argparse.Namespace, name: str, config: ConfigDict, number: int, state: PriorState
-) -> Fakes:
-    dataset = open_dataset(config, flags.fake)
-    labels = drawn_labels(config, split_named(dataset, config.data.train_split).label, flags.num, flags.seed)
-    sampler = Sampler(config, state, resolution_at(config, number))
+    request: Request, name: str, config: ConfigDict, number: int, state: PriorState
+) -> GeneratedImages:
+    num, seed, side = request.num, request.seed, resolution_at(config, number)
+    dataset = open_dataset(config, request.fake)
+    labels = drawn_labels(config, split_named(dataset, config.data.train_split).label, num, seed)
+    sampler = Sampler(config, state, side)
 
     def samples() -> Iterator[np.ndarray]:
-        drawn = sampler.images(np.arange(flags.num), labels, seed=flags.seed, truncation_psi=1.0)
+        drawn = sampler.images(np.arange(num), labels, seed=seed, truncation_psi=1.0)
         return (image for batch in drawn for image in batch)
 
-    names = tuple(class_names(dataset, labels)) if config.model.num_labels else None
-    return Fakes(name, flags.num, None, None, names, samples)
+    classes = tuple(class_names(dataset, labels)) if config.model.num_labels else None
+    return GeneratedImages(name, num, (side, side, 3), None, None, classes, samples)
 
 
 def _reconstructions(
-    flags: argparse.Namespace, name: str, config: ConfigDict, state: TrainState, real: ImageSet
-) -> Fakes:
+    request: Request, name: str, config: ConfigDict, state: TrainState, real: ImageSet
+) -> GeneratedImages:
     paint = model_painter(config, ema_variables(state, config.eval.use_ema))
-    side = config.data.resolution
+    side, size = config.data.resolution, request.batch_size
 
     def images() -> Iterator[np.ndarray]:
-        held: list[np.ndarray] = []
+        batch: list[np.ndarray] = []
         for number, image in enumerate(real):
             if image.shape != (side, side, 3):
                 raise UserError(
-                    f"{flags.fake} reconstructs {side}x{side} photographs, {real.files[number]} is "
+                    f"{request.fake} reconstructs {side}x{side} photographs, {real.files[number]} is "
                     f"{image.shape[1]}x{image.shape[0]}: give --resolution={side} with --preprocess=fundus, or a dataset "
                     "prepared at that size"
                 )
-            held.append(image)
-            if len(held) == flags.batch_size or number + 1 == len(real):
-                rows = np.minimum(np.arange(flags.batch_size), len(held) - 1)
-                yield from paint(np.stack(held)[rows], number + 1 - len(held) + rows)[: len(held)]
-                held = []
+            batch.append(image)
+            if len(batch) == size or number + 1 == len(real):
+                filled = np.minimum(np.arange(size), len(batch) - 1)
+                painted = paint(np.stack(batch)[filled], number + 1 - len(batch) + filled)
+                yield from painted[: len(batch)]
+                batch = []
 
-    return Fakes(name, len(real), real.files, real.groups, real.labels, images, paired=True)
+    return GeneratedImages(
+        name, len(real), (side, side, 3), real.files, real.groups, real.labels, images, paired=True
+    )

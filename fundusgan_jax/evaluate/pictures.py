@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.progress import Progress
+from fundusgan_jax.report.evaluation import FULL_FOLDER
 from fundusgan_jax.report.grid import comparison_grid, save_png, with_caption
-from fundusgan_jax.report.protocol import FULL_FOLDER
 
 RANKED = 3
 SMALLEST_MAP, MOST_POINTS = 12, 2000
@@ -25,8 +27,8 @@ def fresh_folder(workdir: Path) -> Path:
     return folder
 
 
-def ranked_rows(order: np.ndarray) -> dict[str, np.ndarray]:
-    """The best, the median and the worst rows of an order [N] from best to worst."""
+def ranked_numbers(order: np.ndarray) -> dict[str, np.ndarray]:
+    """The best, the median and the worst images' numbers of an order [N] from best to worst."""
     count = min(RANKED, len(order))
     middle = max((len(order) - count) // 2, 0)
     return {"best": order[:count], "median": order[middle : middle + count], "worst": order[-count:]}
@@ -39,15 +41,15 @@ def draw_ranked(
 
     Args:
         path: PNG to write.
-        pair_of: row -> photograph and reconstruction, uint8 [H, W, 3], of one size.
-        values: [N] figure that ranks them. order: rows, best first.
+        pair_of: number -> photograph and reconstruction, uint8 [H, W, 3], of one size.
+        values: [N] figure that ranks them. order: numbers, best first.
     """
     grids = []
-    for title, rows in ranked_rows(order).items():
-        pairs = [pair_of(int(row)) for row in rows]
+    for title, numbers in ranked_numbers(order).items():
+        pairs = [pair_of(int(number)) for number in numbers]
         side = max(max(pair[0].shape[:2]) for pair in pairs)
         pairs = [(_padded(photograph, side), _padded(painted, side)) for photograph, painted in pairs]
-        figures = ", ".join(f"{values[row]:.3f}" for row in rows)
+        figures = ", ".join(f"{values[number]:.3f}" for number in numbers)
         grid = comparison_grid(np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs]))
         grids.append(with_caption(grid, f"{title}: {figures}"))
     width = max(grid.shape[1] for grid in grids)
@@ -61,8 +63,8 @@ def _padded(image: np.ndarray, side: int) -> np.ndarray:
 
 def can_embed(count: int) -> bool:
     """Whether t-SNE and its picture can be made."""
-    there = all(importlib.util.find_spec(name) for name in ("sklearn", "matplotlib"))
-    return there and count >= SMALLEST_MAP
+    installed = all(importlib.util.find_spec(name) for name in ("sklearn", "matplotlib"))
+    return installed and count >= SMALLEST_MAP
 
 
 def embedded(features: np.ndarray, seed: int) -> np.ndarray:
@@ -89,35 +91,47 @@ def draw_tsne(path: Path, sets: dict[str, np.ndarray], labels: Sequence[Sequence
     from matplotlib import pyplot
 
     rng = np.random.default_rng(seed)
-    rows = [np.sort(rng.permutation(len(features))[:MOST_POINTS]) for features in sets.values()]
-    points = embedded(np.concatenate([x[row] for x, row in zip(sets.values(), rows)]), seed)
-    classes = sorted({name for part in labels for name in part})
+    chosen = [np.sort(rng.permutation(len(features))[:MOST_POINTS]) for features in sets.values()]
+    drawn = np.concatenate([features[numbers] for features, numbers in zip(sets.values(), chosen)])
+    progress = Progress(len(drawn), "point", "drawing the map of features")
+    progress.begin()
+    points = np.split(embedded(drawn, seed), np.cumsum([len(numbers) for numbers in chosen])[:-1])
     tab10 = matplotlib.colormaps["tab10"]
+    classes = sorted({name for part in labels for name in part})
     colours = {name: tab10(number % 10) for number, name in enumerate(classes)}
     figure, axis = pyplot.subplots(figsize=(9, 7), layout="constrained")
-    start = 0
-    for (name, _), row, part, marker in zip(sets.items(), rows, labels, MARKERS):
-        here = points[start : start + len(row)]
-        start += len(row)
-        own = np.asarray(part)[row]
-        for label in classes:
-            chosen = own == label
-            if chosen.any():
-                filled = marker == MARKERS[0]
-                axis.scatter(
-                    here[chosen, 0],
-                    here[chosen, 1],
-                    marker=marker,
-                    s=26,
-                    linewidths=1,
-                    facecolors=colours[label] if filled else "none",
-                    edgecolors=colours[label],
-                    alpha=0.8,
-                    label=f"{name}, {label} ({chosen.sum()})",
-                )
+    for name, places, numbers, part, marker in zip(sets, points, chosen, labels, MARKERS):
+        _scatter(axis, name, places, np.asarray(part)[numbers], colours, marker)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.legend(fontsize=9)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
     pyplot.close(figure)
+    progress.update(len(drawn))
+    progress.close()
+
+
+def _scatter(
+    axis: Any,
+    name: str,
+    places: np.ndarray,
+    classes: np.ndarray,
+    colours: Mapping[str, tuple[float, ...]],
+    marker: str,
+) -> None:
+    """The points [N, 2] of one set, class by class."""
+    for label, colour in colours.items():
+        of_class = classes == label
+        if of_class.any():
+            axis.scatter(
+                places[of_class, 0],
+                places[of_class, 1],
+                marker=marker,
+                s=26,
+                linewidths=1,
+                facecolors=colour if marker == MARKERS[0] else "none",
+                edgecolors=colour,
+                alpha=0.8,
+                label=f"{name}, {label} ({of_class.sum()})",
+            )

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from fundusgan_jax.atomic import check_writable
 from fundusgan_jax.data.image_sets import class_names
-from fundusgan_jax.data.packed import PackedDataset, PackedSplit, rows_of, split_named
+from fundusgan_jax.data.packed import PackedDataset, PackedSplit, evenly, split_named
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.evaluate.memorisation import GALLERY_TITLE, PICTURE
-from fundusgan_jax.evaluate.memorisation_sources import memorisation_record
+from fundusgan_jax.evaluate.gallery import GALLERY_TITLE, PICTURE
+from fundusgan_jax.evaluate.memorisation_sources import memorisation_of
 from fundusgan_jax.evaluate.pictures import can_embed, draw_tsne, fresh_folder
 from fundusgan_jax.evaluate.sets import (
     floors,
@@ -29,10 +29,12 @@ from fundusgan_jax.evaluate.sets import (
 )
 from fundusgan_jax.evaluate.stop import ShouldStop, never
 from fundusgan_jax.generate.sample import Sampler, drawn_labels
-from fundusgan_jax.report.grid import can_draw, image_grid, save_png
+from fundusgan_jax.models.features import FeatureNet
+from fundusgan_jax.report.evaluation import FILE, Evaluation, Figures, environment, write_full
+from fundusgan_jax.report.grid import can_draw, image_grid, readable, save_png
 from fundusgan_jax.report.page import write_report
-from fundusgan_jax.report.protocol import FILE, NOT_PAIRED, protocol, stamped, write_full
-from fundusgan_jax.report.table import figures_table, print_memorisation
+from fundusgan_jax.report.protocol import NOT_PAIRED, protocol
+from fundusgan_jax.report.table import print_evaluation
 from fundusgan_jax.steps.prior_step import PriorState, resolution_at
 from fundusgan_jax.workdir.contents import open_dataset, restore_state
 
@@ -42,32 +44,30 @@ MOST_REFERENCES = 20_000
 
 
 class PriorScorer:
-    """Compares a prior's images with config.eval.reference_split; the photographs' features are computed once."""
+    """Compares a prior's images with config.eval.reference_split; the photographs' features are computed once.
 
-    def __init__(self, config: ConfigDict, dataset: PackedDataset) -> None:
-        self.config, self.dataset = config, dataset
-        self.source = open_features(config)
-        self._known: dict[str, np.ndarray] = {}
-        self._floors: dict[str, dict[str, float]] = {}
+    Args:
+        source: the network whose features are compared, not None where anything is scored.
+    """
+
+    def __init__(self, config: ConfigDict, dataset: PackedDataset, source: FeatureNet) -> None:
+        self.config, self.dataset, self.source = config, dataset, source
+        self._features: dict[str, np.ndarray] = {}
+        self._floors: dict[str, Figures] = {}
 
     def reference(self) -> PackedSplit:
         """The photographs that images are compared with."""
         return self._part(self.config.eval.reference_split)
 
     def _part(self, name: str) -> PackedSplit:
-        split = split_named(self.dataset, name)
-        count = len(split.images)
-        if count <= MOST_REFERENCES:
-            return split
-        return rows_of(split, np.linspace(0, count - 1, MOST_REFERENCES).round().astype(int))
+        return evenly(split_named(self.dataset, name), MOST_REFERENCES)
 
     def photographs(self, name: str, should_stop: ShouldStop = never) -> np.ndarray:
         """[N, D] features of a split."""
-        assert self.source is not None  # the callers ask only where there are features
-        if name not in self._known:
+        if name not in self._features:
             part, size = self._part(name), self.config.eval.batch_size
-            self._known[name] = split_features(self.source, self.dataset, name, part, size, should_stop)
-        return self._known[name]
+            self._features[name] = split_features(self.source, self.dataset, name, part, size, should_stop)
+        return self._features[name]
 
     def samples(self, number: int, state: PriorState) -> tuple[Iterator[np.ndarray], np.ndarray]:
         """config.eval.num_samples images one by one, at the photographs' size, and their labels."""
@@ -81,50 +81,50 @@ class PriorScorer:
 
     def sample_features(self, number: int, state: PriorState, should_stop: ShouldStop = never) -> np.ndarray:
         """[num_samples, D]; `Stopped` where should_stop says so between two batches."""
-        assert self.source is not None  # the callers ask only where there are features
         images, _ = self.samples(number, state)
         count, size = self.config.eval.num_samples, self.config.eval.batch_size
         return image_features(self.source, images, count, size, "sampling to be scored", should_stop)
 
-    def record(self, number: int, figures: dict[str, float]) -> dict[str, Any]:
-        """eval.json's record of the state after `number` steps; `figures` stand under 'model'."""
+    def evaluation(self, number: int, figures: Figures, should_stop: ShouldStop = never) -> Evaluation:
+        """The evaluation of the state after `number` steps, whose figures these are."""
         config, name = self.config, self.config.eval.reference_split
-        assert self.source is not None  # the callers ask only where there are features
         real = real_set(self.dataset, name, self._part(name))
-        used = protocol(
-            "samples", real, config.eval.num_samples, self.source, None, config.eval.seed, NOT_PAIRED
+        return Evaluation(
+            split=name,
+            num_images=real.num_images,
+            resolution=self.dataset.resolution,
+            model=figures,
+            baselines={},
+            floors=self._floor(should_stop),
+            protocol=protocol(
+                "samples", real, config.eval.num_samples, self.source, None, config.eval.seed, NOT_PAIRED
+            ),
+            environment=environment(),
+            step=number,
+            kimg=number * config.train.batch_size / 1000,
+            num_samples=config.eval.num_samples,
+            dataset_fingerprint=self.dataset.fingerprint,
+            features=self.source.describe(),
+            ema=bool(config.eval.use_ema),
         )
-        record = {
-            "step": number,
-            "kimg": number * config.train.batch_size / 1000,
-            "split": name,
-            "num_images": real.num_images,
-            "num_samples": config.eval.num_samples,
-            "resolution": self.dataset.resolution,
-            "dataset_fingerprint": self.dataset.fingerprint,
-            "features": self.source.describe(),
-            "ema": bool(config.eval.use_ema),
-            "model": figures,
-            "baselines": {},
-            "floors": self._floor(),
-        }
-        return stamped(record, used)
 
-    def score(self, number: int, state: PriorState, should_stop: ShouldStop = never) -> dict[str, Any]:
-        """The record with the two distances alone, as training looks at it."""
-        assert self.source is not None  # the callers ask only where there are features
-        made = self.sample_features(number, state, should_stop)
+    def score(self, number: int, state: PriorState, should_stop: ShouldStop = never) -> Evaluation:
+        """What a training looks at: the two distances alone.
+
+        Raises:
+            Stopped: should_stop said so between two batches.
+        """
+        generated = self.sample_features(number, state, should_stop)
         real = self.photographs(self.config.eval.reference_split, should_stop)
-        return self.record(number, set_distances(self.source, made, real))
+        return self.evaluation(number, set_distances(self.source, generated, real), should_stop)
 
-    def _floor(self) -> dict[str, dict[str, float]]:
+    def _floor(self, should_stop: ShouldStop) -> dict[str, Figures]:
         """What photographs of other patients score: a model that has learned everything would come near it."""
         other, name = self.config.data.eval_split, self.config.eval.reference_split
-        assert self.source is not None  # the callers ask only where there are features
         if other == name or len(split_named(self.dataset, other).images) < 2:
             return {}
         if not self._floors:
-            held_out, known = self.photographs(other), self.photographs(name)
+            held_out, known = self.photographs(other, should_stop), self.photographs(name, should_stop)
             title = f"held-out photographs ({len(held_out)} and {len(known)})"
             self._floors = {title: set_values(self.source, held_out, known)}
         return dict(self._floors)
@@ -145,12 +145,57 @@ def draw_samples(
     split = split_named(dataset, config.data.train_split)
     labels = drawn_labels(config, split.label, count, 0)
     images = np.concatenate(list(sampler.images(np.arange(count), labels, seed=0, truncation_psi=1.0)))
-    save_png(path, image_grid(images.reshape(GRID_SIDE, GRID_SIDE, *images.shape[1:])))
+    save_png(path, readable(image_grid(images.reshape(GRID_SIDE, GRID_SIDE, *images.shape[1:]))))
+
+
+def full_evaluation(scorer: PriorScorer, number: int, generated: np.ndarray) -> Evaluation:
+    """The evaluation with intervals and floors; generated: features of the prior's images."""
+    config, dataset = scorer.config, scorer.dataset
+    reference, real = scorer.reference(), scorer.photographs(config.eval.reference_split)
+    patients = reference.patient if dataset.has_patients else None
+    sets = score_sets(scorer.source, generated, real, (None, patients), config.eval.seed)
+    evaluation = scorer.evaluation(number, sets.values)
+    of_photographs = evaluation.floors
+    if config.data.eval_split != config.eval.reference_split:
+        other = scorer.photographs(config.data.eval_split)
+        owners = (reference.patient, split_named(dataset, config.data.eval_split).patient)
+        of_photographs = of_photographs | floors(scorer.source, real, other, owners, config.eval.seed)
+    return dataclasses.replace(
+        evaluation, intervals=sets.intervals, warnings=sets.warnings, floors=of_photographs
+    )
+
+
+def _draw_map(scorer: PriorScorer, number: int, state: PriorState, generated: np.ndarray, path: Path) -> None:
+    config, dataset = scorer.config, scorer.dataset
+    real = scorer.photographs(config.eval.reference_split)
+    classes = ["generated"] * len(generated)
+    if config.model.num_labels:
+        classes = class_names(dataset, scorer.samples(number, state)[1])
+    labels = [class_names(dataset, scorer.reference().label), classes]
+    draw_tsne(path, {"photographs": real, "generated": generated}, labels, config.eval.seed)
+
+
+def with_memorisation(
+    evaluation: Evaluation, scorer: PriorScorer, number: int, state: PriorState, folder: Path
+) -> Evaluation:
+    """The evaluation with the memory check of samples."""
+    config = scorer.config
+    count = min(config.eval.memorisation, config.eval.num_samples)
+    images = np.stack(list(itertools.islice(scorer.samples(number, state)[0], count)))
+    gallery = folder / PICTURE if can_draw() else None
+    memorisation = memorisation_of(
+        config, scorer.dataset, images, "samples", scorer.source, state.adversary, gallery
+    )
+    if memorisation is None:
+        return evaluation
+    pictures = evaluation.pictures | ({PICTURE: GALLERY_TITLE} if gallery else {})
+    return dataclasses.replace(evaluation, memorisation=memorisation, pictures=pictures)
 
 
 def evaluate_prior(config: ConfigDict, workdir: Path, step: str) -> None:
     """Scores a checkpoint of a prior's `workdir`: writes eval.json, pictures and report.html, prints the figures."""
-    if config.eval.features == "none":
+    source = open_features(config)
+    if source is None:
         raise UserError(
             "eval.features=none leaves nothing to score a prior by; give --config.eval.features=inception, squeezenet "
             "or pixels"
@@ -159,42 +204,23 @@ def evaluate_prior(config: ConfigDict, workdir: Path, step: str) -> None:
     assert isinstance(state, PriorState)  # config.task says so
     check_writable(workdir)
     dataset = open_dataset(config, workdir)
-    scorer, side = PriorScorer(config, dataset), resolution_at(config, number)
-    assert scorer.source is not None  # eval.features is not 'none'
+    scorer = PriorScorer(config, dataset, source)
     folder = fresh_folder(workdir)
-    made = scorer.sample_features(number, state)
-    reference = scorer.reference()
-    groups = reference.patient if dataset.has_patients else None
-    real = scorer.photographs(config.eval.reference_split)
-    sets = score_sets(scorer.source, made, real, (None, groups), config.eval.seed)
-    record = scorer.record(number, sets.values)
-    record |= {"intervals": sets.intervals, "warnings": sets.warnings, "pictures": {}}
-    if config.data.eval_split != config.eval.reference_split:
-        other = scorer.photographs(config.data.eval_split)
-        patients = (reference.patient, split_named(dataset, config.data.eval_split).patient)
-        record["floors"] |= floors(scorer.source, real, other, patients, config.eval.seed)
+    generated = scorer.sample_features(number, state)
+    evaluation = full_evaluation(scorer, number, generated)
     if can_draw():
         draw_samples(config, dataset, number, state, workdir / "samples" / f"eval-{number:06d}.png")
-    if can_embed(min(len(made), len(real))):
-        shown = class_names(dataset, scorer.samples(number, state)[1]) if config.model.num_labels else None
-        labels = [class_names(dataset, reference.label), shown or ["generated"] * len(made)]
-        path = folder / "tsne.png"
-        draw_tsne(path, {"photographs": real, "generated": made}, labels, config.eval.seed)
-        record["pictures"] = {path.name: f"t-SNE of {scorer.source.describe()}"}
-    if config.eval.memorisation and side == dataset.resolution:
-        count = min(config.eval.memorisation, config.eval.num_samples)
-        images = np.stack(list(itertools.islice(scorer.samples(number, state)[0], count)))
-        gallery = folder / PICTURE if can_draw() else None
-        given = (images, "samples", scorer.source, state.adversary)
-        looked_up = memorisation_record(config, dataset, *given, gallery)
-        if looked_up is not None:
-            record["memorisation"] = looked_up
-            record["pictures"] |= {PICTURE: GALLERY_TITLE} if gallery else {}
-    write_full(workdir, record)
-    print(f"step {number}: {record['num_samples']} images against {record['num_images']} photographs of split "
-          f"'{record['split']}' by {record['features']}")  # fmt: skip
-    print(figures_table(record))
-    for warning in sets.warnings:
-        print(f"note: {warning}")
-    print_memorisation(record)
-    print(f"figures: {workdir / FILE}\nreport:  {write_report(workdir)}", flush=True)
+    if can_embed(min(len(generated), evaluation.num_images)):
+        _draw_map(scorer, number, state, generated, folder / "tsne.png")
+        pictures = {"tsne.png": f"t-SNE of {source.describe()}"}
+        evaluation = dataclasses.replace(evaluation, pictures=pictures)
+    if config.eval.memorisation and resolution_at(config, number) == dataset.resolution:
+        evaluation = with_memorisation(evaluation, scorer, number, state, folder)
+    write_full(workdir, evaluation)
+    heading = (
+        f"step {number}: {evaluation.num_samples} images against {evaluation.num_images} photographs of split "
+        f"'{evaluation.split}' by {evaluation.features}"
+    )
+    print_evaluation(evaluation, heading)
+    report = write_report(workdir, config.report.photographs)
+    print(f"figures: {workdir / FILE}\nreport:  {report}", flush=True)

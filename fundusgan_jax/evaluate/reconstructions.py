@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from fundusgan_jax.anatomy.field_of_view import fov_mask
-from fundusgan_jax.data.packed import PackedDataset, PackedSplit, rows_of, split_named
+from fundusgan_jax.data.packed import PackedDataset, PackedSplit, evenly, split_named
+from fundusgan_jax.devices.local import local_program, replicated
 from fundusgan_jax.evaluate.sets import batch_features
 from fundusgan_jax.evaluate.stop import ShouldStop, never, stoppable
+from fundusgan_jax.generate.paint import Painter
 from fundusgan_jax.metrics import baselines
 from fundusgan_jax.metrics.image import psnr, ssim
 from fundusgan_jax.metrics.ms_ssim import SMALLEST, ms_ssim
 from fundusgan_jax.metrics.signatures import failure_signatures
 from fundusgan_jax.models.features import FeatureNet
-from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.models.lpips import PerceptualNet, perceptual_distance
 from fundusgan_jax.ops.full_precision import full_precision
 from fundusgan_jax.progress import Progress
-from fundusgan_jax.steps.batch import padded_batches, to_float, to_uint8
-from fundusgan_jax.steps.fundusgan_step import reconstruct_step
+from fundusgan_jax.steps.batch import padded_batches, to_float
 
-Painter = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # The trivial reconstructions, and the side that the photograph is reduced to (0: the training set's mean).
 BASELINES = {"mean": 0, "16x16": 16, "64x64": 64}
 
@@ -47,39 +44,23 @@ class Reconstructions(NamedTuple):
 def held_out(dataset: PackedDataset, config: ConfigDict) -> PackedSplit:
     """The evaluation split, at most eval.num photographs evenly spread over it."""
     split = split_named(dataset, config.data.eval_split)
-    count = len(split.images)
-    if not config.eval.num or config.eval.num >= count:
-        return split
-    return rows_of(split, np.linspace(0, count - 1, config.eval.num).round().astype(int))
+    return evenly(split, config.eval.num) if config.eval.num else split
 
 
-def model_painter(config: ConfigDict, variables: Variables) -> Painter:
-    """A function (uint8 images [N, S, S, 3], their numbers [N]) -> uint8 reconstructions, compiled once."""
-    compiled = _compiled_reconstruction(config)
-
-    def paint(images: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        return to_uint8(compiled(variables, to_float(images), numbers.astype(np.int32)))
-
-    return paint
-
-
-_RECONSTRUCTIONS: dict[str, Any] = {}
-
-
-def _compiled_reconstruction(config: ConfigDict) -> Any:
-    # One compilation per configuration and process, however often training evaluates.
-    key = config.to_json_best_effort()
-    if key not in _RECONSTRUCTIONS:
-        frozen = ConfigDict(config)
-
-        def run(variables: Variables, image: jax.Array, numbers: jax.Array) -> jax.Array:
-            return reconstruct_step(variables, image, numbers, config=frozen).image
-
-        _RECONSTRUCTIONS[key] = jax.jit(full_precision(run))
-    return _RECONSTRUCTIONS[key]
-
-
-_distance = jax.jit(full_precision(perceptual_distance))
+@full_precision
+def _figures(
+    perceptual: PerceptualNet | None, images: jax.Array, painted: jax.Array, mask: jax.Array
+) -> dict[str, jax.Array]:
+    figures = {}
+    for ending, where in (("", None), ("_fov", mask)):
+        figures[f"ssim{ending}"] = ssim(images, painted, mask=where)
+        figures[f"psnr{ending}"] = psnr(images, painted, mask=where)
+        if min(images.shape[1:3]) >= SMALLEST:
+            figures[f"ms_ssim{ending}"] = ms_ssim(images, painted, mask=where)
+        if perceptual is not None:
+            distance = perceptual_distance(perceptual, to_float(painted), to_float(images), where)
+            figures[f"{perceptual.metric}{ending}"] = distance
+    return figures
 
 
 def image_figures(
@@ -89,23 +70,13 @@ def image_figures(
 
     Args:
         images, painted: uint8 [N, S, S, 3]; the field of view is that of `images`.
-        perceptual: its network, or None.
+        perceptual: its network, `replicated`, or None.
 
     Returns:
-        {name: [N]}, names as in `Reconstructions`.
+        {name: float64 [N]}, names as in `Reconstructions`.
     """
-    mask = fov_mask(images)
-    large = min(images.shape[1:3]) >= SMALLEST
-    figures: dict[str, Any] = {}
-    for ending, where in (("", None), ("_fov", mask)):
-        figures[f"ssim{ending}"] = ssim(images, painted, mask=where)
-        figures[f"psnr{ending}"] = psnr(images, painted, mask=where)
-        if large:
-            figures[f"ms_ssim{ending}"] = ms_ssim(images, painted, mask=where)
-        if perceptual is not None:
-            pair = (jnp.asarray(to_float(painted)), jnp.asarray(to_float(images)))
-            figures[f"{perceptual.metric}{ending}"] = _distance(perceptual, *pair, where)
-    return {name: np.asarray(values, np.float64) for name, values in figures.items()}
+    figures = local_program(_figures)(perceptual, images, painted, fov_mask(images))
+    return {name: values.astype(np.float64) for name, values in figures.items()}
 
 
 class Scorer:
@@ -126,7 +97,7 @@ class Scorer:
         source: FeatureNet | None = None,
     ) -> None:
         self.split, self.batch_size = split, min(batch_size, len(split.images))
-        self._perceptual, self._source = perceptual, source
+        self._perceptual, self._source = replicated(perceptual), replicated(source)
 
     def score(
         self, paint: Painter, label: str, with_signatures: bool = False, should_stop: ShouldStop = never
@@ -137,9 +108,10 @@ class Scorer:
         marks: dict[str, list[np.ndarray]] = {}
         features: list[np.ndarray] = []
         progress = Progress(count, "img", label)
-        for rows, real in stoppable(padded_batches(count, self.batch_size), should_stop):
-            images = np.asarray(self.split.images[rows])
-            painted = paint(images, rows)
+        progress.begin()
+        for numbers, real in stoppable(padded_batches(count, self.batch_size), should_stop):
+            images = np.asarray(self.split.images[numbers])
+            painted = paint(images, numbers)
             for name, values in image_figures(images, painted, self._perceptual).items():
                 figures.setdefault(name, []).append(values[:real])
             if with_signatures:
@@ -148,6 +120,7 @@ class Scorer:
             if self._source is not None:
                 features.append(batch_features(self._source, painted)[:real])
             progress.update(real)
+        progress.close()
         return Reconstructions(
             {name: np.concatenate(values) for name, values in figures.items()},
             {name: np.concatenate(values) for name, values in marks.items()},
@@ -158,12 +131,15 @@ class Scorer:
         self, train: PackedSplit, with_signatures: bool = False, should_stop: ShouldStop = never
     ) -> dict[str, Reconstructions]:
         """The three trivial reconstructions; the mean image is the training split's."""
-        mean = baselines.mean_image(train.images)
+        progress = Progress(len(train.images), "img", "mean of the training photographs")
+        progress.begin()
+        mean = baselines.mean_image(train.images, progress.update)
+        progress.close()
 
         def painter(side: int) -> Painter:
             if not side:
-                return lambda images, rows: np.broadcast_to(mean, images.shape).copy()
-            return lambda images, rows: baselines.reduced(images, side)
+                return lambda images, numbers: np.broadcast_to(mean, images.shape).copy()
+            return lambda images, numbers: baselines.reduced(images, side)
 
         # At 64 px, 64x64 is the photograph itself.
         return {

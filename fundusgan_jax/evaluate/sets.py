@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from fundusgan_jax.data.image_sets import of_split
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit
+from fundusgan_jax.devices.local import local_program, replicated
 from fundusgan_jax.evaluate.feature_cache import cached_features
 from fundusgan_jax.evaluate.stop import ShouldStop, never, stoppable
 from fundusgan_jax.metrics.confidence import (
@@ -37,6 +37,10 @@ PRECISION_K, DENSITY_K = 3, 5
 FEW = 50
 
 
+# Patients of the generated and of the real images; None where every image stands for itself.
+Groups = tuple[Sequence[str] | None, Sequence[str] | None]
+
+
 class SetScores(NamedTuple):
     """Figures of a generated set against a real one.
 
@@ -55,12 +59,9 @@ def open_features(config: ConfigDict) -> FeatureNet | None:
     return load_features(config.eval.features, config.eval.features_weights, config.eval.resize)
 
 
-_features = jax.jit(features)  # compiled once per shape and process, however often a run is scored
-
-
 def batch_features(source: FeatureNet, images: np.ndarray) -> np.ndarray:
-    """[N, D] float32 features of one batch, uint8 [N, H, W, 3]."""
-    return np.asarray(_features(source, images))
+    """[N, D] float32 features of one batch, uint8 [N, H, W, 3]; compiled once per shape and process."""
+    return np.asarray(local_program(features)(source, images))
 
 
 def image_features(
@@ -85,19 +86,21 @@ def image_features(
         Stopped: should_stop said so.
         ValueError: not `count` images came.
     """
-    progress = Progress(count, "img", label) if label else None
-    found = np.empty((count, source.dimensions), np.float32)
+    source = replicated(source)
+    progress = Progress(count, "img", label, shown=bool(label))
+    progress.begin()
+    computed = np.empty((count, source.dimensions), np.float32)
     done = 0
     for batch in stoppable(_batches(_of_one_size(source, images), batch_size), should_stop):
         # A short batch is filled up: one program for all of a size.
         full = np.concatenate([batch, np.repeat(batch[-1:], batch_size - len(batch), 0)])
-        found[done : done + len(batch)] = batch_features(source, full)[: len(batch)]
+        computed[done : done + len(batch)] = batch_features(source, full)[: len(batch)]
         done += len(batch)
-        if progress:
-            progress.update(len(batch))
+        progress.update(len(batch))
+    progress.close()
     if done != count:
         raise ValueError(f"{count} images were announced, {done} came")
-    return found
+    return computed
 
 
 def _of_one_size(source: FeatureNet, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -113,14 +116,14 @@ def _of_one_size(source: FeatureNet, images: Iterable[np.ndarray]) -> Iterator[n
 
 def _batches(images: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
     """Stacks of at most `size` consecutive images of one shape."""
-    held: list[np.ndarray] = []
+    batch: list[np.ndarray] = []
     for image in images:
-        if held and (len(held) == size or held[0].shape != image.shape):
-            yield np.stack(held)
-            held = []
-        held.append(np.asarray(image))
-    if held:
-        yield np.stack(held)
+        if batch and (len(batch) == size or batch[0].shape != image.shape):
+            yield np.stack(batch)
+            batch = []
+        batch.append(np.asarray(image))
+    if batch:
+        yield np.stack(batch)
 
 
 def real_set(dataset: PackedDataset, name: str, split: PackedSplit) -> RealSet:
@@ -157,7 +160,7 @@ def score_sets(
     source: FeatureNet,
     generated: np.ndarray,
     real: np.ndarray,
-    groups: tuple[Sequence[str] | None, Sequence[str] | None],
+    groups: Groups,
     seed: int,
     paired: bool = False,
 ) -> SetScores:
@@ -166,13 +169,13 @@ def score_sets(
     Args:
         source: where the features come from.
         generated: [N, D]. real: [M, D].
-        groups: patients of either side, or None where every image stands for itself.
+        groups: patients of either side.
         seed: of every draw.
         paired: the generated images are reconstructions of the real ones, in their order.
     """
     frechet, kernel = source.distance_names
-    intervals: dict[str, Interval] = {}
     progress = Progress(2 * (HALVES + 1) + len(SHARES), "distances", "how sure the distances are")
+    progress.begin()
 
     def counted(statistic: Statistic) -> Statistic:
         def compute(a: np.ndarray, b: np.ndarray) -> float:
@@ -181,25 +184,35 @@ def score_sets(
 
         return compute
 
-    for name, statistic in ((frechet, frechet_distance), (kernel, kernel_distance)):
-        intervals[name] = set_interval(counted(statistic), generated, real, groups, seed, paired)
-    known = set_distances(source, generated, real)
-    values = {frechet: known[frechet]}
-    values[f"{frechet}_infinity"] = at_infinite_samples(
-        counted(frechet_distance), generated, real, seed, paired
-    )
+    intervals = {
+        name: set_interval(counted(statistic), generated, real, groups, seed, paired)
+        for name, statistic in ((frechet, frechet_distance), (kernel, kernel_distance))
+    }
+    distances = set_distances(source, generated, real)
+    infinite = at_infinite_samples(counted(frechet_distance), generated, real, seed, paired)
     mean, spread = kernel_distance_subsets(generated, real, seed)
-    values |= {kernel: known[kernel], f"{kernel}_subsets": mean, f"{kernel}_subsets_std": spread}
+    progress.close()
+    values = {
+        frechet: distances[frechet],
+        f"{frechet}_infinity": infinite,
+        kernel: distances[kernel],
+        f"{kernel}_subsets": mean,
+        f"{kernel}_subsets_std": spread,
+    }
     neighbours = _neighbours(generated, real)
     if neighbours and min(len(generated), len(real)) // 2 > 2 * DENSITY_K:
-        found = set_intervals(_neighbours, generated, real, groups, seed, paired)
-        # Shares: an interval ends where they do.
-        intervals |= {
-            name: Interval(max(ends.low, 0.0), ends.high if name == "density" else min(ends.high, 1.0))
-            for name, ends in found.items()
-        }
-    values |= neighbours
-    return SetScores(values, intervals, _warnings(source, len(generated), len(real)))
+        intervals |= _share_intervals(generated, real, groups, seed, paired)
+    return SetScores(values | neighbours, intervals, _warnings(source, len(generated), len(real)))
+
+
+def _share_intervals(
+    generated: np.ndarray, real: np.ndarray, groups: Groups, seed: int, paired: bool
+) -> dict[str, Interval]:
+    """Intervals of `_neighbours`: shares, which end at 0 and, density apart, at 1."""
+    return {
+        name: Interval(max(ends.low, 0.0), ends.high if name == "density" else min(ends.high, 1.0))
+        for name, ends in set_intervals(_neighbours, generated, real, groups, seed, paired).items()
+    }
 
 
 def set_values(source: FeatureNet, generated: np.ndarray, real: np.ndarray) -> dict[str, float]:
@@ -211,30 +224,30 @@ def _neighbours(generated: np.ndarray, real: np.ndarray) -> dict[str, float]:
     """precision, recall, density, coverage; none where a set has no fifth neighbour."""
     if min(len(generated), len(real)) <= DENSITY_K:
         return {}
-    few, more = (neighbour_figures(generated, real, k).means() for k in (PRECISION_K, DENSITY_K))
+    of_three, of_five = (neighbour_figures(generated, real, k).means() for k in (PRECISION_K, DENSITY_K))
     return {
-        "precision": few["precision"],
-        "recall": few["recall"],
-        "density": more["density"],
-        "coverage": more["coverage"],
+        "precision": of_three["precision"],
+        "recall": of_three["recall"],
+        "density": of_five["density"],
+        "coverage": of_five["coverage"],
     }
 
 
 def _warnings(source: FeatureNet, num_generated: int, num_real: int) -> list[str]:
     fewest, names = min(num_generated, num_real), source.distance_names
-    shown = {"fid": "FID", "kid": "KID", "frechet": "the Fréchet distance", "kernel": "the kernel distance"}
-    found = []
+    titles = {"fid": "FID", "kid": "KID", "frechet": "the Fréchet distance", "kernel": "the kernel distance"}
+    warnings = []
     if fewest < source.dimensions:
-        found.append(
-            f"{num_generated} and {num_real} images are too few for {shown[names[0]]} of {source.dimensions} dimensions: "
+        warnings.append(
+            f"{num_generated} and {num_real} images are too few for {titles[names[0]]} of {source.dimensions} dimensions: "
             f"its bias is larger than most differences between models; compare only values of the same numbers of "
-            f"images, or {shown[names[1]]}, which has no such bias"
+            f"images, or {titles[names[1]]}, which has no such bias"
         )
     if fewest < FEW:
-        found.append(
+        warnings.append(
             f"{fewest} images say little about a distribution, whatever the figure: see the intervals"
         )
-    return found
+    return warnings
 
 
 def floors(
@@ -256,18 +269,23 @@ def floors(
     """
     rng = np.random.default_rng([seed, 7])
     count = min(len(train), len(held_out))
-    rows = [rng.permutation(len(side))[:count] for side in (train, held_out)]
-    found = {}
+    first, second = (rng.permutation(len(side))[:count] for side in (train, held_out))
+    figures = {}
+    progress = Progress(2, "pair of sets", "what photographs score against photographs")
+    progress.begin()
     if count > 1:
         title = f"photographs of other patients ({count} and {count})"
-        found[title] = set_values(source, train[rows[0]], held_out[rows[1]])
+        figures[title] = set_values(source, train[first], held_out[second])
+    progress.update()
     everything, owners = np.concatenate([train, held_out]), np.asarray([*patients[0], *patients[1]])
     names = np.unique(owners)
-    first = np.isin(owners, rng.permutation(names)[: len(names) // 2])
-    if min(first.sum(), (~first).sum()) > 1:
-        title = f"two halves of the dataset ({first.sum()} and {(~first).sum()})"
-        found[title] = set_values(source, everything[first], everything[~first])
-    return found
+    half = np.isin(owners, rng.permutation(names)[: len(names) // 2])
+    if min(half.sum(), (~half).sum()) > 1:
+        title = f"two halves of the dataset ({half.sum()} and {(~half).sum()})"
+        figures[title] = set_values(source, everything[half], everything[~half])
+    progress.update()
+    progress.close()
+    return figures
 
 
 def known_means(per_image: dict[str, np.ndarray]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from fundusgan_jax.atomic import atomic_write
 GAP = 4
 AMPLIFICATION = 3
 CAPTION_HEIGHT = 14
+READABLE_WIDTH = 768  # pixels, at least, of a grid that people are to judge
 
 
 def can_draw() -> bool:
@@ -19,15 +20,21 @@ def can_draw() -> bool:
     return importlib.util.find_spec("PIL") is not None
 
 
-def image_grid(rows: np.ndarray) -> np.ndarray:
+def image_grid(images: np.ndarray) -> np.ndarray:
     """uint8 [R, C, H, W, 3] -> one uint8 image with dark gaps."""
-    count, columns, height, width = rows.shape[:4]
+    count, columns, height, width = images.shape[:4]
     sheet = np.full((count * (height + GAP) + GAP, columns * (width + GAP) + GAP, 3), 32, np.uint8)
     for row in range(count):
         for column in range(columns):
             top, left = GAP + row * (height + GAP), GAP + column * (width + GAP)
-            sheet[top : top + height, left : left + width] = rows[row, column]
+            sheet[top : top + height, left : left + width] = images[row, column]
     return sheet
+
+
+def readable(grid: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3], each pixel repeated as often as makes it READABLE_WIDTH wide; a wider one as it is."""
+    times = -(-READABLE_WIDTH // grid.shape[1])
+    return grid.repeat(times, 0).repeat(times, 1)
 
 
 def with_caption(image: np.ndarray, caption: str) -> np.ndarray:
@@ -40,14 +47,14 @@ def with_caption(image: np.ndarray, caption: str) -> np.ndarray:
 
 
 def comparison_grid(images: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
-    """One row per photograph: input, reconstruction, their absolute difference amplified.
+    """One row per photograph: input, reconstruction, their absolute difference amplified; `readable`.
 
     Args:
         images, reconstructions: uint8 [N, H, W, 3].
     """
     apart = np.abs(images.astype(np.int16) - reconstructions.astype(np.int16)) * AMPLIFICATION
     difference = np.minimum(apart, 255).astype(np.uint8)
-    grid = image_grid(np.stack([images, reconstructions, difference], 1))
+    grid = readable(image_grid(np.stack([images, reconstructions, difference], 1)))
     return with_caption(grid, f"input | reconstruction | difference x{AMPLIFICATION}")
 
 

@@ -1,23 +1,37 @@
-"""report.html: one self-contained file with the figures, curves, grids, configuration and environment of a run."""
+"""report.html: one self-contained file with the figures, curves, pictures, configuration and environment of a run."""
 
 from __future__ import annotations
 
 import html
-import json
+import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.config import flatten
-from fundusgan_jax.report.figures import (
-    figures_section,
-    memorisation_section,
-    protocol_section,
-    signatures_section,
-)
-from fundusgan_jax.report.pictures import best_point, curve_panels, evaluation_pictures, sample_grids
+from fundusgan_jax.report.curves import Row, best_point, curves_section, of_kind
+from fundusgan_jax.report.elements import facts_table
+from fundusgan_jax.report.evaluation import Evaluation, last_evaluation
+from fundusgan_jax.report.figures import figures_section, protocol_section, signatures_section
+from fundusgan_jax.report.memorisation import memorisation_section
+from fundusgan_jax.report.pictures import evaluation_pictures, sample_grids
 from fundusgan_jax.workdir.manifest import read_manifest
 from fundusgan_jax.workdir.metrics_log import read_metrics
+
+# Pictures of an evaluation that show no photograph.
+ABSTRACT_PICTURES = ("tsne.png",)
+GALLERY = "memorisation.png"
+NO_PHOTOGRAPHS = (
+    "This page shows no photograph, no reconstruction of one and no file name: figures, curves and the images of a prior "
+    "alone. With --config.report.photographs=True (evaluate: --photographs) it shows them."
+)
+WITH_PHOTOGRAPHS = (
+    "This page shows photographs of patients and their file names. Hand it on only to those who may see them."
+)
+RENDERED_EYES = "The photographs on this page are rendered eyes: no patient is shown."
+# WORKDIR/manifest.json.
+Manifest = Mapping[str, Any]
 
 STYLE = """
 :root { color-scheme: light; }
@@ -27,37 +41,37 @@ p.note { color: #555; font-size: .9rem; } img { max-width: 100%; height: auto; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap; }
 th { white-space: normal; vertical-align: bottom; max-width: 9rem; } th:first-child, td:first-child { text-align: left; } td.best { font-weight: bold; } td.changed { font-weight: bold; }
-p.warning { border-left: 4px solid #c0392b; padding-left: .7rem; font-size: .9rem; } h3 { font-size: 1rem; }
+p.warning { border-left: 4px solid #c0392b; padding-left: .7rem; font-size: .9rem; } p.shown { border-left: 4px solid #1f5a99; padding-left: .7rem; font-size: .9rem; } h3 { font-size: 1rem; }
 td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 10rem; } details { margin: .5rem 0; }
 @media (max-width: 700px) { td:first-child, th:first-child { white-space: normal; min-width: 7rem; } th, td { padding: .3rem .4rem; } }
 """
 
 
-def write_report(workdir: str | Path) -> Path:
+def write_report(workdir: Path, photographs: bool) -> Path:
     """Writes WORKDIR/report.html from what is there (metrics.jsonl, eval.json, evaluation/, samples/, manifest.json).
+
+    Args:
+        workdir: of a run, or an evaluation's output.
+        photographs: whether photographs, reconstructions and file names are shown. Rendered eyes, which are no patient's,
+            always are.
 
     Returns:
         Its path.
     """
-    workdir = Path(workdir)
-    rows = read_metrics(workdir)
-    manifest = read_manifest(workdir) or {}
-    evaluation = _read_json(workdir / "eval.json")
-    pictures = dict(evaluation.get("pictures", {}))
-    gallery = {name: pictures.pop(name) for name in ("memorisation.png",) if name in pictures}
+    log, manifest = read_metrics(workdir), read_manifest(workdir) or {}
+    evaluation = last_evaluation(workdir)
+    rendered = manifest.get("config", {}).get("data", {}).get("dataset") == "phantom"
+    visible = photographs or rendered
     parts = [
-        _headline(workdir, rows, manifest, evaluation),
-        figures_section(evaluation),
-        evaluation_pictures(workdir, pictures),
-        signatures_section(evaluation),
-        memorisation_section(evaluation) + evaluation_pictures(workdir, gallery),
+        f"<h1>FundusGAN: {html.escape(workdir.name)}</h1>",
+        f"<p>{html.escape(_headline(log, manifest, evaluation))}</p>",
+        f'<p class="shown">{RENDERED_EYES if rendered else WITH_PHOTOGRAPHS if visible else NO_PHOTOGRAPHS}</p>',
+        *_evaluation_sections(workdir, evaluation, visible),
     ]
-    if "title" not in evaluation:  # a workdir, not two folders
-        parts += [
-            sample_grids(workdir, manifest.get("config", {}).get("task") == "prior"),
-            curve_panels(rows, best_point(manifest, rows)),
-            _settings(manifest),
-        ]
+    if evaluation is None or evaluation.title is None:  # a workdir, not two folders
+        best = best_point(manifest.get("best_metric", ""), log)
+        parts += [_samples(workdir, manifest, visible), curves_section(log, best)]
+        parts.append(_settings(manifest, visible))
     parts += [protocol_section(evaluation), _environment(manifest, evaluation)]
     body = "\n".join(parts)
     page = (
@@ -72,98 +86,97 @@ def write_report(workdir: str | Path) -> Path:
     return path
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError):
-        return {}
+def _evaluation_sections(workdir: Path, evaluation: Evaluation | None, visible: bool) -> list[str]:
+    titles = evaluation.pictures if evaluation else {}
+    titles = {name: title for name, title in titles.items() if visible or name in ABSTRACT_PICTURES}
+    gallery = {name: title for name, title in titles.items() if name == GALLERY}
+    others = {name: title for name, title in titles.items() if name != GALLERY}
+    return [
+        figures_section(evaluation),
+        evaluation_pictures(workdir, others),
+        signatures_section(evaluation),
+        memorisation_section(evaluation, visible) + evaluation_pictures(workdir, gallery),
+    ]
 
 
-def _headline(
-    workdir: Path, rows: list[dict[str, Any]], manifest: dict[str, Any], evaluation: dict[str, Any]
-) -> str:
-    train = [row for row in rows if row.get("kind") == "train"]
-    config = manifest.get("config", {})
-    facts = []
-    if config:
-        data, model = config["data"], config["model"]
-        source = "phantom eyes" if data["dataset"] == "phantom" else "fundus photographs"
-        facts.append(f"{data['resolution']} px {source}, generator at {model['resolution']} px")
-        if config.get("task") == "prior":
-            kind = "StyleGAN v1, growing" if model.get("style") == "adain" else "StyleGAN2"
-            facts.append(f"{kind} prior, seed {config['seed']}")
-        else:
-            adversary = f", adversary {config['loss'].get('adv', 0):g}" if config["loss"].get("adv") else ""
-            facts.append(
-                f"{config['encoder']['backbone']}, δ = {model['delta']}{adversary}, seed {config['seed']}"
-            )
-        if config["train"].get("init_from"):
-            facts.append(f"started from {Path(config['train']['init_from']).name}")
+def _samples(workdir: Path, manifest: Manifest, visible: bool) -> str:
+    """A prior's samples show nobody; FundusGAN's grids show photographs, and reconstructions have their vessels."""
+    if manifest.get("config", {}).get("task") == "prior":
+        return sample_grids(workdir, "Samples")
+    if visible or not any((workdir / "samples").glob("*.png")):
+        return sample_grids(workdir, "Held-out photographs: input, reconstruction, difference")
+    return "<h2>Samples</h2><p>Left out, because they show photographs.</p>"
+
+
+def _headline(log: list[Row], manifest: Manifest, evaluation: Evaluation | None) -> str:
+    facts = _model_facts(manifest["config"]) if "config" in manifest else []
+    train = of_kind(log, "train")
     if train:
         facts.append(f"step {train[-1]['step']:,} ({train[-1]['kimg']:.1f} kimg)")
-        rates = sorted(row["img_per_sec"] for row in train if row.get("img_per_sec"))
+        rates = [row["img_per_sec"] for row in train if row.get("img_per_sec")]
         if rates:
-            facts.append(f"{rates[len(rates) // 2]:.2f} img/s in training (median)")
-    if "title" in evaluation:
-        facts.append(
-            f"{evaluation['title']}: {evaluation['num_samples']} and {evaluation['num_images']} images"
-        )
-    elif evaluation:
-        facts.append(
-            f"scored against {evaluation['num_images']} photographs of split '{evaluation['split']}'"
-        )
-    line = html.escape(" · ".join(facts)) or "nothing was logged yet"
-    return f"<h1>FundusGAN: {html.escape(workdir.name)}</h1>\n<p>{line}</p>"
+            facts.append(f"{statistics.median_high(rates):.2f} img/s in training (median)")
+    if evaluation is not None and evaluation.title is not None:
+        facts.append(f"{evaluation.title}: {evaluation.num_samples} and {evaluation.num_images} images")
+    elif evaluation is not None:
+        facts.append(f"scored against {evaluation.num_images} photographs of split '{evaluation.split}'")
+    return " · ".join(facts) or "nothing was logged yet"
 
 
-def _settings(manifest: dict[str, Any]) -> str:
+def _model_facts(config: Mapping[str, Any]) -> list[str]:
+    data, model = config["data"], config["model"]
+    source = "phantom eyes" if data["dataset"] == "phantom" else "fundus photographs"
+    facts = [f"{data['resolution']} px {source}, generator at {model['resolution']} px"]
+    if config.get("task") == "prior":
+        kind = "StyleGAN v1, growing" if model.get("style") == "adain" else "StyleGAN2"
+        facts.append(f"{kind} prior, seed {config['seed']}")
+    else:
+        adversary = f", adversary {config['loss'].get('adv', 0):g}" if config["loss"].get("adv") else ""
+        facts.append(
+            f"{config['encoder']['backbone']}, δ = {model['delta']}{adversary}, seed {config['seed']}"
+        )
+    if config["train"].get("init_from"):
+        facts.append(f"started from {Path(config['train']['init_from']).name}")
+    return facts
+
+
+def _settings(manifest: Manifest, visible: bool) -> str:
+    """Every setting; of the dataset's folder the last part alone where nothing may name a patient."""
     if "config" not in manifest:
         return ""
-    flat = flatten(manifest["config"])
-    lines = [
-        f"<tr><td>{html.escape(name)}</td><td class=text>{html.escape(str(value))}</td></tr>"
-        for name, value in flat.items()
-    ]
+    settings = {name: str(value) for name, value in flatten(manifest["config"]).items()}
+    if not visible:
+        settings["data.dir"] = Path(settings.get("data.dir", "")).name
     return (
         "<h2>Configuration</h2><details><summary>every setting</summary>"
-        f'<div class="scroll"><table>{"".join(lines)}</table></div></details>'
+        + facts_table(settings)
+        + "</details>"
     )
 
 
-def _environment(manifest: dict[str, Any], evaluation: dict[str, Any]) -> str:
-    measured = evaluation.get("environment", {})
+def _environment(manifest: Manifest, evaluation: Evaluation | None) -> str:
+    measured = evaluation.environment if evaluation else {}
     if not manifest and not measured:
         return ""
-    trained = _place(manifest) if manifest else {}
+    starts = manifest.get("starts", [])
     facts = {
-        **{
-            f"trained on {name}" if name == "devices" else f"trained at {name}": value
-            for name, value in trained.items()
-        },
-        **{
-            f"scored on {name}" if name == "devices" else f"scored at {name}": value
-            for name, value in _place(measured).items()
-        },
+        **_place(manifest, "trained"),
+        **_place(measured, "scored"),
         "dataset fingerprint": manifest.get("dataset_fingerprint"),
-        "starts": len(manifest.get("starts", [])) or None,
-        "first start": (manifest.get("starts") or [{}])[0].get("time"),
+        "starts": len(starts) or None,
+        "first start": starts[0].get("time") if starts else None,
         **(manifest.get("versions") or measured.get("versions", {})),
     }
-    lines = [
-        f"<tr><td>{html.escape(str(name))}</td><td class=text>{html.escape(str(value))}</td></tr>"
-        for name, value in facts.items()
-        if value is not None
-    ]
-    return f'<h2>Environment</h2><div class="scroll"><table>{"".join(lines)}</table></div>'
+    return "<h2>Environment</h2>" + facts_table(facts)
 
 
-def _place(record: dict[str, Any]) -> dict[str, str]:
-    """Devices and commit of a manifest, or of an evaluation's environment."""
+def _place(record: Mapping[str, Any], done: str) -> dict[str, str]:
+    """Devices and commit of a manifest ('trained') or of an evaluation's environment ('scored')."""
     if not record:
         return {}
     devices, git = record.get("devices", {}), record.get("git") or {}
+    commit = git.get("commit") or "not from a checkout"
     return {
-        "devices": f"{devices.get('count')} x {devices.get('kind')} ({devices.get('platform')})",
-        "commit": (git.get("commit") or "not from a checkout")
-        + (" with changes" if git.get("modified") else ""),
+        f"{done} on devices": f"{devices.get('count')} x {devices.get('kind')} ({devices.get('platform')})",
+        f"{done} at commit": commit + (" with changes" if git.get("modified") else ""),
     }

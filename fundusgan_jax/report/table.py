@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
 
+from fundusgan_jax.metrics.confidence import Interval
+from fundusgan_jax.report.evaluation import Evaluation
+
+INTERVAL = "95 % interval"
 TITLES = {
     "ssim": "SSIM",
     "psnr": "PSNR (dB)",
@@ -45,38 +48,41 @@ def title_of(name: str) -> str:
 
 def shown(value: float | None) -> str:
     """Four digits after the point, fewer of a large number; '' for none."""
-    if value is None or value != value:
+    if value is None or math.isnan(value):
         return ""
     return f"{value:.{4 if abs(value) < 1 else 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1}f}"
 
 
-def between(interval: Sequence[float | None] | None) -> str:
+def between(interval: Interval | None) -> str:
     """'0.9100 to 0.9300', or ''."""
-    if not interval or None in interval or any(end != end for end in interval):
+    if interval is None or any(math.isnan(end) for end in interval):
         return ""
-    return f"{shown(interval[0])} to {shown(interval[1])}"
+    return f"{shown(interval.low)} to {shown(interval.high)}"
 
 
-def figures_table(record: dict[str, Any]) -> str:
-    """An evaluation's figures with intervals beside the other rows', as lines of text, one figure a line."""
-    rows = {"model": record["model"], **record["baselines"], **record.get("floors", {})}
-    intervals = record.get("intervals", {})
-    titles = [*rows][:1] + (["95 % interval"] if intervals else []) + [*rows][1:]
-    width = {title: max(12, len(title) + 2) for title in titles}
+def figures_table(evaluation: Evaluation) -> str:
+    """An evaluation's figures with intervals beside trivial reconstructions and photographs, as text, one figure a line."""
+    columns = {"model": evaluation.model, **evaluation.baselines, **evaluation.floors}
+    intervals = evaluation.intervals
+    titles = [*columns]
     if intervals:
-        width["95 % interval"] = 22
+        titles.insert(1, INTERVAL)
+    width = {title: max(12, len(title) + 2) for title in titles} | {INTERVAL: 22}
     lines = ["".join([f"{'':>24}", *(f"{title:>{width[title]}}" for title in titles)])]
-    for name in record["model"]:
+    for name in evaluation.model:
         cells = [f"{name:>24}"]
         for title in titles:
-            text = between(intervals.get(name)) if title == "95 % interval" else shown(rows[title].get(name))
+            text = between(intervals.get(name)) if title == INTERVAL else shown(columns[title].get(name))
             cells.append(f"{text:>{width[title]}}")
         lines.append("".join(cells))
     return "\n".join(lines)
 
 
-def print_memorisation(record: dict[str, Any]) -> None:
-    """The verdict's line, where the check was made."""
-    found = record.get("memorisation")
-    if found:
-        print(f"memorisation ({found['method']}): {found['verdict']}")
+def print_evaluation(evaluation: Evaluation, heading: str) -> None:
+    """The figures as people read them in a terminal: heading, table, notes, verdict of the memory check."""
+    print(f"{heading}\n{figures_table(evaluation)}")
+    for warning in evaluation.warnings:
+        print(f"note: {warning}")
+    memory = evaluation.memorisation
+    if memory is not None:
+        print(f"memorisation ({memory.method}): {memory.verdict}", flush=True)

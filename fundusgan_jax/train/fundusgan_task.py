@@ -9,10 +9,10 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from fundusgan_jax.evaluate.fundusgan import FundusGANScorer
-from fundusgan_jax.evaluate.reconstructions import model_painter
 from fundusgan_jax.evaluate.stop import ShouldStop
+from fundusgan_jax.generate.paint import model_painter
+from fundusgan_jax.report.evaluation import FILE, write_evaluation
 from fundusgan_jax.report.grid import comparison_grid, save_png
-from fundusgan_jax.report.protocol import FILE, write_evaluation
 from fundusgan_jax.steps.adversary import r1_gamma
 from fundusgan_jax.steps.fundusgan_step import (
     AXIS,
@@ -84,11 +84,9 @@ class FundusGANTask:
 
     def evaluate(self, number: int, state: TrainState, should_stop: ShouldStop) -> dict[str, float]:
         """Scores the held-out photographs."""
-        paint = model_painter(self.config, ema_variables(state, self.config.eval.use_ema))
-        made = self.scorer.scorer.score(paint, "evaluating held-out photographs", should_stop=should_stop)
-        record = self.scorer.record(number, made)
-        write_evaluation(self.run.workdir / FILE, record)
-        return dict(record["model"])
+        evaluation = self.scorer.score(number, state, should_stop)
+        write_evaluation(self.run.workdir / FILE, evaluation)
+        return dict(evaluation.model)
 
     def draw(self, number: int, state: TrainState) -> None:
         """Held-out photographs beside their reconstructions."""

@@ -386,7 +386,7 @@ def _train(config: ConfigDict, workdir: Path, command: str) -> bool:
 
 
 def _say_where(config: ConfigDict, workdir: Path, trainer: Trainer) -> None:
-    report = write_report(workdir)
+    report = write_report(workdir, config.report.photographs)
     if trainer.best_step is not None:
         print(f"best:     step {trainer.best_step} by {best_metric(config)} (--step=best takes it)")
     if can_draw():

@@ -10,9 +10,10 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from fundusgan_jax.evaluate.prior import PriorScorer, draw_samples
+from fundusgan_jax.evaluate.sets import open_features
 from fundusgan_jax.evaluate.stop import ShouldStop
 from fundusgan_jax.models.progressive import stage_at
-from fundusgan_jax.report.protocol import FILE, write_evaluation
+from fundusgan_jax.report.evaluation import FILE, write_evaluation
 from fundusgan_jax.steps.adversary import r1_gamma
 from fundusgan_jax.steps.prior_step import (
     AXIS,
@@ -36,7 +37,8 @@ class PriorTask:
         self.run, self.config = run, run.config
         self.constants = None
         self._frozen = FrozenConfigDict(run.config)
-        self._scorer = PriorScorer(run.config, run.dataset)
+        source = open_features(run.config)
+        self._scorer = PriorScorer(run.config, run.dataset, source) if source else None
 
     def shapes(self, step: int) -> PriorState:
         """See `train.task.Task`."""
@@ -85,11 +87,11 @@ class PriorTask:
 
     def evaluate(self, number: int, state: PriorState, should_stop: ShouldStop) -> dict[str, float]:
         """Distances between config.eval.num_samples images and the reference photographs."""
-        if self._scorer.source is None:
+        if self._scorer is None:
             return {}
-        record = self._scorer.score(number, state, should_stop)
-        write_evaluation(self.run.workdir / FILE, record)
-        return dict(record["model"])
+        evaluation = self._scorer.score(number, state, should_stop)
+        write_evaluation(self.run.workdir / FILE, evaluation)
+        return dict(evaluation.model)
 
     def draw(self, number: int, state: PriorState) -> None:
         """A grid of samples."""

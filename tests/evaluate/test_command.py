@@ -8,8 +8,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.evaluate.__main__ import PAIRED_METRICS, main
-from fundusgan_jax.evaluate.pairs import PAIRED_METRICS as PAIRED
+from fundusgan_jax.evaluate.__main__ import main
 from fundusgan_jax.metrics.image import psnr
 from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
 
@@ -52,10 +51,12 @@ def test_two_folders_as_sets_and_in_pairs(folders, tmp_path, capsys):
     low, high = record["intervals"]["psnr"]
     assert low < record["model"]["psnr"] < high
     page = (tmp_path / "noisy" / "report.html").read_text()
-    assert "Best, median and worst by" in page and "Protocol" in page and "too few" in page
+    assert "Protocol" in page and "too few" in page and "Best, median and worst by" not in page
+    assert not any("images are 64x64" in warning for warning in record["warnings"])
     assert "frechet" in capsys.readouterr().out
     far = _run(root, "other", tmp_path / "other", "--metrics=fid,kid,precision")
     assert far["model"]["frechet"] > 3 * record["model"]["frechet"] and far["num_samples"] == 9
+    assert any("generated images are 48x48, the real ones 64x64" in warning for warning in far["warnings"])
     with pytest.raises(UserError, match=r"num_generated \(12 and 9\)"):
         main(["--compare", str(tmp_path / "noisy"), str(tmp_path / "other")])
     assert main(["--compare", str(tmp_path / "noisy"), str(tmp_path / "noisy" / "eval.json")]) == 0
@@ -109,7 +110,7 @@ def test_what_cannot_be_computed_is_said(folders, tmp_path):
     one.mkdir()
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(one / "00.png")
     with pytest.raises(UserError, match="have 1 and 12 images; a comparison needs at least 2"):
-        main([f"--real={root / 'real'}", f"--fake={one}", f"--output={tmp_path}", "--preprocess=none"])
+        _run(root, one, tmp_path / "d")
 
 
 def test_pairs_of_several_sizes(tmp_path):
@@ -147,4 +148,30 @@ def test_fid_without_its_network_says_how_to_get_it(folders, tmp_path, monkeypat
     flags = [f"--real={root / 'real'}", f"--fake={root / 'noisy'}", f"--output={tmp_path / 'o'}"]
     with pytest.raises(UserError, match="weights fetch inception"):
         main([*flags, "--preprocess=none", f"--weights_dir={tmp_path}"])
-    assert PAIRED_METRICS == PAIRED
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_result_is_not_overwritten_without_a_word(folders, tmp_path):
+    root, _, _ = folders
+    first = _run(root, "noisy", tmp_path / "out", "--metrics=psnr", "--photographs")
+    page = tmp_path / "out" / "report.html"
+    assert "Best, median and worst by" in page.read_text()
+    with pytest.raises(UserError, match="holds a result .* --overwrite"):
+        _run(root, "real", tmp_path / "out", "--metrics=ssim")
+    assert json.loads((tmp_path / "out" / "eval.json").read_text()) == first
+    assert "ssim" in _run(root, "real", tmp_path / "out", "--metrics=ssim", "--overwrite")["model"]
+    assert "Best, median and worst by" not in page.read_text()
+
+
+def test_missing_weights_are_complained_of_before_an_image_is_read(folders, tmp_path, monkeypatch):
+    root, _, _ = folders
+    monkeypatch.setenv(WEIGHTS_FOLDER_VARIABLE, str(tmp_path))
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "a.png").write_bytes(b"no image")
+    flags = [f"--real={broken}", f"--fake={root / 'noisy'}", f"--output={tmp_path / 'deep' / 'o'}"]
+    with pytest.raises(UserError, match="weights fetch"):
+        main([*flags, "--metrics=lpips"])
+    with pytest.raises(UserError, match="a.png"):
+        main([*flags, "--metrics=psnr", "--preprocess=none"])
+    assert not (tmp_path / "deep").exists()

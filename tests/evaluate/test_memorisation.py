@@ -6,8 +6,11 @@ from PIL import Image
 
 from fundusgan_jax.data.packed import PackedSplit
 from fundusgan_jax.data.phantom.render import render
-from fundusgan_jax.evaluate.memorisation import SHOWN, altered, check_memorisation
+from fundusgan_jax.evaluate.lookup import altered
+from fundusgan_jax.evaluate.memorisation import SHOWN, check_memorisation
 from fundusgan_jax.evaluate.memorisation_sources import judge_of
+from fundusgan_jax.steps.adversary import logits
+from fundusgan_jax.steps.batch import to_float
 from fundusgan_jax.steps.prior_step import first_prior
 from tests.support.tiny import tiny_prior_config
 
@@ -34,17 +37,17 @@ def test_copies_are_called_copies(splits, tmp_path):
         return images.mean((1, 2, 3)) + (5 if len(images) == 80 else 0)
 
     path = tmp_path / "gallery.png"
-    record = check_memorisation(copies, train, held_out, None, judge, 0, path)
-    assert record["verdict"].startswith("Training photographs are repeated")
-    assert record["flagged"]["either"] >= 10 and record["controls"]["found"] >= 14
-    assert record["nearer"]["of_all"] == 1 and record["membership_auc"]["value"] > 0.5
-    closest = [row for row in record["closest"] if row["kind"] == "generated"]
+    memory = check_memorisation(copies, "altered", train, held_out, None, judge, 0, path)
+    assert memory.verdict.startswith("Training photographs are repeated")
+    assert memory.flagged.either >= 10 and memory.controls.found >= 14
+    assert memory.nearer.of_all == 1 and memory.membership_auc.value > 0.5
+    closest = [match for match in memory.closest if match.kind == "generated"]
     assert len(closest) == SHOWN
-    assert all(row["file"] == f"eye{row['number']}" for row in closest)
+    assert all(match.file == f"eye{match.number}" for match in closest)
     # Vessels are thinner than a pixel at 64 px; structures are compared all the same.
-    assert all(np.isnan(row["vessel_overlap"]) for row in record["closest"])
-    assert record["medians"]["generated"]["correlation"] > 0.85
-    assert all(row["held_out_correlation"] < row["correlation"] for row in closest)
+    assert all(np.isnan(match.vessel_overlap) for match in memory.closest)
+    assert memory.medians["generated"].correlation > 0.85
+    assert all(match.held_out_correlation < match.correlation for match in closest)
     with Image.open(path) as gallery:
         assert gallery.width > 4 * 128 and gallery.height > 10 * 128
 
@@ -52,17 +55,17 @@ def test_copies_are_called_copies(splits, tmp_path):
 def test_new_eyes_are_not(splits):
     train, held_out = splits
     fresh = _split(range(200, 224)).images
-    record = check_memorisation(fresh, train, held_out, None, None, 0, None)
-    assert record["verdict"].startswith("No sign of repeated")
-    assert record["membership_auc"] is None and record["flagged"]["either"] <= 3
-    assert record["nearer"]["interval"].low < 0.5 < record["nearer"]["interval"].high
+    memory = check_memorisation(fresh, "rendered", train, held_out, None, None, 0, None)
+    assert memory.verdict.startswith("No sign of repeated")
+    assert memory.membership_auc is None and memory.flagged.either <= 3
+    assert memory.nearer.interval.low < 0.5 < memory.nearer.interval.high
 
 
 def test_a_check_that_finds_no_control_says_so(splits, monkeypatch):
     train, held_out = splits
     # Held-out photographs that are training photographs leave no room for anything closer.
-    record = check_memorisation(held_out.images[:4], train, train, None, None, 0, None)
-    assert record["controls"]["found"] < 12 and record["verdict"].startswith("The check means little here")
+    memory = check_memorisation(held_out.images[:4], "none", train, train, None, None, 0, None)
+    assert memory.controls.found < 12 and memory.verdict.startswith("The check means little here")
 
 
 def test_the_discriminator_judges_each_image_by_itself():
@@ -76,3 +79,16 @@ def test_the_discriminator_judges_each_image_by_itself():
     assert scores.shape == (19,) and len(np.unique(scores)) == 19
     np.testing.assert_allclose(judge(images[5:8], labels[5:8]), scores[5:8], rtol=1e-5, atol=1e-6)
     assert judge_of(config, None) is None
+
+
+def test_an_unknown_class_is_not_the_first_one():
+    config = tiny_prior_config(model__num_labels=3)
+    state = first_prior(config, config.data.resolution)
+    side = config.data.resolution
+    image = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
+    judge = judge_of(config, state.adversary)
+    scores = {label: float(judge(image, np.full(1, label, np.int32))[0]) for label in (-1, 0, 1)}
+    # What a training step asks the same discriminator.
+    expected = logits(config, state.adversary.params, to_float(image), np.full(1, -1, np.int32))
+    assert scores[-1] == pytest.approx(float(expected[0, 0]), rel=1e-4, abs=1e-6)
+    assert len({round(score, 6) for score in scores.values()}) == 3

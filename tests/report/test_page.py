@@ -1,5 +1,8 @@
 """report.html: one file that needs nothing else, true to the figures it was given, whatever there is."""
 
+import base64
+import dataclasses
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -8,9 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from PIL import Image
+from skimage.feature import match_template
 
-from fundusgan_jax.report import pictures
-from fundusgan_jax.report.grid import save_png
+from fundusgan_jax.metrics.confidence import Interval
+from fundusgan_jax.report import curves, pictures
+from fundusgan_jax.report.evaluation import (
+    Controls,
+    Flagged,
+    Match,
+    Medians,
+    Membership,
+    Memorisation,
+    Nearer,
+    evaluation_of,
+    write_evaluation,
+)
+from fundusgan_jax.report.grid import comparison_grid, save_png
 from fundusgan_jax.report.page import write_report
 from fundusgan_jax.workdir.manifest import write_manifest
 from tests.support.tiny import tiny_config, tiny_prior_config
@@ -50,8 +67,8 @@ def parsed(path: Path) -> tuple[str, Balance]:
     return text, balance
 
 
-def fill(workdir: Path) -> None:
-    write_manifest(workdir, tiny_config(), "fingerprint-of-data")
+def fill(workdir: Path, dataset: str = "phantom") -> None:
+    write_manifest(workdir, tiny_config(data__dataset=dataset), "fingerprint-of-data")
     lines = [
         {"kind": "train", "step": s, "kimg": s / 100, "loss": 1 / s, "l2": 0.5 / s, "img_per_sec": 3.5}
         for s in range(1, 40)
@@ -65,7 +82,7 @@ def fill(workdir: Path) -> None:
 
 def test_a_full_workdir(tmp_path: Path) -> None:
     fill(tmp_path)
-    text, balance = parsed(write_report(tmp_path))
+    text, balance = parsed(write_report(tmp_path, False))
     for expected in (
         "0.8123",
         "fingerprint-of-data",
@@ -81,21 +98,88 @@ def test_a_full_workdir(tmp_path: Path) -> None:
 
 def test_the_best_of_each_column_is_marked(tmp_path: Path) -> None:
     fill(tmp_path)
-    text, _ = parsed(write_report(tmp_path))
+    text, _ = parsed(write_report(tmp_path, False))
     assert sorted(re.findall(r"<td class=.?best.?>([\d.]+)", text)) == ["0.2500", "0.8800", "21.50"]
 
 
 def test_an_empty_workdir_says_what_is_missing(tmp_path: Path) -> None:
-    text, _ = parsed(write_report(tmp_path))
+    text, _ = parsed(write_report(tmp_path, False))
     for expected in ("No evaluation yet", "No sample grid yet", "Too few logged steps"):
         assert expected in text
+
+
+def _photographs(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
+
+
+def _with_patients(workdir: Path) -> np.ndarray:
+    """A finished run on photographs of patients, with every picture that shows one."""
+    images = _photographs(6)
+    fill(workdir, "prepared")
+    for file in (workdir / "samples").iterdir():
+        file.unlink()
+    save_png(workdir / "samples" / "step-000010.png", comparison_grid(images[:2], images[2:4]))
+    for name in ("ranked.png", "memorisation.png"):
+        save_png(workdir / "evaluation" / name, comparison_grid(images[:3], images[3:]))
+    save_png(workdir / "evaluation" / "tsne.png", np.full((40, 800, 3), 200, np.uint8))
+    match = Match("generated", 3, "patient-17_left.jpg", 0.5, 0.25, 12.0, 0.1, 0.4, 0.2)
+    interval = Interval(0.4, 0.6)
+    medians = {kind: Medians(0.5, 0.25) for kind in ("generated", "generated_on_held_out", "held_out")}
+    memorisation = Memorisation(
+        "mix", 4, 20, 10, Nearer(0.5, interval, 0.7, 0.66, "pixels", 1.0, 1.1), Flagged(0, 1, 1), 0.4,
+        Controls(15, 16), Membership(0.5, interval), medians, [match], "No sign of repeated training photographs.",
+    )  # fmt: skip
+    titles = {"ranked.png": "Best", "tsne.png": "t-SNE", "memorisation.png": "Closest pairs"}
+    evaluation = evaluation_of(EVALUATION)
+    evaluation = dataclasses.replace(evaluation, pictures=titles, memorisation=memorisation)
+    write_evaluation(workdir / "eval.json", evaluation)
+    return images
+
+
+def _pictures_of(balance: Balance) -> list[np.ndarray]:
+    encoded = [source.split(",", 1)[1] for source in balance.sources if source.startswith("data:image/")]
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(part))).convert("RGB")) for part in encoded]
+
+
+def _shows(picture: np.ndarray, photograph: np.ndarray) -> bool:
+    """Whether a photograph stands somewhere in a picture, at any whole magnification, JPEG's losses aside."""
+    reference = photograph[..., 1].astype(np.float32)
+    for times in range(1, 1 + min(picture.shape[:2]) // len(photograph)):
+        small = picture[times // 2 :: times, times // 2 :: times, 1].astype(np.float32)
+        if match_template(small, reference).max() > 0.7:
+            return True
+    return False
+
+
+def test_no_patient_by_default(tmp_path: Path) -> None:
+    images = _with_patients(tmp_path)
+    text, balance = parsed(write_report(tmp_path, False))
+    shown = _pictures_of(balance)
+    assert len(shown) == 2  # the curves and t-SNE
+    assert not any(_shows(picture, image) for picture in shown for image in images)
+    assert "patient-17" not in text and "shows no photograph" in text and "Closest pairs" not in text
+    assert "No sign of repeated" in text and "0.8123" in text
+
+
+def test_patients_where_they_are_asked_for(tmp_path: Path) -> None:
+    images = _with_patients(tmp_path)
+    text, balance = parsed(write_report(tmp_path, True))
+    shown = _pictures_of(balance)
+    assert all(any(_shows(picture, image) for picture in shown) for image in images[:2])
+    assert "patient-17_left.jpg" in text and "shows photographs of patients" in text
+
+
+def test_rendered_eyes_are_no_patients(tmp_path: Path) -> None:
+    fill(tmp_path)
+    text, _ = parsed(write_report(tmp_path, False))
+    assert "no patient is shown" in text and "step-000080" in text
 
 
 def test_without_pillow_and_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path)
     monkeypatch.setattr(pictures, "can_draw", lambda: False)
-    monkeypatch.setattr(pictures.importlib.util, "find_spec", lambda name: None)
-    text, balance = parsed(write_report(tmp_path))
+    monkeypatch.setattr(curves.importlib.util, "find_spec", lambda name: None)
+    text, balance = parsed(write_report(tmp_path, False))
     assert "matplotlib is not installed" in text
     assert sum(source.startswith("data:image/png") for source in balance.sources) == pictures.MAX_GRIDS
 
@@ -127,7 +211,7 @@ def test_a_priors_report_marks_its_best_checkpoint_and_calls_no_distance_fid(tmp
     (tmp_path / "eval.json").write_text(json.dumps(record))
     marked = []
     monkeypatch.setattr(Axes, "axvline", lambda axis, x, **style: marked.append((axis, x)))
-    text, _ = parsed(write_report(tmp_path))
+    text, _ = parsed(write_report(tmp_path, False))
     assert "50 generated images against 7 photographs" in text and "no FID and KID" in text
     assert "StyleGAN2 prior" in text and "started from other" in text and "held-out photographs" in text
     # Lowest Fréchet distance, not the last.
