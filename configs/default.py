@@ -39,6 +39,9 @@ def get_config() -> ConfigDict:
     model.style = "stylegan2"  # prior: 'stylegan2' or 'adain' (StyleGAN v1, growing from growth.start)
     model.z_dim = 512  # prior: width of the random input
     model.mapping_layers = 8  # prior: layers from z to w
+    model.discriminator_mapping_layers = (
+        -1  # discriminator with labels: layers from label to its projection; below 0: mapping_layers
+    )
     model.num_labels = 0  # prior, discriminator: classes to condition on; 0 is unconditional
 
     config.encoder = encoder = ConfigDict()

@@ -53,6 +53,12 @@ def how(config: ConfigDict, training: bool = True) -> dict[str, Any]:
     }
 
 
+def label_mapping_layers(config: ConfigDict) -> int:
+    """Layers from a label to the discriminator's projection."""
+    own = config.model.discriminator_mapping_layers
+    return int(config.model.mapping_layers if own < 0 else own)
+
+
 def logits(
     config: ConfigDict,
     params: dict[str, Any],
@@ -64,7 +70,7 @@ def logits(
     """D(images): [N, r, r, 3] and class numbers [N] -> [N, 1] float32; r is read from the images."""
     table = channel_table(config, images.shape[1])
     classes = one_hot(config, label)
-    layers = config.model.mapping_layers
+    layers = label_mapping_layers(config)
     if config.model.style == "adain":
         growing = GrowingDiscriminator(
             images.shape[1], table, mapping_layers=layers, axis_name=axis_name, **how(config)
@@ -76,7 +82,7 @@ def logits(
 
 def initial_adversary(config: ConfigDict, resolution: int, key: Array) -> AdversaryState:
     """A fresh discriminator for images of side `resolution`."""
-    table, layers = channel_table(config, resolution), config.model.mapping_layers
+    table, layers = channel_table(config, resolution), label_mapping_layers(config)
     image = jnp.zeros((1, resolution, resolution, 3))
     classes = one_hot(config, jnp.zeros(1, jnp.int32))
     if config.model.style == "adain":
@@ -186,41 +192,12 @@ def update_adversary(
         The next state, the terms (means over the whole batch), and per checked name whether it was not finite;
         where one is, the state is the old one.
     """
-    resolution = real.shape[1]
-    optimizer = discriminator_optimizer(config, resolution)
-    together = with_r1 and not lazy_interval(config)
-
-    def judged(params: dict[str, Any], images: Array, rows: _Rows, purpose: int) -> Array:
-        seen = augmented(config, images, adversary.augment_p, rows.sample, purpose)
-        return logits(config, params, seen, rows.label, alpha, axis_name)
-
-    def r1_term(params: dict[str, Any], rows: _Rows) -> Array:
-        return jnp.mean(losses.r1_penalty(lambda x: judged(params, x, rows, AUGMENT_REAL), rows.real))
-
-    def main(params: dict[str, Any], rows: _Rows) -> tuple[Array, tuple[dict[str, Array], tuple[()]]]:
-        real_logits = judged(params, rows.real, rows, AUGMENT_REAL)
-        fake_logits = judged(params, lax.stop_gradient(rows.fake), rows, AUGMENT_FAKE)
-        loss = losses.discriminator_adversarial(real_logits, fake_logits)
-        terms = {
-            "d_adv": loss,
-            "d_real": jnp.mean(real_logits),
-            "d_fake": jnp.mean(fake_logits),
-            "real_sign": jnp.mean(jnp.sign(real_logits)),
-        }
-        if together:
-            terms["r1"] = r1_term(params, rows)
-            loss = loss + 0.5 * r1_gamma(config) * terms["r1"]
-        return loss, (terms, ())
-
-    def lazy(params: dict[str, Any], rows: _Rows) -> tuple[Array, tuple[dict[str, Array], tuple[()]]]:
-        penalty = r1_term(params, rows)
-        return 0.5 * r1_gamma(config) * config.train.r1_every * penalty, ({"r1": penalty}, ())
-
+    optimizer = discriminator_optimizer(config, real.shape[1])
     params, opt_state = adversary.params, adversary.opt_state
     terms: dict[str, Array] = {}
     checked: dict[str, Any] = {}
-    rows, parts = _Rows(real, fake, label, sample), config.train.accumulate
-    for name, objective in _objectives(main, lazy if with_r1 and not together else None):
+    rows, parts = Rows(real, fake, label, sample), config.train.accumulate
+    for name, objective in objectives(config, adversary, with_r1, alpha, axis_name).items():
         gradients, (found, _) = mean_gradient(objective, params, rows, parts, blocks_on(axis_name))
         if axis_name is not None:
             gradients, found = lax.pmean((gradients, found), axis_name)
@@ -239,7 +216,7 @@ def update_adversary(
     return kept, {**terms, "augment_p": kept.augment_p}, bad
 
 
-class _Rows(NamedTuple):
+class Rows(NamedTuple):
     """What a discriminator's update has one row per sample of; see `update_adversary`."""
 
     real: Array
@@ -248,11 +225,47 @@ class _Rows(NamedTuple):
     sample: Array
 
 
-Objective = Callable[[dict[str, Any], _Rows], tuple[Array, tuple[dict[str, Array], tuple[()]]]]
+Objective = Callable[[dict[str, Any], Rows], tuple[Array, tuple[dict[str, Array], tuple[()]]]]
 
 
-def _objectives(main: Objective, lazy: Objective | None) -> list[tuple[str, Objective]]:
-    return [("adversarial", main)] + ([("R1", lazy)] if lazy else [])
+def objectives(
+    config: ConfigDict,
+    adversary: AdversaryState,
+    with_r1: bool,
+    alpha: Array | float = 1.0,
+    axis_name: str | None = None,
+) -> dict[str, Objective]:
+    """What the discriminator's parameters are updated by, one after another: 'adversarial', then 'R1' where it is due
+    and has an update of its own. (params, rows) -> what is minimised and its terms; arguments as of `update_adversary`."""
+    together = with_r1 and not lazy_interval(config)
+
+    def judged(params: dict[str, Any], images: Array, rows: Rows, purpose: int) -> Array:
+        seen = augmented(config, images, adversary.augment_p, rows.sample, purpose)
+        return logits(config, params, seen, rows.label, alpha, axis_name)
+
+    def r1_term(params: dict[str, Any], rows: Rows) -> Array:
+        return jnp.mean(losses.r1_penalty(lambda x: judged(params, x, rows, AUGMENT_REAL), rows.real))
+
+    def main(params: dict[str, Any], rows: Rows) -> tuple[Array, tuple[dict[str, Array], tuple[()]]]:
+        real_logits = judged(params, rows.real, rows, AUGMENT_REAL)
+        fake_logits = judged(params, lax.stop_gradient(rows.fake), rows, AUGMENT_FAKE)
+        loss = losses.discriminator_adversarial(real_logits, fake_logits)
+        terms = {
+            "d_adv": loss,
+            "d_real": jnp.mean(real_logits),
+            "d_fake": jnp.mean(fake_logits),
+            "real_sign": jnp.mean(jnp.sign(real_logits)),
+        }
+        if together:
+            terms["r1"] = r1_term(params, rows)
+            loss = loss + 0.5 * r1_gamma(config) * terms["r1"]
+        return loss, (terms, ())
+
+    def lazy(params: dict[str, Any], rows: Rows) -> tuple[Array, tuple[dict[str, Array], tuple[()]]]:
+        penalty = r1_term(params, rows)
+        return 0.5 * r1_gamma(config) * config.train.r1_every * penalty, ({"r1": penalty}, ())
+
+    return {"adversarial": main} | ({"R1": lazy} if with_r1 and not together else {})
 
 
 def _adapted(config: ConfigDict, adversary: AdversaryState) -> AdversaryState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +29,7 @@ from fundusgan_jax.steps.adversary import (
 from fundusgan_jax.steps.batch import Batch
 from fundusgan_jax.steps.latents import draw_z, initial_mapping, to_w
 from fundusgan_jax.steps.optimiser import (
+    ANY,
     averaged,
     blocks_on,
     ema_decay,
@@ -39,10 +41,10 @@ from fundusgan_jax.steps.optimiser import (
 )
 
 AXIS = "data"
-W_AVG_DECAY, PL_DECAY = 0.995, 0.01  # per step (StyleGAN2-ADA)
+W_AVG_DECAY, PL_DECAY = 0.995, 0.01  # per pass through the mapping network, per update (StyleGAN2-ADA)
 # Folded into a sample's key: what a draw is for. The second of each pair is the style that is mixed in.
 Z_PURPOSE = 31  # of images drawn from the trained prior
-_GENERATOR, _PATH_LENGTH, _DISCRIMINATOR = 1, 11, 21
+GENERATOR, PATH_LENGTH, DISCRIMINATOR = 1, 11, 21
 _MIX, _CUTOFF, _NOISE, _DIRECTION = 1, 2, 3, 4
 
 
@@ -172,20 +174,43 @@ def prior_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     )
 
 
+def draw_directions(config: ConfigDict, seed: Array | int, sample: Array, resolution: int) -> Array:
+    """[N, resolution, resolution, 3] standard normal: what path lengths are measured along, not yet scaled."""
+    keys = sample_keys(seed, sample, PATH_LENGTH + _DIRECTION)
+    return jax.vmap(lambda key: jax.random.normal(key, (resolution, resolution, 3)))(keys)
+
+
+class Draws(NamedTuple):
+    """Where a step's random inputs come from.
+
+    z: (config, seed, sample, purpose) -> [N, z_dim]. directions: see `draw_directions`.
+    """
+
+    z: Callable[[ConfigDict, Array | int, Array, int], Array] = draw_z
+    directions: Callable[[ConfigDict, Array | int, Array, int], Array] = draw_directions
+
+
+FROM_SAMPLES = Draws()
+
+
 def mixed_styles(
-    config: ConfigDict, params: dict[str, Any], batch: Batch, purpose: int, resolution: int
+    config: ConfigDict,
+    params: dict[str, Any],
+    batch: Batch,
+    purpose: int,
+    resolution: int,
+    draws: Draws = FROM_SAMPLES,
 ) -> tuple[Array, Array]:
     """w [N, w_dim] of fresh z, and w_plus [N, num_ws, w_dim] with style_mixing.
 
     With probability train.style_mixing the layers from a random one on take a second style.
     """
-    w = to_w(config, params["mapping"], draw_z(config, config.seed, batch.sample, purpose), batch.label)
+    w = to_w(config, params["mapping"], draws.z(config, config.seed, batch.sample, purpose), batch.label)
     num_ws = generator_config(config).num_ws
     if config.train.style_mixing == 0:
         return w, jnp.repeat(w[:, None], num_ws, 1)
-    second = to_w(
-        config, params["mapping"], draw_z(config, config.seed, batch.sample, purpose + _MIX), batch.label
-    )
+    second_z = draws.z(config, config.seed, batch.sample, purpose + _MIX)
+    second = to_w(config, params["mapping"], second_z, batch.label)
     used = 2 * int(math.log2(resolution)) - 2
 
     def cutoff(key: Array) -> Array:
@@ -247,10 +272,47 @@ def generator_phase(
         'nonfinite'.
     """
     optimizer = prior_optimizer(config)
+    gradients, terms, w_mean = adversarial_gradients(config, state, batch, resolution, axis_name)
+    checked = {**terms, "gradient of the generator": gradients}
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    pl_mean, w_avg = state.pl_mean, averaged(state.w_avg, w_mean, W_AVG_DECAY)
+    if with_pl:
+        gradients, pl_terms = path_length_gradients(config, state, params, batch, resolution, axis_name)
+        pl_mean = pl_terms.pop("pl_mean")
+        w_avg = averaged(w_avg, pl_terms.pop("w_mean"), W_AVG_DECAY)
+        checked |= {**pl_terms, "gradient of the path length": gradients}
+        updates, opt_state = optimizer.update(gradients, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        terms |= pl_terms
+    updated = state._replace(
+        params=params,
+        opt_state=opt_state,
+        ema=averaged(state.ema, params, ema_decay(config, state.step)),
+        w_avg=w_avg,
+        pl_mean=pl_mean,
+    )
+    kept, bad = guarded(state, updated, checked)
+    return kept, {**terms, "nonfinite": bad}
 
-    def main(params: dict[str, Any], batch: Batch) -> tuple[Array, tuple[Any, tuple[()]]]:
-        w, w_plus = mixed_styles(config, params, batch, _GENERATOR, resolution)
-        images = _painted(config, state, params, w_plus, batch, _GENERATOR, resolution)
+
+def adversarial_gradients(
+    config: ConfigDict,
+    state: PriorState,
+    batch: Batch,
+    resolution: int,
+    axis_name: str | None,
+    draws: Draws = FROM_SAMPLES,
+) -> tuple[Any, dict[str, Array], Array]:
+    """What the discriminator's judgement of one device's share asks of mapping and synthesis.
+
+    Returns:
+        Over all devices: the gradient of state.params, the terms ({'loss'}), the mean w [w_dim].
+    """
+
+    def objective(params: dict[str, Any], batch: Batch) -> tuple[Array, tuple[Any, tuple[()]]]:
+        w, w_plus = mixed_styles(config, params, batch, GENERATOR, resolution, draws)
+        images = _painted(config, state, params, w_plus, batch, GENERATOR, resolution)
         judged = generator_logits(
             config, state.adversary, images, batch.label, batch.sample, state.alpha, axis_name
         )
@@ -260,45 +322,32 @@ def generator_phase(
     # Photographs are not looked at here.
     drawn = batch._replace(image=(), eye=())
     gradients, ((terms, w_mean), _) = mean_gradient(
-        main, state.params, drawn, config.train.accumulate, blocks_on(axis_name)
+        objective, state.params, drawn, config.train.accumulate, blocks_on(axis_name)
     )
     if axis_name is not None:
         gradients, terms, w_mean = lax.pmean((gradients, terms, w_mean), axis_name)
-    checked = {**terms, "gradient of the generator": gradients}
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    pl_mean = state.pl_mean
-    if with_pl:
-        gradients, pl_terms = _path_length_gradients(config, state, params, batch, resolution, axis_name)
-        pl_mean = pl_terms.pop("pl_mean")
-        checked |= {**pl_terms, "gradient of the path length": gradients}
-        updates, opt_state = optimizer.update(gradients, opt_state, params)
-        params = optax.apply_updates(params, updates)
-        terms |= pl_terms
-    updated = state._replace(
-        params=params,
-        opt_state=opt_state,
-        ema=averaged(state.ema, params, ema_decay(config, state.step)),
-        w_avg=averaged(state.w_avg, w_mean, W_AVG_DECAY),
-        pl_mean=pl_mean,
-    )
-    kept, bad = guarded(state, updated, checked)
-    return kept, {**terms, "nonfinite": bad}
+    return gradients, terms, w_mean
 
 
 def _mean_over(x: Array, axis_name: str | None) -> Array:
     return lax.pmean(jnp.mean(x), axis_name) if axis_name is not None else jnp.mean(x)
 
 
-def _path_length_gradients(
+def path_length_gradients(
     config: ConfigDict,
     state: PriorState,
     params: dict[str, Any],
     batch: Batch,
     resolution: int,
     axis_name: str | None,
+    draws: Draws = FROM_SAMPLES,
 ) -> tuple[Any, dict[str, Array]]:
-    """Gradient of the path length penalty over the samples of even number: half the batch, whatever the devices."""
+    """Gradient of the path length penalty over the samples of even number: half the batch, whatever the devices.
+
+    Returns:
+        Over all devices: the gradient of `params`; 'pl_penalty', 'pl_length', 'pl_mean' (the next running mean) and
+        'w_mean' [w_dim].
+    """
     half, weight = batch._replace(image=(), eye=()), None
     if batch.sample.shape[0] % 2 == 0:
         # A device's share begins at an even number then.
@@ -311,32 +360,32 @@ def _path_length_gradients(
     parts = math.gcd(half.sample.shape[0], config.train.accumulate)
 
     def weighted(x: Array, weight: Array | None) -> Array:
-        return x if weight is None else x * weight
+        return x if weight is None else (x.T * weight).T
 
-    def lengths_of(params: dict[str, Any], part: Batch) -> Array:
-        _, w_plus = mixed_styles(config, params, part, _PATH_LENGTH, resolution)
-        keys = sample_keys(config.seed, part.sample, _PATH_LENGTH + _DIRECTION)
-        direction = jax.vmap(lambda key: jax.random.normal(key, (resolution, resolution, 3)))(keys)
-        return losses.path_lengths(
-            lambda w: _painted(config, state, params, w, part, _PATH_LENGTH, resolution),
+    def lengths_of(params: dict[str, Any], part: Batch) -> tuple[Array, Array]:
+        w, w_plus = mixed_styles(config, params, part, PATH_LENGTH, resolution, draws)
+        lengths = losses.path_lengths(
+            lambda styles: _painted(config, state, params, styles, part, PATH_LENGTH, resolution),
             w_plus,
-            direction / resolution,
+            draws.directions(config, config.seed, part.sample, resolution) / resolution,
         )
-
-    def mean(x: Array) -> Array:
-        return _mean_over(weighted(x, weight), axis_name)
+        return lengths, w
 
     # The penalty is measured from a mean of all parts: of several, that takes a pass of its own.
-    all_lengths = in_parts(lambda part: lengths_of(params, part), half, parts) if parts > 1 else None
+    all_lengths = in_parts(lambda part: lengths_of(params, part)[0], half, parts) if parts > 1 else None
 
     def objective(params: dict[str, Any], rows: Any) -> tuple[Array, tuple[dict[str, Array], tuple[()]]]:
         part, part_weight = rows
-        lengths = lengths_of(params, part)
-        whole = lengths if all_lengths is None else all_lengths
-        pl_mean = state.pl_mean + PL_DECAY * (lax.stop_gradient(mean(whole)) - state.pl_mean)
+        lengths, w = lengths_of(params, part)
+        whole = lax.stop_gradient(lengths) if all_lengths is None else all_lengths
+        pl_length = _mean_over(weighted(whole, weight), axis_name)
+        pl_mean = state.pl_mean + PL_DECAY * (pl_length - state.pl_mean)
         penalty = jnp.mean(weighted(jnp.square(lengths - pl_mean), part_weight))
-        terms = {"pl_penalty": penalty, "pl_length": mean(whole), "pl_mean": pl_mean}
-        return config.loss.pl_weight * config.train.pl_every * penalty, (terms, ())
+        # The running mean follows the lengths it takes in: this is its share of the gradient, of the part's own lengths.
+        share = 2 * PL_DECAY * (pl_length - pl_mean) * jnp.mean(weighted(lengths, part_weight))
+        terms = {"pl_penalty": penalty, "pl_length": pl_length, "pl_mean": pl_mean}
+        terms["w_mean"] = jnp.mean(weighted(w, part_weight), 0)
+        return config.loss.pl_weight * config.train.pl_every * (penalty - share), (terms, ())
 
     gradients, (terms, _) = mean_gradient(objective, params, (half, weight), parts)
     return lax.pmean((gradients, terms), axis_name) if axis_name is not None else (gradients, terms)
@@ -357,11 +406,7 @@ def discriminator_phase(
     Arguments and result as in `generator_phase`; with_r1: whether R1 is due; static.
     """
 
-    def painted(batch: Batch) -> Array:
-        _, w_plus = mixed_styles(config, state.params, batch, _DISCRIMINATOR, resolution)
-        return _painted(config, state, state.params, w_plus, batch, _DISCRIMINATOR, resolution)
-
-    fake = in_parts(painted, batch._replace(image=(), eye=()), config.train.accumulate)
+    fake, w = fakes(config, state, batch, resolution)
     growing = config.model.style == "adain"
     real = at_stage(batch.image, resolution, state.alpha) if growing else batch.image
     adversary, terms, bad = update_adversary(
@@ -378,8 +423,22 @@ def discriminator_phase(
     alpha = jnp.minimum(
         state.alpha + config.train.batch_size / max(config.growth.fade_kimg * 1000.0, 1e-3), 1.0
     )
-    ended = state._replace(step=state.step + 1, alpha=alpha, adversary=adversary)
+    w_mean = jnp.mean(w, 0) if axis_name is None else lax.pmean(jnp.mean(w, 0), axis_name)
+    w_avg = jnp.where(bad[ANY], state.w_avg, averaged(state.w_avg, w_mean, W_AVG_DECAY))
+    ended = state._replace(step=state.step + 1, w_avg=w_avg, alpha=alpha, adversary=adversary)
     return ended, {**terms, "nonfinite": bad}
+
+
+def fakes(
+    config: ConfigDict, state: PriorState, batch: Batch, resolution: int, draws: Draws = FROM_SAMPLES
+) -> tuple[Array, Array]:
+    """Images [N, r, r, 3] that the discriminator is to tell from photographs, and the w [N, w_dim] of their z."""
+
+    def painted(batch: Batch) -> tuple[Array, Array]:
+        w, w_plus = mixed_styles(config, state.params, batch, DISCRIMINATOR, resolution, draws)
+        return _painted(config, state, state.params, w_plus, batch, DISCRIMINATOR, resolution), w
+
+    return in_parts(painted, batch._replace(image=(), eye=()), config.train.accumulate)  # type: ignore[no-any-return]
 
 
 def at_stage(images: Array, resolution: int, alpha: Array) -> Array:

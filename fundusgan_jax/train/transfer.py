@@ -178,7 +178,8 @@ def _assembled(state: Any, trees: dict[str, Any]) -> Any:
 
 
 def _overrides(source: ConfigDict) -> str:
-    names = ("resolution", "channel_base", "channel_max", "w_dim", "z_dim", "mapping_layers", "num_labels")
+    names = ["resolution", "channel_base", "channel_max", "w_dim", "z_dim", "mapping_layers", "num_labels"]
+    names += ["discriminator_mapping_layers"] * (source.model.num_labels > 0)
     return " ".join(f"--config.model.{name}={source.model[name]}" for name in names)
 
 

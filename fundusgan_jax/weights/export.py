@@ -10,9 +10,7 @@ from ml_collections import ConfigDict
 
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.ops.trees import named_leaves
-from fundusgan_jax.steps.adversary import (
-    channel_table,
-)
+from fundusgan_jax.steps.adversary import channel_table, label_mapping_layers
 from fundusgan_jax.steps.fundusgan_step import TrainState
 from fundusgan_jax.steps.prior_step import PriorState, generator_config
 from fundusgan_jax.weights.flat_file import write_flat
@@ -93,7 +91,9 @@ def _nvidia_names(config: ConfigDict, state: PriorState, which: str) -> Flat:
         model.num_labels,
     )
     judge = ImportedDiscriminator(
-        channel_table(config, model.resolution), model.mapping_layers, {"params": state.adversary.params}
+        channel_table(config, model.resolution),
+        label_mapping_layers(config),
+        {"params": state.adversary.params},
     )
     prefix = "G_ema" if which == "ema" else "G"
     flat = {f"{prefix}.{name}": x for name, x in to_stylegan2_ada(generator).items()}

@@ -16,9 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from fundusgan_jax.config import load_config, validate
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.models.plan import GeneratorConfig
 from fundusgan_jax.ops.trees import named_leaves
 from fundusgan_jax.steps.adversary import (
     AdversaryState,
@@ -28,62 +26,11 @@ from fundusgan_jax.steps.adversary import (
 from fundusgan_jax.steps.latents import to_w
 from fundusgan_jax.steps.prior_step import PriorState, prior_optimizer, prior_shapes
 from fundusgan_jax.weights.import_networks import Networks, read_networks
+from fundusgan_jax.weights.prior_settings import settings_of
 from fundusgan_jax.workdir.contents import open_checkpoints
 from fundusgan_jax.workdir.manifest import write_manifest
 
-# Beside the package both in a checkout and where it is installed.
-SETTINGS = Path(__file__).resolve().parents[2] / "configs" / "stylegan2.py"
 W_AVG_DRAWS = 10_000
-
-
-def settings_of(networks: Networks) -> ConfigDict:
-    """configs/stylegan2.py's settings with the sizes of `networks`, noise_mode 'random'.
-
-    Raises:
-        UserError: that file is missing, or no setting makes a network of these sizes.
-    """
-    if not SETTINGS.is_file():
-        raise UserError(
-            f"{SETTINGS}, the settings of a prior, is missing: install fundusgan_jax with its configs, or "
-            "run from a checkout"
-        )
-    config = load_config(str(SETTINGS), [])
-    generator = networks.averaged
-    base, most = channel_rule(generator.config)
-    sizes = {
-        "resolution": generator.config.resolution,
-        "channel_base": base,
-        "channel_max": most,
-        "w_dim": generator.config.w_dim,
-        "z_dim": generator.z_dim,
-        "mapping_layers": sum(name.startswith("fc") for name in generator.mapping["params"]),
-        "num_labels": generator.num_labels,
-        "noise_mode": "random",
-        "style": "stylegan2",
-    }
-    config.update_from_flattened_dict({f"model.{name}": value for name, value in sizes.items()})
-    config.data.resolution = generator.config.resolution
-    validate(config, 1)
-    return config
-
-
-def channel_rule(config: GeneratorConfig) -> tuple[int, int]:
-    """(channel_base, channel_max) with min(channel_base // r, channel_max) channels at every resolution r.
-
-    Raises:
-        UserError: there is no such pair; names the channels.
-    """
-    channels = dict(config.channels)
-    # Of all that reproduce the table the smallest: the base is at least channels * r everywhere.
-    base, most = max(count * side for side, count in channels.items()), max(channels.values())
-    if any(min(base // side, most) != count for side, count in channels.items()):
-        table = ", ".join(f"{side} px: {count}" for side, count in channels.items())
-        raise UserError(
-            f"its channels ({table}) are not min(channel_base / r, channel_max) for any pair of numbers, so no "
-            "settings make this network; from Python, fundusgan_jax.weights.import_stylegan.from_rosinality and "
-            "from_stylegan2_ada read it"
-        )
-    return base, most
 
 
 def first_state(config: ConfigDict, networks: Networks) -> tuple[PriorState, list[str]]:
@@ -178,7 +125,7 @@ def import_prior(file: Path, workdir: Path, naming: str) -> list[str]:
     _assert_vacant(workdir)
     networks = read_networks(file, naming)
     try:
-        config = settings_of(networks)
+        config = settings_of(networks.averaged, networks.discriminator)
         state, notes = first_state(config, networks)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error

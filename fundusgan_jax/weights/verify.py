@@ -23,6 +23,12 @@ from fundusgan_jax.weights.verify_networks import (
 )
 from fundusgan_jax.weights.verify_sets import SET_INPUTS, SET_TOLERANCES, set_differences, set_outputs
 from fundusgan_jax.weights.verify_stylegan import dilated_differences, stylegan2_differences
+from fundusgan_jax.weights.verify_training_step import (
+    GRADIENT_TOLERANCE,
+    INPUTS,
+    LOSS_TOLERANCE,
+    training_step_differences,
+)
 
 Flat = dict[str, np.ndarray]
 
@@ -49,7 +55,7 @@ def verify(file: Path, heads: str = "") -> Verification:
     """Compares every output in `file` that this version can compute.
 
     Args:
-        file: .npz of one of the four forms.
+        file: .npz of one of the five forms.
         heads: LPIPS's heads; '' for lpips_heads.npz in ../weights beside the file's folder, then in
             `models.lpips.weights_folder()`.
 
@@ -58,6 +64,8 @@ def verify(file: Path, heads: str = "") -> Verification:
     """
     npz = read_flat(file)
     try:
+        if any(name.startswith("loss/") for name in npz):
+            return _verify_training_step(npz)
         if any(name.startswith("weights/G/") for name in npz):
             return _verify_stylegan2(npz)
         if "weights/convs.0.conv.weight" in npz:
@@ -70,7 +78,7 @@ def verify(file: Path, heads: str = "") -> Verification:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).split("\n")[0]
         raise UserError(f"{file} is incomplete or damaged: {reason}") from error
     raise UserError(
-        f"{file} is of no known form: expected weights/G/... (StyleGAN2), weights/convs.0... with f_mid "
+        f"{file} is of no known form: expected weights/G/... (StyleGAN2; with loss/... its training), weights/convs.0... with f_mid "
         "(StyleGANEX), salt with images (ResNet, LPIPS, Inception) or set_a with set_b (FID, KID)"
     )
 
@@ -88,6 +96,18 @@ def _verify_stylegan2(npz: Flat) -> Verification:
     if held > checked:
         why["grad/*"] = f"{held - checked} of {held} are not of one of the generator's parameters"
     return Verification("StyleGAN2", found, why, {})
+
+
+def _verify_training_step(npz: Flat) -> Verification:
+    found = training_step_differences(npz)
+    rest = [name for name in npz if name not in found and name not in INPUTS and "weights/" not in name]
+    allowed = {name: GRADIENT_TOLERANCE if name.startswith("grad/") else LOSS_TOLERANCE for name in found}
+    return Verification(
+        "StyleGAN2 training step, differences in norm",
+        found,
+        {name: _unsupported(name) for name in rest},
+        allowed,
+    )
 
 
 def _verify_dilated(npz: Flat) -> Verification:

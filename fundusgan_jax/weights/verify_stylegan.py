@@ -31,7 +31,8 @@ def relative_difference(ours: Any, reference: Any) -> float:
     return float(np.abs(ours - reference).max() / max(np.abs(reference).max(), 1e-30))
 
 
-def _weights(npz: Npz, prefix: str) -> dict[str, np.ndarray]:
+def weights_under(npz: Npz, prefix: str) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with `prefix`, without it."""
     return {name[len(prefix) :]: npz[name] for name in npz if name.startswith(prefix)}
 
 
@@ -42,7 +43,7 @@ def stylegan2_differences(npz: Npz) -> dict[str, float]:
     generator, d_logits and d_r1_per_image, as far as the file has them. Keys 'weights/G/...',
     'weights/D/...', z, c, d_image, d_c.
     """
-    flat = _weights(npz, "weights/G/")
+    flat = weights_under(npz, "weights/G/")
     imported = from_stylegan2_ada(flat)
     label = jnp.asarray(npz["c"]) if "c" in npz and imported.num_labels else None
     # Differences below are of float32 arithmetic; matrix units may otherwise use fewer bits.
@@ -63,7 +64,7 @@ def stylegan2_differences(npz: Npz) -> dict[str, float]:
 
 
 def _discriminator_differences(npz: Npz) -> dict[str, float]:
-    channels, layers, variables = discriminator_from_stylegan2_ada(_weights(npz, "weights/D/"))
+    channels, layers, variables = discriminator_from_stylegan2_ada(weights_under(npz, "weights/D/"))
     network = Discriminator(channels, mapping_layers=layers)
     image = jnp.asarray(npz["d_image"])
     label = jnp.asarray(npz["d_c"]) if "d_c" in npz else None
@@ -115,12 +116,12 @@ def _image_differences(npz: Npz, imported: ImportedGenerator) -> dict[str, float
 
 def _gradient_differences(npz: Npz, gradients: Any) -> dict[str, float]:
     """Reads the reference's gradients through the importer, whose layout changes they share."""
-    theirs = dict(_weights(npz, "grad/").items())
+    theirs = dict(weights_under(npz, "grad/").items())
     theirs = {name.removeprefix("G/"): value for name, value in theirs.items()}
     theirs = {name: value for name, value in theirs.items() if name.startswith("synthesis.")}
     if not theirs:
         return {}
-    flat = {name: np.zeros_like(value) for name, value in _weights(npz, "weights/G/").items()}
+    flat = {name: np.zeros_like(value) for name, value in weights_under(npz, "weights/G/").items()}
     reference = from_stylegan2_ada(flat | theirs).synthesis["params"]
     marks = from_stylegan2_ada(flat | {k: np.ones_like(v) for k, v in theirs.items()}).synthesis["params"]
     found = {}
@@ -139,7 +140,7 @@ def _leaves(tree: Any) -> list[tuple[str, np.ndarray]]:
 def dilated_differences(npz: Npz) -> dict[str, float]:
     """StyleGANEX's decoder: {image, image_no_noise, image_from_constant: largest relative difference}."""
     base_size = int(npz["f_mid"].shape[1])
-    imported = from_rosinality(_weights(npz, "weights/"), base_size)
+    imported = from_rosinality(weights_under(npz, "weights/"), base_size)
     network = Synthesis(imported.config)
     layers = sorted(int(name.removeprefix("noise/")) for name in npz if name.startswith("noise/"))
     noise = tuple(jnp.asarray(npz[f"noise/{layer}"]) for layer in layers)

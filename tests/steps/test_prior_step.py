@@ -13,16 +13,20 @@ from configs import stylegan1, stylegan2
 from fundusgan_jax.config import validate
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.steps import losses
-from fundusgan_jax.steps.optimiser import guarded, lazy_adam
+from fundusgan_jax.steps.optimiser import guarded, lazy_adam, sample_keys
 from fundusgan_jax.steps.prior_step import (
     AXIS,
-    _path_length_gradients,
+    GENERATOR,
+    PATH_LENGTH,
     at_stage,
     discriminator_phase,
+    draw_directions,
+    fakes,
     first_prior,
     generator_phase,
     mixed_styles,
     paint,
+    path_length_gradients,
     prior_shapes,
 )
 from tests.support.tiny import random_batch, tiny_prior_config
@@ -146,12 +150,58 @@ def test_the_generator_learns_to_please_a_discriminator_that_stands_still():
     assert seen[-1] < seen[0] - 0.3
 
 
-def test_w_avg_is_the_running_mean_of_w(on_one):
-    config, batch = config_of(), random_batch(8, SIDE)
+def test_w_avg_follows_every_pass_through_the_mapping_network(on_one):
+    # stylegan2-ada-pytorch's MappingNetwork.forward: w_avg moves in the passes of G, of the path length and of D.
+    config, batch = config_of(**SENSITIVE), labelled(random_batch(8, SIDE))
     state = first_prior(config)
-    w, _ = mixed_styles(config, state.params, batch, 1, SIDE)
+
+    def mean_w(params, batch, purpose):
+        return np.mean(mixed_styles(config, params, batch, purpose, SIDE)[0], 0)
+
     after, _ = alone(generator_phase, config, with_pl=False)(state, batch)
-    np.testing.assert_allclose(after.w_avg, 0.005 * np.mean(w, 0), rtol=1e-4)
+    expected = 0.005 * mean_w(state.params, batch, GENERATOR)
+    np.testing.assert_allclose(after.w_avg, expected, rtol=1e-4)
+    with_pl, _ = alone(generator_phase, config, with_pl=True)(state, batch)
+    half = batch._replace(label=batch.label[::2], sample=batch.sample[::2])
+    # Of the parameters between the two updates: those after the first.
+    expected = expected + 0.005 * (mean_w(after.params, half, PATH_LENGTH) - expected)
+    np.testing.assert_allclose(with_pl.w_avg, expected, rtol=1e-4)
+    ended, _ = alone(discriminator_phase, config, with_r1=False)(with_pl, batch)
+    expected = expected + 0.005 * (np.mean(fakes(config, with_pl, batch, SIDE)[1], 0) - expected)
+    np.testing.assert_allclose(ended.w_avg, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "devices, parts, size", [(1, 1, 8), (1, 2, 8), (8, 1, 8), pytest.param(2, 2, 16, marks=pytest.mark.slow)]
+)
+def test_the_path_length_gradient_reaches_the_running_mean(devices, parts, size):
+    """Against the definition differentiated as it is written, all samples together: the mean is no constant."""
+    config = config_of(train__accumulate=parts, train__batch_size=size, **SENSITIVE)
+    state = first_prior(config)._replace(pl_mean=jnp.asarray(0.02))
+    batch = labelled(random_batch(size, SIDE))
+    half = batch._replace(label=batch.label[::2], sample=batch.sample[::2])
+
+    def penalty(params, through):
+        _, w_plus = mixed_styles(config, params, half, PATH_LENGTH, SIDE)
+        keys = sample_keys(config.seed, half.sample, PATH_LENGTH + 3)
+        painted = functools.partial(
+            paint, config, params, state.noise, resolution=SIDE, noise_mode="random", noise_keys=keys
+        )
+        direction = draw_directions(config, config.seed, half.sample, SIDE) / SIDE
+        lengths = losses.path_lengths(painted, w_plus, direction)
+        mean = state.pl_mean + 0.01 * (jnp.mean(lengths) - state.pl_mean)
+        return 2 * 4 * jnp.mean((lengths - (mean if through else jax.lax.stop_gradient(mean))) ** 2)
+
+    expected, without = (
+        jax.jit(jax.grad(functools.partial(penalty, through=t)))(state.params) for t in (1, 0)
+    )
+    parallel = DataParallel("shard_map", AXIS, jax.devices()[:devices])
+    program = parallel.compile(
+        lambda state, batch, constants: path_length_gradients(config, state, state.params, batch, SIDE, AXIS)
+    )
+    found, _ = program(parallel.replicate(state), parallel.split(batch), None)
+    found = jax.device_get(parallel.single(found))
+    assert relative(found, expected) < 1e-5 < 1e-3 < relative(without, expected)
 
 
 def test_style_mixing_changes_styles_from_a_random_layer_on():
@@ -215,7 +265,7 @@ def test_an_odd_batch_takes_its_even_samples(size):
     even = random_batch(2, SIDE)._replace(sample=np.asarray([2, 4], np.int32))
     if size == 1:
         even = batch
-    found = jax.jit(lambda b: _path_length_gradients(config, state, state.params, b, SIDE, None))
+    found = jax.jit(lambda b: path_length_gradients(config, state, state.params, b, SIDE, None))
     gradients, terms = found(batch)
     # Alone, each even sample gives its own length; the odd one between them must not count.
     lengths = []

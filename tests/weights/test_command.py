@@ -92,6 +92,34 @@ def test_golden_generators_are_within_tolerance(shared: Path, capsys: pytest.Cap
     assert max(result.differences.values()) < 1e-5
 
 
+def test_the_golden_training_step_is_within_tolerance(shared: Path, tmp_path: Path) -> None:
+    file = shared / "golden" / "training_step.npz"
+    result = verify(file)
+    assert not result.not_checked
+    with np.load(file) as npz:
+        step = dict(npz)
+    outputs = {name for name in step if name.startswith(("loss/", "grad/")) or "_after" in name}
+    phases = {f"grad/{phase}" for phase in ("Gmain", "Greg", "Dmain", "Dreg")}
+    assert set(result.differences) == outputs | phases and len(outputs) > 220
+    assert {name: result.tolerances[name] for name in ("loss/pl_penalty", "grad/Greg")} == {
+        "loss/pl_penalty": 1e-5, "grad/Greg": 1e-4,
+    }  # fmt: skip
+    assert all(ok for _, ok in result.verdicts(0.0).values()), result.differences
+
+
+@pytest.mark.slow
+def test_another_training_step_shows_in_its_own_phase(shared: Path, tmp_path: Path) -> None:
+    with np.load(shared / "golden" / "training_step.npz") as npz:
+        step = dict(npz)
+    file = tmp_path / "step.npz"
+    np.savez(
+        file, **step | {"pl_mean": np.float32(0.31), "label": (step["label"] + 1) % 3, "more": np.zeros(1)}
+    )
+    result = verify(file)
+    assert result.differences["grad/Greg"] > 1e-3 < result.differences["grad/Dreg"]
+    assert set(result.not_checked) == {"more"}
+
+
 def test_exit_codes_and_json(small: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = tmp_path / "good.npz", tmp_path / "bad.npz"
     np.savez(good, **small)

@@ -18,11 +18,11 @@ from fundusgan_jax.steps.fundusgan_step import state_shapes
 from fundusgan_jax.steps.latents import to_w
 from fundusgan_jax.steps.prior_step import PriorState, first_prior, paint, prior_shapes
 from fundusgan_jax.train.transfer import initialised_from
-from fundusgan_jax.weights import export, import_prior
+from fundusgan_jax.weights import export, import_prior, prior_settings
 from fundusgan_jax.weights.__main__ import main
 from fundusgan_jax.weights.export import flattened
 from fundusgan_jax.weights.flat_file import read_flat, write_flat
-from fundusgan_jax.weights.import_prior import channel_rule
+from fundusgan_jax.weights.prior_settings import channel_rule
 from fundusgan_jax.workdir.checkpoint import Checkpoints
 from fundusgan_jax.workdir.contents import open_checkpoints, restore_state
 from fundusgan_jax.workdir.manifest import config_of_workdir, read_manifest, write_manifest
@@ -232,6 +232,29 @@ def test_export_then_import_is_the_identity(small: Path, tmp_path: Path, naming:
         assert all((again[name] == flat[name]).all() for name in flat if not name.startswith("G_ema."))
 
 
+@pytest.mark.parametrize("own, other", [(3, 2), (2, 8)])
+def test_both_label_mappings_have_the_depth_that_the_file_has(
+    tmp_path: Path, capsys, own: int, other: int
+) -> None:
+    # NVIDIA's 'auto': two layers in the generator's mapping, eight in the discriminator's.
+    generator = nvidia_generator(labels=3, layers=own)
+    judge = nvidia_discriminator(labels=3, layers=other)
+    write_flat(tmp_path / "p.npz", prefixed(G_ema=generator, D=judge))
+    state = imported(tmp_path / "p.npz", tmp_path / "prior")
+    assert "note: the file's discriminator" not in capsys.readouterr().out
+    config = config_of_workdir(tmp_path / "prior")
+    assert config.model.mapping_layers == own and config.model.discriminator_mapping_layers == other
+    assert len(state.params["mapping"]) == own + 1 and len(state.adversary.params["mapping"]) == other + 1
+    image = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)
+    assert np.isfinite(logits(config, state.adversary.params, image, np.arange(2))).all()
+    assert (
+        main(["export", str(tmp_path / "prior"), str(tmp_path / "e.npz"), "--names=stylegan2-ada-pytorch"])
+        == 0
+    )
+    again = read_flat(tmp_path / "e.npz")
+    assert_same({name: again[f"D.{name}"] for name in judge}, judge)
+
+
 def test_a_prior_loads_into_fundusgan_unchanged(tmp_path: Path) -> None:
     channels = {4: 8, 8: 8, 16: 8, 32: 4, 64: 2}
     generator = nvidia_generator(channels, w=8, z=8)
@@ -354,7 +377,7 @@ def test_folders_files_and_flags_that_are_refused(small: Path, tmp_path: Path, m
     assert "input.input" in refused(capsys, "import", "--from=rosinality", good, tmp_path / "a")
     assert "not an exported" in refused(capsys, "import", "--from=fundusgan_jax", good, tmp_path / "a")
     with monkeypatch.context() as patch:
-        patch.setattr(import_prior, "SETTINGS", tmp_path / "configs" / "stylegan2.py")
+        patch.setattr(prior_settings, "SETTINGS", tmp_path / "configs" / "stylegan2.py")
         assert "run from a checkout" in refused(capsys, *from_nvidia(good, tmp_path / "a"))
     assert not (tmp_path / "a").exists()
 
