@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
     config.model.channel_base = 4096
     config.model.channel_max = 256
     config.model.w_dim = 256
-    config.model.delta = 7
+    config.model.delta = 6
     config.model.noise_mode = "none"
     config.encoder.backbone = "resnet18"
     config.encoder.norm = "group"

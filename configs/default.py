@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     model.channel_base = 32768  # channels at native resolution r: min(channel_base / r, channel_max)
     model.channel_max = 512  # see channel_base
     model.w_dim = 512  # width of a style vector
-    model.delta = 1  # synthesis blocks with a skip fusion, 0 to 7: more gives detail, less editable styles
+    model.delta = 1  # skip fusions, 0 to 7 (6 at 256 px, 4 at 64): more gives detail, less editable styles
     model.noise_mode = "random"  # 'random' per sample, 'const' stored maps, 'none'
     model.dtype = "float32"  # of convolutions in training: 'float32' or 'bfloat16'; the rest, scores and generation stay float32
     model.style = "stylegan2"  # prior: 'stylegan2' or 'adain' (StyleGAN v1, growing from growth.start)

@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config.model.channel_base = 2048
     config.model.channel_max = 64
     config.model.w_dim = 64
-    config.model.delta = 5
+    config.model.delta = 4
     config.model.noise_mode = "none"
     config.encoder.backbone = "resnet18"
     config.encoder.norm = "group"

@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.models.plan import EARLIER_FUSIONS
 from fundusgan_jax.steps.augmentation import TRANSFORMS
 from fundusgan_jax.steps.batch import group_blocks
 
@@ -366,9 +367,11 @@ def _validate_sizes(config: ConfigDict) -> None:
         )
     most = max_delta(size)
     if not 0 <= config.model.delta <= most:
+        # As many fitted when the first one preceded the first layer.
+        earlier = f"; a workdir with {most + 1} {EARLIER_FUSIONS}" if config.model.delta == most + 1 else ""
         raise UserError(
             f"model.delta={config.model.delta} must lie in 0..{most} at {size} px (the encoder has no finer map): "
-            f"--config.model.delta={most}"
+            f"--config.model.delta={most}{earlier}"
         )
     if config.encoder.weights and config.encoder.norm == "group":
         raise UserError(
@@ -377,8 +380,9 @@ def _validate_sizes(config: ConfigDict) -> None:
 
 
 def max_delta(resolution: int) -> int:
-    """Most skip fusions at an input size: one per block that a map of the encoder (stride 2 to 16) can enter."""
-    return min(7, int(math.log2(resolution)) - 1)
+    """Most skip fusions at an input size: one per block after the first layer that a map of the encoder (stride 2 to 16)
+    can enter."""
+    return min(7, int(math.log2(resolution)) - 2)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

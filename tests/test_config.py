@@ -101,7 +101,8 @@ def test_an_override_that_does_not_fit_is_refused(override: str, message: str) -
         ("data.resolution=32", "from 64"),
         ("model.resolution=32", "from data.resolution"),
         ("model.base_size=8", "must be data.resolution / 16 = 4"),
-        ("model.delta=6", r"must lie in 0\.\.5 at 64 px .*: --config\.model\.delta=5"),
+        ("model.delta=6", r"must lie in 0\.\.4 at 64 px .*: --config\.model\.delta=4$"),
+        ("model.delta=5", r"delta=4; a workdir with 5 has its skip fusions one block earlier .* commit"),
         ("train.batch_size=12", "choose a multiple of 8"),
         ("train.batch_size=0", "must be at least 1"),
         ("loss.reg=-1", "must not be negative"),
@@ -159,7 +160,7 @@ def test_differences_leave_out_what_changes_no_number() -> None:
     )
 
 
-@pytest.mark.parametrize(("resolution", "most"), [(64, 5), (128, 6), (256, 7), (512, 7), (1024, 7)])
+@pytest.mark.parametrize(("resolution", "most"), [(64, 4), (128, 5), (256, 6), (512, 7), (1024, 7)])
 def test_max_delta(resolution: int, most: int) -> None:
     assert max_delta(resolution) == most
 

@@ -51,9 +51,9 @@ def generator_flops(config: GeneratorConfig, fusion_channels: tuple[int, ...] = 
             total += _fir(block.in_size, 3)
         if block.fused:
             entering = block.layers[0].in_channels
-            total += _convolution(block.in_size, fusion_channels[index], entering)
+            total += _convolution(block.in_size, fusion_channels[index - 1], entering)
             total += _convolution(block.in_size, 2 * entering, entering)
-            total += _convolution(block.in_size, 3 + entering, 3) if index else 0.0
+            total += _convolution(block.in_size, 3 + entering, 3)
     return total
 
 

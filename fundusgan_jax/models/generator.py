@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -77,30 +78,31 @@ class Fusion(nn.Module):
     """delta skip: an encoder feature is merged into the generator's map and into its RGB skip.
 
     e' = lrelu(conv3x3(e)); x <- conv3x3(concat(x, e')), initialised to the identity on x plus 0.01 times
-    the default, and likewise the RGB skip (StyleGANEX; FundusGAN's delta).
-    x [N, H, W, C], rgb [N, H, W, 3] or None, feature [N, H, W, E] -> x, rgb of the same shapes.
+    PyTorch's default, and likewise the RGB skip (StyleGANEX; FundusGAN's delta).
+    x [N, H, W, C], rgb [N, H, W, 3], feature [N, H, W, E] -> x, rgb of the same shapes.
     """
 
     @nn.compact
-    def __call__(self, x: Array, rgb: Array | None, feature: Array) -> tuple[Array, Array | None]:
+    def __call__(self, x: Array, rgb: Array, feature: Array) -> tuple[Array, Array]:
         channels = x.shape[-1]
-        reduced = nn.leaky_relu(self._conv("reduce", feature.astype(x.dtype), channels), 0.2)
+        reduced = nn.leaky_relu(self._conv("reduce", feature.astype(x.dtype), channels), 0.01)
         merged = self._conv("merge", jnp.concatenate([x, reduced], -1), channels, identity=True)
-        if rgb is not None:
-            both = jnp.concatenate([rgb.astype(x.dtype), reduced], -1)
-            rgb = self._conv("merge_rgb", both, 3, identity=True).astype(jnp.float32)
-        return merged, rgb
+        both = jnp.concatenate([rgb.astype(x.dtype), reduced], -1)
+        return merged, self._conv("merge_rgb", both, 3, identity=True).astype(jnp.float32)
 
     def _conv(self, name: str, x: Array, features: int, identity: bool = False) -> Array:
-        def initialise(key: Array, shape: tuple[int, ...]) -> Array:
-            kernel = initializers.lecun_normal()(key, shape, jnp.float32)
-            if not identity:
-                return kernel
-            centre = jnp.eye(shape[2], shape[3])
-            return (0.01 * kernel).at[1, 1].add(centre)
+        # PyTorch's Conv2d: uniform within 1 / sqrt(fan_in), its bias too.
+        bound = (0.01 if identity else 1.0) / math.sqrt(9 * x.shape[-1])
 
-        kernel = self.param(f"{name}_kernel", initialise, (3, 3, x.shape[-1], features))
-        bias = self.param(f"{name}_bias", initializers.zeros, (features,))
+        def uniform(key: Array, shape: tuple[int, ...]) -> Array:
+            return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+        def kernel_around(key: Array, shape: tuple[int, ...]) -> Array:
+            kernel = uniform(key, shape)
+            return kernel.at[1, 1].add(jnp.eye(shape[2], shape[3])) if identity else kernel
+
+        kernel = self.param(f"{name}_kernel", kernel_around, (3, 3, x.shape[-1], features))
+        bias = self.param(f"{name}_bias", uniform, (features,))
         y = conv2d(x, kernel.astype(x.dtype), padding=1)
         y = y.astype(jnp.float32)
         return (y + spread(bias, y)).astype(x.dtype)
@@ -130,7 +132,7 @@ class Synthesis(nn.Module):
         Args:
             w_plus: [N, num_ws, w_dim] float32 style vectors.
             base: [N, base_size, base_size, channels_at(4)] or None.
-            skips: encoder features for the first `delta` blocks, each of its block's entering size.
+            skips: encoder features for the `delta` blocks after the first, each of its block's entering size.
             noise_mode: 'random' (from noise_keys), 'const' (stored maps) or 'none'.
             noise_keys: [N] jax random keys, for 'random'.
             noise: one map [N, H, W, 1] per layer; takes the place of noise_mode.
@@ -159,7 +161,7 @@ class Synthesis(nn.Module):
         )
         for index, block in enumerate(plan):
             if block.fused:
-                x, rgb = fusion(name=f"fusion{index}")(x, rgb, skips[index])
+                x, rgb = fusion(name=f"fusion{index}")(x, rgb, skips[index - 1])
             for layer in block.layers:
                 if noise is not None:
                     layer_map: Array | None = noise[layer.number - 1]

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 Kind = Literal["plain", "blur", "up"]
+# What is said of a model with a fusion before the first layer.
+EARLIER_FUSIONS = "has its skip fusions one block earlier than this version computes them: train anew, or open it with commit 2a17aab"
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class GeneratorConfig:
     channel_base, channel_max: channels at native resolution r are min(channel_base / r, channel_max).
     channels: overrides them, (native resolution, channels) pairs for every resolution.
     w_dim: width of a style vector.
-    delta: number of synthesis blocks with a skip fusion (0 to 7).
+    delta: number of skip fusions (0 to 7); the k-th precedes the k-th block after the first layer.
     dtype: 'float32' or 'bfloat16', of the convolutions; parameters and statistics stay float32.
     remat: keep only the layers' inputs for the gradient and compute the rest again; same numbers, less memory.
     """
@@ -47,8 +49,9 @@ class GeneratorConfig:
                 raise ValueError(f"{name} must be a power of two of at least 4, not {value}")
         if self.base_size > self.resolution:
             raise ValueError(f"base_size {self.base_size} exceeds the resolution {self.resolution}")
-        if not 0 <= self.delta <= min(7, self.num_blocks):
-            raise ValueError(f"delta must lie in 0..{min(7, self.num_blocks)}, not {self.delta}")
+        most = min(7, self.num_blocks - 1)
+        if not 0 <= self.delta <= most:
+            raise ValueError(f"delta must lie in 0..{most}, not {self.delta}")
 
     @property
     def num_blocks(self) -> int:
@@ -89,7 +92,8 @@ class BlockPlan(NamedTuple):
     """The layers of one native resolution with their ToRGB.
 
     in_size: side of the map that enters. rgb_kind: what happens to the RGB skip that enters: 'up',
-    'blur', or 'plain' in the first block, where there is none. fused: whether a skip fusion precedes it.
+    'blur', or 'plain' in the first block, where there is none. fused: whether a skip fusion precedes it,
+    as in StyleGANEX: never the first, so that each carries the map and the RGB skip.
     """
 
     native: int
@@ -137,6 +141,6 @@ def generator_plan(config: GeneratorConfig) -> tuple[BlockPlan, ...]:
             number += 1
         rgb_kind: Kind = "plain" if index == 0 else layers[0].kind
         blocks.append(
-            BlockPlan(native, in_size, size, tuple(layers), rgb_kind, number - 1, index < config.delta)
+            BlockPlan(native, in_size, size, tuple(layers), rgb_kind, number - 1, 0 < index <= config.delta)
         )
     return tuple(blocks)

@@ -18,6 +18,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.models.plan import EARLIER_FUSIONS
 from fundusgan_jax.ops.trees import named_leaves
 
 FOLDER = "checkpoints"
@@ -148,6 +149,8 @@ class Checkpoints:
         try:
             sums = self._manager.restore(step, args=ocp.args.Composite(crc32=ocp.args.JsonRestore()))["crc32"]
             if set(sums) != set(wanted):
+                if any("/fusion0/" in name for name in set(sums) - set(wanted)):
+                    raise UserError(f"checkpoint {self.folder / str(step)} {EARLIER_FUSIONS}")
                 odd = sorted(set(sums) ^ set(wanted))
                 raise UserError(
                     f"checkpoint {self.folder / str(step)} belongs to another model ({odd[0]} and "

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fundusgan_jax.models.generator import Mapping, Synthesis, layer_noise, truncate
+from fundusgan_jax.models.generator import Fusion, Mapping, Synthesis, layer_noise, truncate
 from fundusgan_jax.models.layers import modulated_convolution
 from fundusgan_jax.models.plan import GeneratorConfig, generator_plan
 from fundusgan_jax.ops.conv import conv2d
@@ -118,15 +118,43 @@ def test_delta_skips_start_near_the_identity():
     config = GeneratorConfig(**{**SMALL.__dict__, "delta": 3})
     sizes = [block.in_size for block in generator_plan(config) if block.fused]
     skips = [jax.random.normal(jax.random.key(i), (2, size, size, 5)) for i, size in enumerate(sizes)]
-    assert sizes == [8, 8, 8]
+    assert sizes == [8, 8, 16]
     network, variables, w_plus = painted(config, skips=skips, noise_mode="none")
     with_skips = network.apply(variables, w_plus, None, skips, noise_mode="none")
     plain = {name: value for name, value in variables["params"].items() if not name.startswith("fusion")}
     without = Synthesis(SMALL).apply({**variables, "params": plain}, w_plus, noise_mode="none")
     difference = float(jnp.abs(with_skips - without).max() / jnp.abs(without).max())
-    assert 0 < difference < 0.2
+    assert 0 < difference < 0.1
     with pytest.raises(ValueError, match="delta is 3"):
         network.apply(variables, w_plus, None, skips[:1], noise_mode="none")
+
+
+def test_a_fusion_is_its_two_convolutions_and_begins_as_pytorch_draws_them():
+    rng = np.random.default_rng(0)
+    x, rgb, feature = (jnp.asarray(rng.standard_normal((1, 5, 5, c)), jnp.float32) for c in (4, 3, 60))
+    variables = Fusion().init(jax.random.key(0), x, rgb, feature)
+    params = {name: np.asarray(leaf, np.float64) for name, leaf in variables["params"].items()}
+    # torch.nn.Conv2d: weights and bias uniform within 1 / sqrt(fan_in); 0.01 of it around the identity.
+    for name, entering, share in (("reduce", 60, 1.0), ("merge", 8, 0.01), ("merge_rgb", 7, 0.01)):
+        kernel, bound = params[f"{name}_kernel"].copy(), share / np.sqrt(9 * entering)
+        if share < 1:
+            kernel[1, 1, : kernel.shape[3]] -= np.eye(kernel.shape[3])
+        assert 0.9 * bound < np.abs(kernel).max() <= bound * (1 + 1e-4)
+        assert np.std(kernel) == pytest.approx(bound / np.sqrt(3), rel=0.1)
+        assert 0.3 * bound < np.abs(params[f"{name}_bias"]).max() <= bound
+
+    def convolved(name, x):
+        padded, kernel = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), params[f"{name}_kernel"]
+        taps = (padded[:, a : a + 5, b : b + 5] @ kernel[a, b] for a in range(3) for b in range(3))
+        return sum(taps) + params[f"{name}_bias"]
+
+    reduced = convolved("reduce", np.float64(feature))
+    reduced = np.where(reduced >= 0, reduced, 0.01 * reduced)
+    merged, merged_rgb = Fusion().apply(variables, x, rgb, feature)
+    np.testing.assert_allclose(merged, convolved("merge", np.concatenate([x, reduced], -1)), atol=1e-5)
+    np.testing.assert_allclose(
+        merged_rgb, convolved("merge_rgb", np.concatenate([rgb, reduced], -1)), atol=1e-5
+    )
 
 
 def test_wrong_number_of_style_vectors_is_refused():

@@ -39,6 +39,15 @@ def test_other_input_sizes(base, dilation, first_up):
     assert next(layer.number for layer in found if layer.kind == "up") == first_up
 
 
+def test_fusions_stand_where_styleganex_has_them():
+    # Architecture: at 512 px seven maps of 32 (four), 64, 128, 256 px, each after the first layer and its ToRGB.
+    fused = [b for b in generator_plan(GeneratorConfig(resolution=512, base_size=32, delta=7)) if b.fused]
+    assert [block.in_size for block in fused] == [32, 32, 32, 32, 64, 128, 256]
+    assert [block.native for block in fused] == [8, 16, 32, 64, 128, 256, 512]
+    with pytest.raises(ValueError, match=r"0\.\.3"):
+        GeneratorConfig(resolution=32, delta=4)
+
+
 def test_first_dilation_changes_the_first_layer_alone():
     found = layers(resolution=512, base_size=32, first_dilation=12)
     assert [layer.dilation for layer in found[:4]] == [12, 4, 4, 2]

@@ -153,6 +153,18 @@ def test_damage_is_named_with_what_to_do(tmp_path: Path, damage: str) -> None:
     checkpoints.close()
 
 
+def test_a_checkpoint_with_fusions_at_their_earlier_places_says_what_helps(tmp_path: Path) -> None:
+    # Until commit 2a17aab the first skip fusion, fusion0, preceded the first layer.
+    checkpoints = open_in(tmp_path)
+    checkpoints.save(1, {"generator": {"fusion0": {"merge_bias": np.zeros(3, np.float32)}}})
+    checkpoints.wait()
+    with pytest.raises(
+        UserError, match="checkpoints/1 has its skip fusions .* train anew, or open it with commit"
+    ):
+        checkpoints.restore(None, {"generator": {"fusion1": {"merge_bias": np.zeros(3, np.float32)}}})
+    checkpoints.close()
+
+
 def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
     checkpoints = open_in(tmp_path)
     checkpoints.save(1, state())
