@@ -81,7 +81,7 @@ def _step(setting: driver.Setting, timer: Timer) -> Measurement:
 
     plain = ("--config.loss.r1_gamma=0", "--config.loss.pl_weight=0", "--config.augment.mode=none",
              "--config.train.style_mixing=0")  # fmt: skip
-    choice = Choice("configs/stylegan2.py", plain, setting["resolution"], setting["batch"])
+    choice = Choice("configs/stylegan2.py:stylegan2", plain, setting["resolution"], setting["batch"])
     *_, step = Training(choice).measure(timer, setting)
     return step._replace(settings=setting)
 

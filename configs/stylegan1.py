@@ -6,8 +6,9 @@ from configs import stylegan2
 
 
 def get_config() -> ConfigDict:
-    """Learning rate 0.001, R1 of weight 10 in every update, no path length, no adaptive augmentation."""
-    config = stylegan2.get_config()
+    """Learning rate 0.001, R1 of weight 10 in every update, no path length, no adaptive augmentation, no ramp of the
+    moving average."""
+    config = stylegan2.get_config("stylegan2")
     config.data.resolution = 1024
     config.model.resolution = 1024
     config.model.style = "adain"

@@ -5,9 +5,12 @@ from ml_collections import ConfigDict
 from configs import stylegan2
 
 
-def get_config() -> ConfigDict:
-    """Learning rate 0.0001; the best checkpoint by the distance to the new photographs is kept and marked."""
-    config = stylegan2.get_config()
+def get_config(configuration: str = "auto") -> ConfigDict:
+    """Learning rate 0.0001; the best checkpoint by the distance to the new photographs is kept and marked.
+
+    configuration: that of the prior, as in configs/stylegan2.py.
+    """
+    config = stylegan2.get_config(configuration)
     config.optim.generator_lr = 1e-4
     config.optim.discriminator_lr = 1e-4
     # The prior's moving average is worth keeping, and few photographs need augmentation soon.

@@ -71,18 +71,21 @@ def load_config(path: str, overrides: list[str]) -> ConfigDict:
     """The settings of a configuration file with overrides applied.
 
     Args:
-        path: a Python file with get_config().
+        path: a Python file with get_config(), or FILE:NAME for get_config(NAME) as ml_collections' config_flags has it.
         overrides: '--config.train.batch_size=16' or '--config.train.batch_size', '16'.
 
     Raises:
         UserError: no such file, no get_config, an unknown setting or a value of another type.
     """
-    file = Path(path)
+    file, argument = Path(path), None
+    if not file.is_file() and ":" in file.name:
+        name, argument = path.rsplit(":", 1)
+        file = Path(name)
     if not file.is_file():
         known = sorted(str(p) for p in file.parent.glob("*.py")) if file.parent.is_dir() else []
         near = difflib.get_close_matches(str(file), known, 1, 0.4)
         raise UserError(f"--config={path}: no such file" + (f"; did you mean {near[0]}?" if near else ""))
-    config = _execute(file)
+    config = _execute(file, argument)
     apply_overrides(config, overrides)
     return config
 
@@ -110,7 +113,7 @@ def fill_missing(config: ConfigDict) -> None:
             node[last] = value
 
 
-def _execute(file: Path) -> ConfigDict:
+def _execute(file: Path, argument: str | None = None) -> ConfigDict:
     # The folder above configs/, so that a configuration finds configs.default from any working directory.
     root = str(file.resolve().parent.parent)
     sys.path.insert(0, root)
@@ -119,7 +122,7 @@ def _execute(file: Path) -> ConfigDict:
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        config = module.get_config()
+        config = module.get_config() if argument is None else module.get_config(argument)
     except Exception as error:
         raise UserError(
             f"{file} cannot be used as a configuration: {type(error).__name__}: {error}"

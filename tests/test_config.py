@@ -1,6 +1,7 @@
 """Settings: every configuration is valid, every mistake names the nearest right word."""
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ from fundusgan_jax.config import (
 )
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.plan import generator_plan
+from fundusgan_jax.steps.adversary import r1_gamma
+from fundusgan_jax.steps.flops import network_flops
 from fundusgan_jax.steps.fundusgan_step import model_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -135,6 +138,49 @@ def test_parts_of_a_batch_and_steps_of_a_call(task, devices, changes, message) -
         return
     with pytest.raises(UserError, match=message):
         validate(config, devices)
+
+
+@pytest.mark.parametrize("side, base, rate", [(64, 16384, 25e-4), (256, 16384, 25e-4), (512, 32768, 25e-4), (1024, 32768, 2e-3)])  # fmt: skip
+def test_auto_follows_side_and_batch_as_in_stylegan2_ada_pytorch(side: int, base: int, rate: float) -> None:
+    sizes = [f"--config.data.resolution={side}", f"--config.model.resolution={side}"]
+    made = load_config(str(CONFIGS / "stylegan2.py"), [*sizes, "--config.train.batch_size=16"])
+    validate(made, 1)
+    # train.py there: fmaps, map, lrate, gamma, ema = mb * 10 / 32, ramp.
+    assert (made.model.channel_base, made.model.mapping_layers) == (base, 2)
+    assert made.optim.generator_lr == made.optim.discriminator_lr == pytest.approx(rate)
+    assert r1_gamma(made) == pytest.approx(0.0002 * side**2 / 16)
+    assert (made.train.ema_halflife_kimg, made.train.ema_rampup) == (5.0, 0.05)
+    assert made.model.discriminator_mapping_layers == 8
+    # What is set stays, and what a workdir keeps are numbers.
+    own = load_config(str(CONFIGS / "stylegan2.py"), [*sizes, "--config.model.channel_base=64"])
+    assert own.model.channel_base == own.to_dict()["model"]["channel_base"] == 64
+    assert json.loads(json.dumps(made.to_dict())) == made.to_dict()
+
+
+def test_a_configuration_by_name(tmp_path: Path) -> None:
+    made = load_config(f"{CONFIGS / 'stylegan2.py'}:stylegan2", ["--config.data.resolution=256"])
+    assert (made.model.channel_base, made.model.mapping_layers) == (32768, 8)
+    assert (made.optim.generator_lr, r1_gamma(made)) == (2e-3, 10.0)
+    assert (made.train.ema_halflife_kimg, made.train.ema_rampup) == (10.0, 0.0)
+    fine_tuned = load_config(f"{CONFIGS / 'transfer.py'}:stylegan2", [])
+    assert fine_tuned.model.mapping_layers == 8 and fine_tuned.optim.generator_lr == 1e-4
+    with pytest.raises(UserError, match=r"'stylegan3' is not one of auto, stylegan2"):
+        load_config(f"{CONFIGS / 'stylegan2.py'}:stylegan3", [])
+    with pytest.raises(UserError, match=r"demo\.py cannot be used .*takes 0 positional arguments"):
+        load_config(f"{CONFIGS / 'demo.py'}:auto", [])
+    with pytest.raises(UserError, match=r"did you mean .*configs/stylegan2\.py"):
+        load_config(f"{CONFIGS / 'stylegan22.py'}:auto", [])
+    (tmp_path / "a:b.py").write_text((CONFIGS / "demo.py").read_text())
+    assert load_config(str(tmp_path / "a:b.py"), []).model.delta == 4
+
+
+def test_auto_halves_the_work_at_256() -> None:
+    sizes = ["--config.data.resolution=256", "--config.model.resolution=256"]
+    flops = [
+        network_flops(load_config(f"{CONFIGS / 'stylegan2.py'}:{name}", sizes), 256)
+        for name in ("auto", "stylegan2")
+    ]
+    assert sum(flops[0][:2]) < 0.55 * sum(flops[1][:2])
 
 
 def test_files_that_are_not_configurations(tmp_path: Path) -> None:

@@ -314,7 +314,7 @@ def test_photographs_fade_in_with_the_network():
 
 
 def test_the_networks_at_1024_have_the_published_numbers_of_parameters():
-    config = stylegan2.get_config()
+    config = stylegan2.get_config("stylegan2")
     config.data.resolution = config.model.resolution = 1024
     validate(config, 1)
     state = prior_shapes(config)
