@@ -93,6 +93,7 @@ def get_config() -> ConfigDict:
     train.freeze_generator = False  # train the encoder and the fusions alone
     train.freeze_generator_blocks = 0  # or leave only the generator's first blocks as they are
     train.freeze_discriminator = 0  # first discriminator blocks (from the image on) left as they are
+    # Both are due at the end of an interval, in stylegan2-ada-pytorch at its beginning, the first step.
     train.r1_every = 16  # steps between R1 updates of the discriminator
     train.pl_every = 4  # prior: steps between path length updates of the generator
     train.style_mixing = 0.9  # prior: share of images with two styles

@@ -3,6 +3,9 @@
 Sources: Karras et al., StyleGAN (CVPR 2019, arXiv 1812.04948); the growth: Karras et al., Progressive
 Growing of GANs (ICLR 2018). A stage is a module of its own: what it shares with the next one has the same
 name and shape there, because names carry the native resolution, so growing copies leaves and converts none.
+
+The original multiplies the kernels by sqrt 2, we the activation (`layers.lrelu`): the same functions, with biases and noise
+strengths sqrt 2 times smaller in ours, so that they learn sqrt 2 times faster.
 """
 
 from __future__ import annotations

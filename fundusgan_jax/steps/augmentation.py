@@ -40,7 +40,7 @@ def augment(images: Array, p: Array, keys: Array, transforms: Sequence[str] = FU
 
     Args:
         images: [N, S, S, 3] in [-1, 1].
-        p: scalar probability of each transform, 0 to 1.
+        p: scalar probability of each transform, at least 0; above 1 as 1.
         keys: [N] random keys, one per sample.
         transforms: which of TRANSFORMS; static.
 
@@ -60,7 +60,9 @@ def augment(images: Array, p: Array, keys: Array, transforms: Sequence[str] = FU
 def adapted(
     p: Array, signs: Array, num_images: int | Array, target: float = 0.6, kimg: float = 500.0
 ) -> Array:
-    """The next p: up where the discriminator is surer of real images than `target`, else down.
+    """The next p, at least 0: up where the discriminator is surer of real images than `target`, else down.
+
+    Above 1 it augments as at 1 and remembers how far the discriminator went, as in the reference.
 
     Args:
         p: scalar.
@@ -69,7 +71,7 @@ def adapted(
         target: of r_t.
         kimg: thousands of images in which p can go from 0 to 1.
     """
-    return jnp.clip(p + jnp.sign(signs - target) * num_images / (kimg * 1000.0), 0.0, 1.0)
+    return jnp.maximum(p + jnp.sign(signs - target) * num_images / (kimg * 1000.0), 0.0)
 
 
 def _augment_one(image: Array, p: Array, key: Array, transforms: tuple[str, ...]) -> Array:
@@ -230,33 +232,36 @@ def _turned_about_grey(angle: Array) -> Array:
 
 
 def _filtered(image: Array, p: Array, key: Array) -> Array:
-    """Four bands of frequencies, each amplified with probability p by 2^N(0, 1), power kept."""
+    """Four bands of frequencies along each axis, each amplified with probability p by 2^N(0, 1), expected power kept.
+
+    The same gains along both axes, so that they multiply: a flat image is amplified by the square of the first.
+    """
     gains = jnp.ones(4)
     power = jnp.array(_BANDS)
     for band, band_key in enumerate(jax.random.split(key, 4)):
         gate, draw = jax.random.split(band_key)
         one = jnp.ones(4).at[band].set(_gated(gate, p, jnp.exp2(jax.random.normal(draw) * FILTER), 1.0))
         gains = gains * one / jnp.sqrt(jnp.sum(power * jnp.square(one)))
-    blurs = [image]
-    for level in range(3):
-        blurs.append(_binomial(blurs[-1], 2**level))
-    bands = [blurs[3], blurs[2] - blurs[3], blurs[1] - blurs[2], blurs[0] - blurs[1]]
-    # Written as a change to the image: gains of one leave it as it is, to the bit.
-    return image + sum((gain - 1) * band for gain, band in zip(gains, bands))
-
-
-def _binomial(image: Array, dilation: int) -> Array:
-    """[1, 4, 6, 4, 1] / 16 along both axes, taps `dilation` apart, mirrored at the edges."""
     for axis in (0, 1):
-        reach = 2 * dilation
-        padding = [(reach, reach) if a == axis else (0, 0) for a in range(3)]
-        wide = jnp.pad(image, padding, mode="reflect")
-        taps = [
-            jax.lax.slice_in_dim(wide, k * dilation, k * dilation + image.shape[axis], axis=axis)
-            for k in range(5)
-        ]
-        image = (taps[0] + taps[4]) / 16 + (taps[1] + taps[3]) / 4 + taps[2] * 0.375
+        blurs = [image]
+        for level in range(3):
+            blurs.append(_binomial(blurs[-1], 2**level, axis))
+        bands = [blurs[3], blurs[2] - blurs[3], blurs[1] - blurs[2], blurs[0] - blurs[1]]
+        # Written as a change to the image: gains of one leave it as it is, to the bit.
+        image = image + sum((gain - 1) * band for gain, band in zip(gains, bands))
     return image
+
+
+def _binomial(image: Array, dilation: int, axis: int) -> Array:
+    """[1, 4, 6, 4, 1] / 16 along one axis of [H, W, C], taps `dilation` apart, mirrored at the edges."""
+    reach = 2 * dilation
+    padding = [(reach, reach) if a == axis else (0, 0) for a in range(3)]
+    wide = jnp.pad(image, padding, mode="reflect")
+    taps = [
+        jax.lax.slice_in_dim(wide, k * dilation, k * dilation + image.shape[axis], axis=axis)
+        for k in range(5)
+    ]
+    return (taps[0] + taps[4]) / 16 + (taps[1] + taps[3]) / 4 + taps[2] * 0.375
 
 
 def _cutout(side: int, p: Array, key: Array) -> Array:

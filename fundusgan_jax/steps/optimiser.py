@@ -53,6 +53,15 @@ def lazy_adam(
     return optax.adam(schedule(config, rate * correction, updates), b1**correction, b2**correction, eps=1e-8)
 
 
+def moments_anew(opt_state: Any) -> Any:
+    """Adam's moments and their count at zero, learning-rate schedules as they are."""
+
+    def fresh(node: Any) -> Any:
+        return jax.tree.map(jnp.zeros_like, node) if isinstance(node, optax.ScaleByAdamState) else node
+
+    return jax.tree.map(fresh, opt_state, is_leaf=lambda node: isinstance(node, optax.ScaleByAdamState))
+
+
 def sample_keys(seed: Array | int, sample: Array, purpose: int | None = None) -> Array:
     """One random key per sample from (seed, its number in the stream, what it is for).
 
@@ -131,12 +140,12 @@ def mean_gradient(
 
 
 def ema_decay(config: ConfigDict, step: Array) -> Array:
-    """Decay of the moving average: half-life ema_halflife_kimg, shorter at first (ema_rampup times the
-    images seen), so that a short run's average is not its initialisation (StyleGAN2-ADA)."""
+    """Decay of the moving average: half-life ema_halflife_kimg, shorter at first (ema_rampup times the images seen
+    before this step; 0 in the first), so that a short run's average is not its initialisation (StyleGAN2-ADA)."""
     batch = config.train.batch_size
     halflife = config.train.ema_halflife_kimg * 1000.0
     if config.train.ema_rampup > 0:
-        halflife = jnp.minimum(halflife, (step + 1) * batch * config.train.ema_rampup)
+        halflife = jnp.minimum(halflife, step * batch * config.train.ema_rampup)
     return 0.5 ** (batch / jnp.maximum(halflife, 1e-8))
 
 

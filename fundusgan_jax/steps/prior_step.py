@@ -37,6 +37,7 @@ from fundusgan_jax.steps.optimiser import (
     in_parts,
     lazy_adam,
     mean_gradient,
+    moments_anew,
     sample_keys,
 )
 
@@ -426,7 +427,16 @@ def discriminator_phase(
     w_mean = jnp.mean(w, 0) if axis_name is None else lax.pmean(jnp.mean(w, 0), axis_name)
     w_avg = jnp.where(bad[ANY], state.w_avg, averaged(state.w_avg, w_mean, W_AVG_DECAY))
     ended = state._replace(step=state.step + 1, w_avg=w_avg, alpha=alpha, adversary=adversary)
+    if growing:
+        faded = (state.alpha < 1) & (alpha == 1)
+        ended = lax.cond(faded, with_moments_anew, lambda state: state, ended)
     return ended, {**terms, "nonfinite": bad}
+
+
+def with_moments_anew(state: PriorState) -> PriorState:
+    """Both optimisers' moments at zero: what StyleGAN v1 does where a fade begins and where it ends."""
+    adversary = state.adversary._replace(opt_state=moments_anew(state.adversary.opt_state))
+    return state._replace(opt_state=moments_anew(state.opt_state), adversary=adversary)
 
 
 def fakes(

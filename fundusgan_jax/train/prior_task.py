@@ -25,6 +25,7 @@ from fundusgan_jax.steps.prior_step import (
     path_length_interval,
     prior_shapes,
     resolution_at,
+    with_moments_anew,
 )
 from fundusgan_jax.train.task import Phase, Run
 from fundusgan_jax.train.transfer import fitted, initialised_from
@@ -78,12 +79,13 @@ class PriorTask:
         return number > 1 and resolution_at(self.config, number) != resolution_at(self.config, number - 1)
 
     def grown(self, number: int, state: PriorState) -> PriorState:
-        """The next stage: every array that both sizes share is kept, with its Adam moments; alpha starts where the schedule says."""
+        """The next stage: every array that both sizes share is kept, Adam's moments begin anew; alpha starts where the
+        schedule says."""
         side = resolution_at(self.config, number)
         larger, new = fitted(jax.device_get(state), jax.device_get(first_prior(self.config, side)))
         print(f"\nstep {number}: growing to {side} px, {len(new)} new arrays", flush=True)
         _, alpha = stage_at(growth(self.config), (number - 1) * self.config.train.batch_size)
-        return larger._replace(alpha=np.asarray(alpha, np.float32))  # type: ignore[no-any-return]
+        return jax.device_get(with_moments_anew(larger._replace(alpha=np.asarray(alpha, np.float32))))  # type: ignore[no-any-return]
 
     def evaluate(self, number: int, state: PriorState, should_stop: ShouldStop) -> dict[str, float]:
         """Distances between config.eval.num_samples images and the reference photographs."""

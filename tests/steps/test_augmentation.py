@@ -169,6 +169,23 @@ def test_corruption() -> None:
     assert np.ptp(constant, (1, 2, 3)).max() < 1e-5 and np.abs(filtered - NOISE).max() > 0.2
 
 
+def test_the_filter_amplifies_along_both_axes() -> None:
+    # stylegan2-ada-pytorch filters along x, then along y, with the same gains: a flat image is amplified by g0^2, stripes
+    # of the highest frequency by g0 g3, a chess board by g3^2.
+    sign = np.broadcast_to((-1.0) ** np.arange(SIDE)[None, :, None], (COUNT, SIDE, SIDE, 3))
+    ones = np.ones((COUNT, SIDE, SIDE, 3))
+    patterns = [ones, sign, sign * sign.transpose(0, 2, 1, 3)]
+    outs = [run(jnp.asarray(pattern, jnp.float32), 1.0, "imgfilter") / pattern for pattern in patterns]
+    flat, stripes, board = (out[:, 8:24, 8:24].mean((1, 2, 3)) for out in outs)
+    np.testing.assert_allclose(stripes**2, flat * board, rtol=1e-4)
+    # The gains as Karras et al. 2020 draw them, appendix B: twice their octaves.
+    power = np.array([10, 1, 1, 1]) / 13
+    factors = np.ones((20_000, 4, 4))
+    factors[:, range(4), range(4)] = np.exp2(RNG.standard_normal((20_000, 4)) * module.FILTER)
+    lowest = np.log2(factors[:, :, 0] / np.sqrt((factors**2 * power).sum(2))).sum(1)
+    assert np.log2(flat).std() == pytest.approx(2 * lowest.std(), rel=0.3)
+
+
 def test_a_sample_does_not_depend_on_its_batch() -> None:
     whole = run(NOISE, 0.7, *TRANSFORMS)
     part = compiled(TRANSFORMS)(NOISE[10:20], jnp.float32(0.7), KEYS[10:20])
@@ -195,7 +212,9 @@ def test_p_follows_the_discriminators_certainty() -> None:
     assert float(adapted(jnp.float32(0.1), jnp.float32(0.9), 5000)) == pytest.approx(0.11)
     assert float(adapted(jnp.float32(0.1), jnp.float32(0.3), 5000)) == pytest.approx(0.09)
     assert float(adapted(jnp.float32(0.0), jnp.float32(-1.0), 5000)) == 0.0
-    assert float(adapted(jnp.float32(1.0), jnp.float32(1.0), 5000)) == 1.0
+    # stylegan2-ada-pytorch's training loop bounds p from below alone.
+    assert float(adapted(jnp.float32(1.0), jnp.float32(1.0), 5000)) == pytest.approx(1.01)
+    np.testing.assert_array_equal(run(NOISE, 1.5, "xflip"), run(NOISE, 1.0, "xflip"))
 
 
 def test_names() -> None:

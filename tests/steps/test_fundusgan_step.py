@@ -169,7 +169,10 @@ def test_ema_follows_its_half_life():
     config = tiny_config(train__ema_halflife_kimg=0.008, train__ema_rampup=0.0)
     assert float(ema_decay(config, jnp.asarray(0))) == pytest.approx(0.5)
     ramped = tiny_config(train__ema_halflife_kimg=10.0, train__ema_rampup=0.05)
-    assert float(ema_decay(ramped, jnp.asarray(0))) < 1e-5 < float(ema_decay(ramped, jnp.asarray(10_000)))
+    # stylegan2-ada-pytorch: min(half-life, images before the step * ramp); the first average is the parameters.
+    assert float(ema_decay(ramped, jnp.asarray(0))) == 0
+    for step, halflife in ((3, 3 * 8 * 0.05), (10_000_000, 10_000)):
+        assert float(ema_decay(ramped, jnp.asarray(step))) == pytest.approx(0.5 ** (8 / halflife), rel=1e-5)
 
 
 def test_sample_keys_belong_to_samples():

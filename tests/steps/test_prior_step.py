@@ -304,6 +304,24 @@ def test_a_nan_leaves_no_trace_in_the_state_and_is_named(phase, due):
     assert all(jax.tree.leaves(moments))
 
 
+def test_adams_moments_begin_anew_where_a_fade_ends():
+    # StyleGAN's training_loop resets both optimisers when the level of detail becomes whole (and when it ceases to be).
+    config = config_of(model__style="adain", growth__fade_kimg=0.1, optim__warmup_steps=9)
+    batch, state = random_batch(8, SIDE), first_prior(config)
+    step = alone(discriminator_phase, config, with_r1=False)
+
+    def counts(alpha):
+        ended, _ = step(state._replace(alpha=jnp.asarray(alpha)), batch)
+        moments, schedule = ended.adversary.opt_state
+        sizes = [float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(moments.nu)]
+        return float(ended.alpha), int(moments.count), max(sizes), int(schedule.count)
+
+    alpha, count, size, schedule = counts(0.5)
+    assert (alpha, count, schedule) == (pytest.approx(0.58), 1, 1) and size > 0
+    assert counts(0.95) == (1.0, 0, 0.0, 1)
+    assert counts(1.0)[1] == 1
+
+
 def test_photographs_fade_in_with_the_network():
     images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3)), jnp.float32)
     pooled = np.asarray(images).reshape(2, 8, 2, 8, 2, 3).mean((2, 4))
