@@ -60,7 +60,9 @@ DESCRIPTION = """Imports and exports weights, checks our networks against a refe
                 StyleGAN2 prior's export gives the same bits.
   verify FILE   runs the networks on the inputs in FILE (.npz) and prints the largest relative difference,
                 max |ours - reference| / max |reference|, of every output that FILE holds. FILE is one of:
-                a StyleGAN2 (weights/G/... in stylegan2-ada-pytorch's names), a StyleGANEX decoder
+                a StyleGAN2 (weights/G/... in stylegan2-ada-pytorch's names); one of its training steps (the same with
+                loss/..., grad/PHASE/...: losses and running means at 1e-5, every gradient at 1e-4, each as
+                ||ours - reference|| / ||reference||); a StyleGANEX decoder
                 (weights/... in rosinality's names, f_mid), networks with seeded weights (salt, images,
                 resnetNN/..., lpips_..., inception_pool3_...) or sets of features (set_a generated, set_b real: fid,
                 kid_all at 1e-6; precision, recall exactly). Exit code 0: all within --tolerance or their own; 1: not;
