@@ -12,7 +12,7 @@ from jax.nn import initializers
 from fundusgan_jax.models.generator import Mapping
 from fundusgan_jax.models.layers import EqualDense, clamp_low_precision, lrelu, rematerialised
 from fundusgan_jax.ops.conv import conv2d
-from fundusgan_jax.ops.places import spread
+from fundusgan_jax.ops.places import spread, wide
 from fundusgan_jax.ops.resample import downsample
 from fundusgan_jax.ops.up_conv import down_conv
 
@@ -41,7 +41,7 @@ class EqualConv(nn.Module):
             x = down_conv(x, kernel.astype(x.dtype))
         else:
             raise ValueError(f"a layer that halves the side has kernels of 1 or 3, not {self.size}")
-        y = x.astype(jnp.float32)
+        y = wide(x)
         if self.activate:
             y = lrelu(y + spread(self.param("bias", initializers.zeros, (self.features,)), y))
         return clamp_low_precision(y * self.gain, x.dtype)
@@ -61,7 +61,7 @@ def minibatch_deviation(x: Array, group_size: int = 4, axis_name: str | None = N
     Returns:
         [n, H, W, C + 1].
     """
-    whole = x.astype(jnp.float32)
+    whole = wide(x)
     if axis_name is not None:
         # These maps are 4x4: gathering them costs less than the gradients' own all-reduce.
         whole = lax.all_gather(whole, axis_name, tiled=True)
@@ -84,7 +84,7 @@ def judged(
     """The last layers, as submodules of the module that calls it: [N, 4, 4, C] -> logits [N, 1] float32."""
     width = x.shape[-1]
     x = minibatch_deviation(x, group_size, axis_name=axis_name)
-    x = EqualConv(width, name="b4_conv")(x).astype(jnp.float32)
+    x = wide(EqualConv(width, name="b4_conv")(x))
     x = EqualDense(width, activate=True, name="b4_fc")(x.reshape(x.shape[0], -1))
     if label is None:
         return EqualDense(1, name="b4_out")(x)

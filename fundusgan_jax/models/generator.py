@@ -21,7 +21,7 @@ from fundusgan_jax.models.layers import (
 )
 from fundusgan_jax.models.plan import BlockPlan, GeneratorConfig, generator_plan
 from fundusgan_jax.ops.conv import conv2d
-from fundusgan_jax.ops.places import spread
+from fundusgan_jax.ops.places import spread, wide
 from fundusgan_jax.ops.resample import blur, upsample
 
 NoiseMode = Literal["random", "const", "none"]
@@ -88,7 +88,7 @@ class Fusion(nn.Module):
         reduced = nn.leaky_relu(self._conv("reduce", feature.astype(x.dtype), channels), 0.01)
         merged = self._conv("merge", jnp.concatenate([x, reduced], -1), channels, identity=True)
         both = jnp.concatenate([rgb.astype(x.dtype), reduced], -1)
-        return merged, self._conv("merge_rgb", both, 3, identity=True).astype(jnp.float32)
+        return merged, wide(self._conv("merge_rgb", both, 3, identity=True))
 
     def _conv(self, name: str, x: Array, features: int, identity: bool = False) -> Array:
         # PyTorch's Conv2d: uniform within 1 / sqrt(fan_in), its bias too.
@@ -103,8 +103,7 @@ class Fusion(nn.Module):
 
         kernel = self.param(f"{name}_kernel", kernel_around, (3, 3, x.shape[-1], features))
         bias = self.param(f"{name}_bias", uniform, (features,))
-        y = conv2d(x, kernel.astype(x.dtype), padding=1)
-        y = y.astype(jnp.float32)
+        y = wide(conv2d(x, kernel.astype(x.dtype), padding=1))
         return (y + spread(bias, y)).astype(x.dtype)
 
 

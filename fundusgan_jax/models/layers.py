@@ -13,7 +13,7 @@ from jax.nn import initializers
 from fundusgan_jax.models.plan import Kind
 from fundusgan_jax.ops.conv import conv2d
 from fundusgan_jax.ops.full_precision import small_product
-from fundusgan_jax.ops.places import spread
+from fundusgan_jax.ops.places import spread, wide
 from fundusgan_jax.ops.resample import blur
 from fundusgan_jax.ops.up_conv import up_conv
 
@@ -30,7 +30,7 @@ def lrelu(x: Array) -> Array:
 
 def clamp_low_precision(x: Array, dtype: jnp.dtype) -> Array:
     """x in `dtype`; in half precision clamped to +-256 sqrt 2, where an activation could overflow."""
-    if dtype == jnp.float32:
+    if jnp.finfo(dtype).bits >= 32:
         return x
     bound = CLAMP * LRELU_GAIN
     return jnp.clip(x, -bound, bound).astype(dtype)
@@ -96,12 +96,12 @@ def modulated_convolution(
     Returns:
         [N, H, W, O], or [N, 2H, 2W, O] for 'up', in the dtype of `x`.
     """
-    if demodulate and x.dtype != jnp.float32:
+    if demodulate and jnp.finfo(x.dtype).bits < 32:
         fan_in = math.prod(kernel.shape[:3])
         kernel = kernel / (math.sqrt(fan_in) * jnp.max(jnp.abs(kernel), (0, 1, 2)))
         styles = styles / jnp.max(jnp.abs(styles), 1, keepdims=True)
     # In float32, as the sums over places that are the styles' gradients; XLA fuses the conversions.
-    y = (x.astype(jnp.float32) * spread(styles, x)).astype(x.dtype)
+    y = (wide(x) * spread(styles, x)).astype(x.dtype)
     weights = kernel.astype(x.dtype)
     if kind == "up":
         y = up_conv(y, weights)
@@ -112,7 +112,7 @@ def modulated_convolution(
         y = conv2d(y, weights, padding=dilation * (kernel.shape[0] // 2), dilation=dilation)
     if demodulate:
         power = small_product(jnp.square(styles), jnp.sum(jnp.square(kernel), (0, 1)))
-        y = (y.astype(jnp.float32) * spread(lax.rsqrt(power + 1e-8), y)).astype(x.dtype)
+        y = (wide(y) * spread(lax.rsqrt(power + 1e-8), y)).astype(x.dtype)
     return y
 
 
@@ -134,7 +134,7 @@ class ModulatedConv(nn.Module):
         strength = self.param("noise_strength", initializers.zeros, ())
         bias = self.param("bias", initializers.zeros, (self.features,))
         y = modulated_convolution(x, kernel, styles, kind=self.kind, dilation=self.dilation)
-        y = y.astype(jnp.float32)
+        y = wide(y)
         if noise is not None:
             y = y + noise * spread(strength, y)
         return clamp_low_precision(lrelu(y + spread(bias, y)), x.dtype)
@@ -150,4 +150,4 @@ class ToRGB(nn.Module):
         kernel = self.param("kernel", initializers.normal(1.0), (1, 1, channels, 3))
         bias = self.param("bias", initializers.zeros, (3,))
         y = modulated_convolution(x, kernel, styles, demodulate=False)
-        return clamp_low_precision(y.astype(jnp.float32) + spread(bias, y), x.dtype).astype(jnp.float32)
+        return wide(clamp_low_precision(wide(y) + spread(bias, y), x.dtype))

@@ -9,6 +9,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 
+def wide(x: Array) -> Array:
+    """x in float32 at least: what is of lower precision is widened, float64 stays."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def spread(values: Array, x: Array) -> Array:
     """Values at every place of a map: [N, C], [C] or one -> [N, H, W, C], the shape of `x`, the dtype of the values."""
     n, height, width, channels = x.shape
@@ -30,8 +35,7 @@ def _spread(values: Array, height: int, width: int) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _sum(x: Array, height: int, width: int) -> Array:
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    total = lax.platform_dependent(wide, cpu=_by_halves, default=lambda x: jnp.sum(x, (1, 2)))
+    total = lax.platform_dependent(wide(x), cpu=_by_halves, default=lambda x: jnp.sum(x, (1, 2)))
     return total.astype(x.dtype)
 
 

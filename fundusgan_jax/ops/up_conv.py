@@ -18,6 +18,7 @@ from jax import Array, lax
 from fundusgan_jax.ops.conv import conv2d, up_conv_phases
 from fundusgan_jax.ops.cpu import filtering
 from fundusgan_jax.ops.cpu.strips import in_strips
+from fundusgan_jax.ops.places import wide
 from fundusgan_jax.ops.products import Pair, gradient_to_kernel, over_places
 from fundusgan_jax.ops.resample import check_even, fir, fir_of_phases, fir_phases
 from fundusgan_jax.ops.tpu.packed_conv import LANES
@@ -164,9 +165,9 @@ def _down_in_one(x: Array, kernel: Array) -> Array:
 
 
 def _with_filter(kernel: Array) -> Array:
-    """The filter and the convolution as one kernel: [3, 3, I, O] -> [6, 6, I, O], summed in float32."""
+    """The filter and the convolution as one kernel: [3, 3, I, O] -> [6, 6, I, O], summed in float32 at least."""
     # Not as `fir` of a map of I O channels: a TPU's convolution takes twice as long with a kernel laid out so.
-    whole = jnp.pad(kernel.astype(jnp.float32), ((3, 3), (3, 3), (0, 0), (0, 0)))
+    whole = jnp.pad(wide(kernel), ((3, 3), (3, 3), (0, 0), (0, 0)))
     for axis in (0, 1):
         taps = [lax.slice_in_dim(whole, start, start + 6, 1, axis) for start in range(4)]
         whole = (taps[0] + taps[3]) * 0.125 + (taps[1] + taps[2]) * 0.375

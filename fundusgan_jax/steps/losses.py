@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fundusgan_jax.ops.places import wide
+
 
 def l2(x: Array, y: Array) -> Array:
     """Mean squared difference over all of [N, H, W, C] in [-1, 1]; a scalar."""
@@ -50,7 +52,7 @@ def r1_penalty(logits_of: Callable[[Array], Array], images: Array) -> Array:
         [N] float32.
     """
     gradient = jax.grad(lambda x: jnp.sum(logits_of(x)))(images)
-    return jnp.sum(jnp.square(gradient.astype(jnp.float32)), (1, 2, 3))
+    return jnp.sum(jnp.square(wide(gradient)), (1, 2, 3))
 
 
 def path_lengths(paint: Callable[[Array], Array], w_plus: Array, noise: Array) -> Array:
@@ -65,4 +67,4 @@ def path_lengths(paint: Callable[[Array], Array], w_plus: Array, noise: Array) -
         [N] float32: the root of the mean over layers of the squared gradient's sum over w_dim.
     """
     gradient = jax.grad(lambda w: jnp.sum(paint(w) * noise))(w_plus)
-    return jnp.sqrt(jnp.mean(jnp.sum(jnp.square(gradient.astype(jnp.float32)), 2), 1))
+    return jnp.sqrt(jnp.mean(jnp.sum(jnp.square(wide(gradient)), 2), 1))

@@ -1,6 +1,7 @@
 """Runs the four phases of a prior's training step on a file that holds a reference's losses and gradients.
 
 The phases are those that training runs (`steps.prior_step`, `steps.adversary`); only what they draw comes from the file.
+All is computed in float64: in float32 an activation within rounding of 0 may take the other slope, and the gradient a step.
 """
 
 from __future__ import annotations
@@ -73,9 +74,8 @@ def training_step_differences(npz: Npz) -> dict[str, float]:
     generator = from_stylegan2_ada(weights_under(npz, "weights/G/"))
     judge = discriminator_from_stylegan2_ada(weights_under(npz, "weights/D/"))
     config = _settings(npz, generator, judge)
-    state = _state(npz, generator, judge)
-    # Differences are of float32 arithmetic; matrix units may otherwise use fewer bits.
-    with jax.default_matmul_precision("highest"):
+    with jax.enable_x64(True):
+        state = _state(npz, generator, judge)
         phases = {
             "Gmain": lambda: _generator_main(npz, config, state),
             "Greg": lambda: _generator_path_length(npz, config, state),
@@ -116,6 +116,7 @@ def _settings(npz: Npz, generator: ImportedGenerator, judge: ImportedDiscriminat
     config = settings_of(generator, judge)
     step = {
         "model.noise_mode": "const",
+        "model.dtype": "float64",
         "augment.mode": "none",
         "train.style_mixing": 0.0,
         "train.pl_every": 4,
@@ -130,17 +131,18 @@ def _settings(npz: Npz, generator: ImportedGenerator, judge: ImportedDiscriminat
 def _state(npz: Npz, generator: ImportedGenerator, judge: ImportedDiscriminator) -> PriorState:
     params = {"mapping": generator.mapping["params"], "synthesis": generator.synthesis["params"]}
     zero = jnp.zeros(())
-    return PriorState(
+    state = PriorState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         noise=generator.synthesis["noise"],
         opt_state=(),
         ema=params,
         w_avg=jnp.asarray(generator.w_avg),
-        pl_mean=jnp.asarray(npz["pl_mean"], jnp.float32),
+        pl_mean=jnp.asarray(npz["pl_mean"]),
         alpha=jnp.ones(()),
         adversary=AdversaryState(judge.variables["params"], (), zero, zero, zero),
     )
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), state)
 
 
 def _batch(npz: Npz, z: str, label: str) -> Batch:
@@ -159,8 +161,8 @@ def _draws(npz: Npz) -> Draws:
     }
     directions = np.repeat(npz["pl_noise"], 2, 0)
     return Draws(
-        lambda config, seed, sample, purpose: jnp.asarray(z[purpose])[sample],
-        lambda config, seed, sample, resolution: jnp.asarray(directions)[sample],
+        lambda config, seed, sample, purpose: jnp.asarray(z[purpose], jnp.float64)[sample],
+        lambda config, seed, sample, resolution: jnp.asarray(directions, jnp.float64)[sample],
     )
 
 
@@ -195,6 +197,6 @@ def _discriminator(npz: Npz, config: ConfigDict, state: PriorState, update: str)
         objective: Callable[..., Any] = objectives(config, state.adversary, with_r1=True)[update]
         return jax.grad(objective, has_aux=True)(state.adversary.params, rows)
 
-    gradients, (terms, _) = jax.jit(compute)(state, jnp.asarray(npz["image"]))
+    gradients, (terms, _) = jax.jit(compute)(state, jnp.asarray(npz["image"], jnp.float64))
     names = {"d_adv": "loss/Dmain", "r1": "loss/r1_penalty"}
     return {names[term]: value for term, value in terms.items() if term in names}, gradients

@@ -242,7 +242,7 @@ def test_both_label_mappings_have_the_depth_that_the_file_has(
     write_flat(tmp_path / "p.npz", prefixed(G_ema=generator, D=judge))
     state = imported(tmp_path / "p.npz", tmp_path / "prior")
     assert "note: the file's discriminator" not in capsys.readouterr().out
-    config = config_of_workdir(tmp_path / "prior")
+    config = config_of_workdir(tmp_path / "prior", [])
     assert config.model.mapping_layers == own and config.model.discriminator_mapping_layers == other
     assert len(state.params["mapping"]) == own + 1 and len(state.adversary.params["mapping"]) == other + 1
     image = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)
