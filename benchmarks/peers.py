@@ -16,21 +16,21 @@ from benchmarks.generator import FULL_WIDTH, time_generator
 from benchmarks.harness import driver
 from benchmarks.harness.circumstances import Record
 from benchmarks.harness.timing import Measurement, Timer, Work
-from fundusgan_jax.devices import processors
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.flops import generator_flops
 from fundusgan_jax.models.plan import GeneratorConfig
 
 DESCRIPTION = """Times our generator and the one of stylegan2_torch.py, which computes as stylegan2-ada-pytorch does where
 its CUDA extensions are not built, alternately on this processor (float32, full width), and prints the ratios; PyTorch as
-it comes, or with the memory pages that our commands take. Memory is the process's peak: PyTorch's as a whole, ours from the
+it comes, or in memory pages of 2 MiB (launch/local.sh asks for them). Memory is the process's peak: PyTorch's as a whole, ours from the
 first timed call on and, under 'with compilation', as a whole. --what=step times a training step at the first of --resolution
 and --batch (beside forward: at 128 px, batch 4): one update of the generator and one of the discriminator by Adam, without R1,
 path length and augmentation."""
 
 OURS, TORCH = "ours", "PyTorch"
-# In the same pages of 2 MiB as ours (fundusgan_jax/devices/processors.py), which nobody sets for PyTorch.
+# In pages of 2 MiB, which glibc asks for where it is told to (launch/local.sh tells ours); nobody sets that for PyTorch.
 LARGE_PAGES = "PyTorch in large pages"
+TUNABLES = "GLIBC_TUNABLES"
 PROGRAMS = (OURS, TORCH, LARGE_PAGES)
 SCRIPT = Path(__file__).with_name("harness") / "stylegan2_torch.py"
 STEP = (128, 4)
@@ -88,8 +88,8 @@ def _step(setting: driver.Setting, timer: Timer) -> Measurement:
 
 def _environment(program: str) -> dict[str, str]:
     """Of PyTorch's process: this one's, where PyTorch comes as it is without what our commands set for themselves."""
-    own = {} if program == LARGE_PAGES else dict.fromkeys((processors.TUNABLES, "XLA_FLAGS"))
-    return {name: value for name, value in os.environ.items() if name not in own}
+    plain = {name: value for name, value in os.environ.items() if name not in (TUNABLES, "XLA_FLAGS")}
+    return {**plain, TUNABLES: "glibc.malloc.hugetlb=1"} if program == LARGE_PAGES else plain
 
 
 def _of_torch(python: str, setting: driver.Setting, calls: int) -> Measurement:

@@ -28,7 +28,6 @@ def get_config(configuration: str = "auto") -> ConfigDict:
     config.train.num_steps = 200_000
     config.train.grid_every = 500
     config.train.eval_every = 2000
-    config.train.best_metric = "frechet"
     config.eval.features = "pixels"
     config.eval.batch_size = 16
     if configuration == "stylegan2":

@@ -13,58 +13,16 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.metrics.ms_ssim import SMALLEST
 from fundusgan_jax.models.plan import EARLIER_FUSIONS
+from fundusgan_jax.settings import SETTINGS
 from fundusgan_jax.steps.augmentation import TRANSFORMS
 from fundusgan_jax.steps.batch import group_blocks
 
-CHOICES: dict[str, tuple[str, ...]] = {
-    "task": ("fundusgan", "prior"),
-    "data.dataset": ("prepared", "phantom"),
-    "data.cache": ("none", "host", "device"),
-    "model.noise_mode": ("random", "const", "none"),
-    "model.style": ("stylegan2", "adain"),
-    "model.dtype": ("float32", "bfloat16"),
-    "augment.mode": ("none", "fixed", "ada"),
-    "encoder.backbone": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
-    "encoder.norm": ("batch", "frozen", "group"),
-    "loss.perceptual_net": ("vgg16", "squeezenet"),
-    "optim.decay": ("constant", "cosine"),
-    "train.parallel": ("shard_map", "pmap"),
-    "train.best_metric": (
-        "lpips",
-        "ssim",
-        "psnr",
-        "ssim_fov",
-        "psnr_fov",
-        "frechet",
-        "kernel",
-    ),  # frechet, kernel: FID, KID with inception
-    "train.on_nan": ("stop", "skip"),
-    "eval.features": ("none", "pixels", "inception", "squeezenet", "vgg16", "alexnet", "resnet50"),
-    "eval.resize": ("clean", "legacy"),
-}
-# At least 1 / above 0 / at least 0.
-COUNTS = (
-    "data.phantom_num", "model.channel_base", "model.channel_max", "model.w_dim", "encoder.fpn_channels",
-    "encoder.head_channels", "train.batch_size", "train.num_steps", "train.log_every", "train.grid_every",
-    "train.eval_every", "train.checkpoint_every", "train.keep_last", "eval.batch_size", "model.z_dim",
-    "model.mapping_layers", "train.r1_every", "train.pl_every", "augment.every", "eval.num_samples", "train.accumulate",
-    "train.steps_per_call",
-)  # fmt: skip
-NOT_NEGATIVE = (
-    "seed", "model.base_size", "model.first_dilation", "loss.l2", "loss.lpips", "loss.reg", "optim.encoder_lr",
-    "optim.generator_lr", "optim.encoder_b1", "optim.encoder_b2", "optim.generator_b1", "optim.generator_b2",
-    "optim.warmup_steps", "train.keep_best", "train.ema_halflife_kimg", "train.ema_rampup", "eval.num",
-    "model.num_labels", "loss.adv", "loss.pl_weight", "optim.discriminator_lr", "optim.discriminator_b1",
-    "optim.discriminator_b2", "train.style_mixing", "train.freeze_generator_blocks", "train.freeze_discriminator",
-    "augment.p", "growth.fade_kimg", "growth.stable_kimg", "eval.seed", "eval.memorisation",
-)  # fmt: skip
-# What may differ between two runs of one workdir, because it does not change the numbers of a step.
-FREE = ("data.dir", "data.cache", "train.num_steps", "train.log_every", "train.grid_every", "train.eval_every",
-        "train.checkpoint_every", "train.keep_last", "train.keep_best", "train.best_metric", "train.parallel",
-        "loss.perceptual_weights", "encoder.weights", "eval.batch_size", "eval.num", "eval.use_ema",
-        "eval.features_weights", "eval.memorisation", "train.on_nan", "train.remat", "train.steps_per_call",
-        "report.photographs")  # fmt: skip
+# train.best_metric: see `best_metric`.
+AUTO = "auto"
+# Of a prior, which a run that starts from it shares.
+PRIOR_SIZES = ("channel_base", "channel_max", "w_dim", "z_dim", "mapping_layers", "num_labels")
 
 
 def load_config(path: str, overrides: list[str]) -> ConfigDict:
@@ -90,27 +48,98 @@ def load_config(path: str, overrides: list[str]) -> ConfigDict:
     return config
 
 
-def default_settings() -> ConfigDict | None:
-    """configs/default.py, which stands beside the package in a checkout and where it is installed; None elsewhere."""
-    file = Path(__file__).resolve().parents[1] / "configs" / "default.py"
-    return _execute(file) if file.is_file() else None
+def default_config() -> ConfigDict:
+    """The defaults of `settings.SETTINGS`."""
+    config = ConfigDict()
+    for name, setting in SETTINGS.items():
+        _place(config, name, setting.default)
+    return config.lock()
 
 
-def fill_missing(config: ConfigDict) -> None:
-    """Gives settings that a workdir of an earlier version does not have their defaults."""
-    defaults = default_settings()
-    if defaults is None:
-        return
+def _place(config: ConfigDict, name: str, value: Any) -> None:
+    *groups, last = name.split(".")
+    for group in groups:
+        if group not in config:
+            config[group] = ConfigDict()
+        config = config[group]
+    config[last] = value
+
+
+def read_earlier(config: ConfigDict) -> None:
+    """Settings of a workdir of an earlier version as today's: what it does not have gets its default, and a metric that only
+    stood for one the run has gets that one's name."""
     known = flatten(config)
-    for name, value in flatten(defaults).items():
+    for name, setting in SETTINGS.items():
         if name not in known:
-            *groups, last = name.split(".")
-            node = config
-            for group in groups:
-                if group not in node:
-                    node[group] = ConfigDict()
-                node = node[group]
-            node[last] = value
+            _place(config, name, setting.default)
+    metric = config.train.best_metric
+    if metric not in (AUTO, *figures(config)):
+        with_inception = {"frechet": "fid", "kernel": "kid"} if config.eval.features == "inception" else {}
+        config.train.best_metric = with_inception.get(metric, AUTO)
+
+
+def figures(config: ConfigDict) -> tuple[str, ...]:
+    """The figures that a training's evaluation gives, as eval.json names them."""
+    by_set = ("fid", "kid") if config.eval.features == "inception" else ("frechet", "kernel")
+    distances = () if config.eval.features == "none" else by_set
+    if config.task == "prior":
+        return distances
+    names = ["ssim", "psnr"]
+    if config.data.resolution >= SMALLEST:
+        names.append("ms_ssim")
+    if config.loss.lpips:
+        names.append("lpips" if config.loss.perceptual_net == "vgg16" else "perceptual")
+    return (*names, *(f"{name}_fov" for name in names), *distances)
+
+
+def best_metric(config: ConfigDict) -> str:
+    """The figure that ranks checkpoints by its name in eval.json; '' where a prior has none.
+
+    train.best_metric=auto is the first of these that the run has: of a FundusGAN lpips, perceptual, ssim_fov; of a prior
+    fid, frechet.
+    """
+    if config.train.best_metric != AUTO:
+        return str(config.train.best_metric)
+    there = figures(config)
+    wanted = ("fid", "frechet") if config.task == "prior" else ("lpips", "perceptual", "ssim_fov")
+    return next((name for name in wanted if name in there), "")
+
+
+def fit_sizes(config: ConfigDict) -> list[str]:
+    """Sets the sizes that follow from data.resolution: model.resolution=0, and a base_size or a delta that its maps do not
+    allow. Returns a note for each that was another."""
+    size, model, notes = config.data.resolution, config.model, []
+    if model.resolution == 0:
+        model.resolution = size
+    if config.task == "prior" or not _power_of_two(size) or size < 64:
+        return notes
+    most = max_delta(size)
+    for name, right in (("base_size", size // 16), ("delta", most)):
+        value = model[name]
+        if value > right or (name == "base_size" and value not in (0, right)):
+            model[name] = right
+            notes.append(f"model.{name}={value} does not fit data.resolution={size}; {right} is taken")
+    return notes
+
+
+def take_sizes(config: ConfigDict, source: ConfigDict, overrides: list[str]) -> list[str]:
+    """Gives a run the sizes of what it starts from, but for those that `overrides` name; a note for each that was another.
+
+    Args:
+        config: of the run; changed.
+        source: of the run it starts from.
+        overrides: '--config.NAME=VALUE' words.
+    """
+    names = [f"model.{name}" for name in PRIOR_SIZES]
+    if config.task == source.task == "prior":
+        names += ["data.resolution", "model.resolution"]
+    given = {word.split("=")[0].removeprefix("--config.") for word in overrides}
+    ours, theirs, notes = flatten(config), flatten(source), []
+    for name in names:
+        if name not in given and ours[name] != theirs[name]:
+            config.update_from_flattened_dict({name: theirs[name]})
+            notes.append(f"{name}={theirs[name]}, as what it starts from has it, instead of {ours[name]}")
+    return notes
 
 
 def _execute(file: Path, argument: str | None = None) -> ConfigDict:
@@ -157,7 +186,7 @@ def _nearest(name: str, names: list[str]) -> str:
     near = difflib.get_close_matches(name, names, 1, 0.5)
     if not near:  # the right word in the wrong group
         near = [known for known in names if known.split(".")[-1] == name.split(".")[-1]][:1]
-    return f"; did you mean --config.{near[0]}?" if near else "; configs/default.py has them all"
+    return f"; did you mean --config.{near[0]}?" if near else "; --help lists them all"
 
 
 def _typed(name: str, text: str, old: Any) -> Any:
@@ -204,26 +233,15 @@ def validate(config: ConfigDict, num_devices: int) -> None:
         UserError: names the setting, its value and the mend.
     """
     settings = flatten(config)
-    for name, choices in CHOICES.items():
-        if settings[name] not in choices:
-            near = difflib.get_close_matches(str(settings[name]), choices, 1)
+    for name, setting in SETTINGS.items():
+        value = settings[name]
+        if setting.choices and value not in setting.choices:
+            near = difflib.get_close_matches(str(value), setting.choices, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"{name}={settings[name]} is not one of {', '.join(choices)}{hint}")
-    for name in COUNTS:
-        if settings[name] < 1:
-            raise UserError(f"{name}={settings[name]} must be at least 1")
-    for name in NOT_NEGATIVE:
-        if settings[name] < 0:
-            raise UserError(f"{name}={settings[name]} must not be negative")
-    for owner in ("encoder", "generator", "discriminator"):
-        for name in (f"optim.{owner}_b1", f"optim.{owner}_b2"):
-            if settings[name] >= 1:
-                raise UserError(f"{name}={settings[name]} must be below 1")
-    for name in ("train.style_mixing", "augment.p"):
-        if settings[name] > 1:
-            raise UserError(f"{name}={settings[name]} is a probability: at most 1")
-    if settings["seed"] >= 2**31:
-        raise UserError(f"seed={settings['seed']} must be below {2**31}")
+            raise UserError(f"{name}={value} is not one of {', '.join(setting.choices)}{hint}")
+        complaint = setting.complaint(value)
+        if complaint:
+            raise UserError(f"{name}={value} {complaint}: {setting.comment}")
     if config.task == "prior":
         _validate_prior(config)
     else:
@@ -235,8 +253,23 @@ def validate(config: ConfigDict, num_devices: int) -> None:
             f"train.batch_size={config.train.batch_size} does not divide over {num_devices} devices; "
             f"choose a multiple of {num_devices}"
         )
+    _validate_metric(config)
     _validate_calls(config)
     _validate_parts(config, num_devices)
+
+
+def _validate_metric(config: ConfigDict) -> None:
+    name, there = config.train.best_metric, figures(config)
+    if name == AUTO or name in there:
+        return
+    near = "".join(difflib.get_close_matches(name, there, 1))
+    features = (
+        "" if config.eval.features != "none" else "; --config.eval.features=pixels adds frechet and kernel"
+    )
+    raise UserError(
+        f"train.best_metric={name} is no figure of this run, which has {', '.join(there) or 'none'}; set "
+        f"--config.train.best_metric={near or AUTO}{features}"
+    )
 
 
 def _validate_calls(config: ConfigDict) -> None:
@@ -285,10 +318,6 @@ def _validate_fundusgan(config: ConfigDict) -> None:
         raise UserError("loss.l2=0 and loss.lpips=0 leave nothing to reconstruct by; set one above 0")
     if config.model.style != "stylegan2":
         raise UserError("model.style=adain is a prior's (task=prior); FundusGAN's generator is stylegan2")
-    if config.train.best_metric in ("frechet", "kernel") and config.eval.features == "none":
-        raise UserError(
-            f"train.best_metric={config.train.best_metric} needs features; set --config.eval.features=squeezenet or pixels"
-        )
     most = int(math.log2(config.model.resolution)) - 1
     if config.train.freeze_generator_blocks > most:
         raise UserError(
@@ -325,17 +354,9 @@ def _validate_prior(config: ConfigDict) -> None:
                             "model.resolution")  # fmt: skip
     if config.eval.num_samples < 2:
         raise UserError(f"eval.num_samples={config.eval.num_samples} is no set of images; at least 2")
-    if config.train.best_metric not in ("frechet", "kernel", "lpips"):
-        raise UserError(
-            f"train.best_metric={config.train.best_metric} compares images one by one; a prior has frechet or kernel"
-        )
 
 
 def _validate_adversary(config: ConfigDict) -> None:
-    if config.augment.kimg <= 0:
-        raise UserError(
-            f"augment.kimg={config.augment.kimg} must be above 0: in so many thousand images p may reach 1"
-        )
     if config.task != "prior" and config.loss.adv == 0:
         return
     blocks = int(math.log2(config.data.resolution)) - 2
@@ -392,7 +413,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
     """Dotted names of settings that differ and would change the numbers: {name: (old, new)}."""
     before, after = flatten(old), flatten(new)
     # A schedule that ends at num_steps makes every step depend on it.
-    free = set(FREE) - ({"train.num_steps"} if before.get("optim.decay") != "constant" else set())
+    free = {name for name, setting in SETTINGS.items() if setting.may_change}
+    free -= {"train.num_steps"} if before.get("optim.decay") != "constant" else set()
     # Parts change rounding alone, unless each has batch statistics of its own.
     if after.get("task") == "prior" or after.get("encoder.norm") != "batch":
         free.add("train.accumulate")

@@ -1,6 +1,5 @@
 """Settings: every configuration is valid, every mistake names the nearest right word."""
 
-import ast
 import json
 from pathlib import Path
 
@@ -8,22 +7,24 @@ import pytest
 from ml_collections import ConfigDict
 
 from fundusgan_jax.config import (
-    CHOICES,
-    COUNTS,
-    FREE,
-    NOT_NEGATIVE,
     apply_overrides,
+    best_metric,
+    default_config,
     differences,
-    fill_missing,
+    figures,
+    fit_sizes,
     flatten,
     load_config,
     max_delta,
+    read_earlier,
+    take_sizes,
     validate,
 )
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.plan import generator_plan
 from fundusgan_jax.steps.adversary import r1_gamma
 from fundusgan_jax.steps.flops import network_flops
+from fundusgan_jax.settings import SETTINGS, settings_text
 from fundusgan_jax.steps.fundusgan_step import model_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -46,22 +47,32 @@ def test_those_that_an_issue_names_are_there() -> None:
     assert {"default", "ddr", "idrid", "drive", "odir", "folder", "demo"} <= {path.stem for path in FILES}
 
 
-def test_every_setting_of_default_has_a_comment() -> None:
-    source = (CONFIGS / "default.py").read_text()
-    lines = source.splitlines()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
-            if "ConfigDict" in ast.dump(node.value):
-                continue
-            text = " ".join(lines[node.lineno - 1 : node.end_lineno])
-            setting = node.targets[0].attr
-            plain = setting in ("encoder_b1", "encoder_b2", "generator_b1", "generator_b2")
-            assert "#" in text or plain, f"{setting} has no comment"
+def test_every_setting_has_a_comment_and_a_default_that_it_may_be() -> None:
+    for name, setting in SETTINGS.items():
+        assert setting.comment and not setting.complaint(setting.default), name
+        assert not setting.choices or setting.default in setting.choices, name
+    lines = settings_text().splitlines()
+    assert len(lines) == len(SETTINGS)
+    assert any(line.startswith("  --config.train.batch_size=8 ") for line in lines)
 
 
-def test_the_tables_of_rules_name_real_settings() -> None:
-    known = set(flatten(load_config(str(CONFIGS / "default.py"), [])))
-    assert set(CHOICES) | set(COUNTS) | set(NOT_NEGATIVE) | set(FREE) <= known
+def test_default_py_is_the_table() -> None:
+    assert flatten(load_config(str(CONFIGS / "default.py"), [])) == {
+        name: setting.default for name, setting in SETTINGS.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("train.batch_size", 0, "at least 1"), ("loss.l2", -1.0, "at least 0"), ("augment.p", 1.5, "at most 1"),
+        ("augment.kimg", 0.0, "above 0"), ("optim.encoder_b1", 1.0, "below 1"), ("seed", 2**31, "below 2147483648"),
+        ("eval.seed", 2**31, "below 2147483648"), ("seed", 2**31 - 1, ""),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_complained_of(name: str, value: float, complaint: str) -> None:
+    assert complaint in SETTINGS[name].complaint(value)
+    assert bool(complaint) == bool(SETTINGS[name].complaint(value))
 
 
 def config(*overrides: str):
@@ -82,7 +93,7 @@ def test_overrides_have_their_settings_type() -> None:
     [
         ("--config.train.batchsize=8", "did you mean --config.train.batch_size"),
         ("--config.batch_size=8", "did you mean --config.(train|eval).batch_size"),
-        ("--config.nothing.like.it=8", "configs/default.py has them all"),
+        ("--config.nothing.like.it=8", "--help lists them all"),
         ("--config.train.batch_size=many", "is not a whole number"),
         ("--config.train.batch_size=1.5", "is not a whole number"),
         ("--config.loss.l2=nan", "is not a number"),
@@ -108,7 +119,7 @@ def test_an_override_that_does_not_fit_is_refused(override: str, message: str) -
         ("model.delta=5", r"delta=4; a workdir with 5 has its skip fusions one block earlier .* commit"),
         ("train.batch_size=12", "choose a multiple of 8"),
         ("train.batch_size=0", "must be at least 1"),
-        ("loss.reg=-1", "must not be negative"),
+        ("loss.reg=-1", "must be at least 0"),
         ("optim.generator_b1=1", "must be below 1"),
         ("loss.l2=0", "leave nothing to reconstruct by"),
         ("encoder.weights=r50.npz", "not group"),
@@ -225,9 +236,83 @@ def test_logged_steps_are_steps_with_every_term(name):
 
 
 def test_settings_of_an_earlier_version_get_their_defaults():
-    config = load_config(str(CONFIGS / "default.py"), [])
+    config = default_config()
     old = ConfigDict(config.to_dict())
     del old.task, old.augment, old.loss.adv
     assert differences(old.to_dict(), config.to_dict()) == {}
-    fill_missing(old)
+    read_earlier(old)
     assert old.to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "metric"),
+    [
+        ("default", "", "lpips"), ("default", "loss.perceptual_net=squeezenet", "perceptual"),
+        ("default", "loss.lpips=0", "ssim_fov"), ("stylegan2", "", "frechet"),
+        ("stylegan2", "eval.features=inception", "fid"), ("stylegan2", "eval.features=none", ""),
+        ("default", "train.best_metric=ms_ssim", "ms_ssim"),
+        ("default", "train.best_metric=kid eval.features=inception", "kid"),
+    ],
+)  # fmt: skip
+def test_auto_is_a_figure_that_the_run_has(file: str, changes: str, metric: str) -> None:
+    config = load_config(str(CONFIGS / f"{file}.py"), [f"--config.{change}" for change in changes.split()])
+    validate(config, 1)
+    assert best_metric(config) == metric
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("demo", "best_metric=lpips", "which has ssim, psnr, ssim_fov, psnr_fov; .*best_metric=auto"),
+        ("default", "best_metric=fid", "has ssim, psnr, ms_ssim, lpips, .*features=pixels adds"),
+        ("stylegan2", "best_metric=ssim", "has frechet, kernel; "),
+    ],
+)  # fmt: skip
+def test_a_figure_that_the_run_has_not_is_refused_with_those_it_has(file, changes, message) -> None:
+    config = load_config(str(CONFIGS / f"{file}.py"), [f"--config.train.{changes}"])
+    with pytest.raises(UserError, match=message):
+        validate(config, 1)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "old", "metric"),
+    [
+        ("demo", "", "lpips", "ssim_fov"), ("default", "", "lpips", "lpips"), ("stylegan2", "", "lpips", "frechet"),
+        ("default", "loss.perceptual_net=squeezenet", "lpips", "perceptual"),
+        ("default", "eval.features=inception", "kernel", "kid"), ("stylegan2", "eval.features=inception", "lpips", "fid"),
+    ],
+)  # fmt: skip
+def test_an_earlier_workdirs_metric_means_what_it_meant(file, changes, old, metric) -> None:
+    config = load_config(str(CONFIGS / f"{file}.py"), [f"--config.{change}" for change in changes.split()])
+    config.train.best_metric = old
+    read_earlier(config)
+    validate(config, 1)
+    assert best_metric(config) == metric and metric in figures(config)
+
+
+def test_what_ranks_checkpoints_may_not_change_within_a_workdir() -> None:
+    base = config().to_dict()
+    for change in ("eval.num=3", "eval.use_ema=false"):
+        assert set(differences(base, config(f"--config.{change}").to_dict())) == {change.split("=")[0]}
+
+
+def test_sizes_follow_the_photographs_with_a_note() -> None:
+    sizes = config("--config.model.resolution=0", "--config.model.delta=7", "--config.model.base_size=8")
+    notes = fit_sizes(sizes)
+    assert (sizes.model.resolution, sizes.model.delta, sizes.model.base_size) == (64, 5, 4)
+    assert len(notes) == 2 and all("does not fit data.resolution=64" in note for note in notes)
+    validate(sizes, 1)
+    assert fit_sizes(sizes) == []
+
+
+def test_a_run_takes_the_sizes_of_the_prior_that_it_starts_from() -> None:
+    prior = load_config(str(CONFIGS / "stylegan2.py"), ["--config.model.w_dim=32", "--config.model.z_dim=16"])
+    ours = config("--config.model.z_dim=8")
+    notes = take_sizes(ours, prior, ["--config.model.z_dim=8"])
+    assert (ours.model.w_dim, ours.model.z_dim, ours.model.channel_base) == (32, 8, prior.model.channel_base)
+    assert ours.data.resolution == 64  # FundusGAN's own
+    assert any(note.startswith("model.w_dim=32, as what it starts from has it") for note in notes)
+    other = load_config(str(CONFIGS / "transfer.py"), [])
+    prior.data.resolution = prior.model.resolution = 256
+    take_sizes(other, prior, [])
+    assert other.data.resolution == other.model.resolution == 256

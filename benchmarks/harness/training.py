@@ -76,7 +76,7 @@ def training_config(choice: Choice) -> ConfigDict:
     config.model.dtype = choice.dtype
     config.growth.start = config.model.resolution
     config.eval.features = "none"
-    config.train.best_metric = "frechet" if config.task == "prior" else "ssim"
+    config.train.best_metric = "auto"
     for name in ("num_steps", "grid_every", "eval_every", "checkpoint_every"):
         config.train[name] = NEVER
     config.train.log_every = period(config)

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fundusgan_jax.config import validate
+from fundusgan_jax.config import best_metric, validate
 from fundusgan_jax.data import pipeline
 from fundusgan_jax.data.packed import PackedDataset, split_named
 from fundusgan_jax.devices import distributed
@@ -34,7 +34,6 @@ from fundusgan_jax.train.stopping import Stopper, due_step, leave_due, settle_du
 from fundusgan_jax.train.task import Run, Task
 from fundusgan_jax.weights.perceptual import open_perceptual
 from fundusgan_jax.workdir.contents import (
-    best_metric,
     locked,
     open_dataset,
     open_shared_checkpoints,

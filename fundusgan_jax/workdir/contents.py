@@ -9,6 +9,7 @@ from typing import Literal
 
 from ml_collections import ConfigDict
 
+from fundusgan_jax.config import best_metric
 from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, ensure_packed
 from fundusgan_jax.devices import distributed
 from fundusgan_jax.errors import UserError
@@ -87,7 +88,7 @@ def locked(workdir: Path) -> Iterator[None]:
 def open_checkpoints(config: ConfigDict, workdir: Path, read_only: bool = False) -> Checkpoints:
     """The workdir's checkpoints, best by config.train.best_metric; read_only leaves a running training alone."""
     metric = best_metric(config)
-    mode: Literal["min", "max"] = "max" if metric.startswith(("ssim", "psnr")) else "min"
+    mode: Literal["min", "max"] = "max" if metric.startswith(("ssim", "psnr", "ms_ssim")) else "min"
     return Checkpoints(
         workdir,
         keep_last=config.train.keep_last,
@@ -125,21 +126,6 @@ def _not_shared(workdir: Path) -> UserError:
         f"--workdir={workdir} is not the folder that process 0 writes; name one on a file system that all "
         "processes share"
     )
-
-
-def best_metric(config: ConfigDict) -> str:
-    """The metric that ranks checkpoints: 'lpips' means the perceptual distance that the run has, and
-    SSIM inside the field of view where it has none."""
-    name = config.train.best_metric
-    if name == "lpips" and config.task == "prior":
-        name = "frechet"
-    if name in ("frechet", "kernel") and config.eval.features == "inception":
-        return {"frechet": "fid", "kernel": "kid"}[name]
-    if name != "lpips":
-        return str(name)
-    if config.loss.lpips == 0:
-        return "ssim_fov"
-    return "lpips" if config.loss.perceptual_net == "vgg16" else "perceptual"
 
 
 def ema_variables(state: TrainState, use_ema: bool) -> Variables:

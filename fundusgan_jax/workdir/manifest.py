@@ -16,7 +16,7 @@ import jax
 from ml_collections import ConfigDict
 
 from fundusgan_jax.atomic import atomic_write
-from fundusgan_jax.config import apply_overrides, differences, fill_missing
+from fundusgan_jax.config import apply_overrides, differences, read_earlier
 from fundusgan_jax.errors import UserError
 
 FILE = "manifest.json"
@@ -140,6 +140,6 @@ def config_of_workdir(workdir: str | Path, overrides: list[str]) -> ConfigDict:
     if manifest is None:
         raise UserError(f"{Path(workdir) / FILE} does not exist: {workdir} is not the workdir of a run")
     config = ConfigDict(manifest["config"])
-    fill_missing(config)
+    read_earlier(config)
     apply_overrides(config, overrides)
     return config

@@ -1,4 +1,4 @@
-"""devices/processors.py: settings where a processor computes, once; the user's own stay."""
+"""devices/processors.py: settings where a processor computes; the user's own stay."""
 
 import os
 import subprocess
@@ -11,12 +11,8 @@ from fundusgan_jax.devices import processors
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
-    """A machine without accelerators that gives large pages on demand."""
-    kernel = tmp_path / "enabled"
-    kernel.write_text("always [madvise] never\n")
-    monkeypatch.setattr(processors, "KERNEL", kernel)
+    """A machine without accelerators."""
     monkeypatch.setattr(processors, "DEVICES", tmp_path / "dev")
-    monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.36")
     return tmp_path
 
 
@@ -31,25 +27,11 @@ def test_only_where_a_processor_computes(machine, files, platforms, some):
 
 
 def test_what_the_user_set_stays(machine):
-    given = {"XLA_FLAGS": "--xla_a=1", "GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}
-    found = processors.settings(given)
-    assert found == {
-        "XLA_FLAGS": "--xla_a=1 --xla_cpu_experimental_ynn_fusion_type=",
-        "GLIBC_TUNABLES": "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1",
-    }
-    # Nothing is left to set: a process is started anew once.
-    assert processors.settings(given | found) == {}
-    own = {"XLA_FLAGS": "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT",
-           "GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}  # fmt: skip
+    found = processors.settings({"XLA_FLAGS": "--xla_a=1"})
+    assert found == {"XLA_FLAGS": "--xla_a=1 --xla_cpu_experimental_ynn_fusion_type="}
+    assert processors.settings(found) == {}
+    own = {"XLA_FLAGS": "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT"}
     assert processors.settings(own) == {}
-
-
-@pytest.mark.parametrize("kernel, libc", [("[always] madvise never", "glibc 2.36"), ("always [madvise] never", "glibc 2.31"),
-                                          ("always [madvise] never", None)])  # fmt: skip
-def test_where_pages_need_no_asking_or_cannot_be_asked_for(machine, monkeypatch, kernel, libc):
-    (machine / "enabled").write_text(kernel)
-    monkeypatch.setattr(os, "confstr", lambda name: libc)
-    assert processors.TUNABLES not in processors.settings({})
 
 
 def test_a_flag_that_this_jaxlib_may_not_know_is_not_given(machine, monkeypatch):
@@ -57,34 +39,10 @@ def test_a_flag_that_this_jaxlib_may_not_know_is_not_given(machine, monkeypatch)
     assert "XLA_FLAGS" not in processors.settings({})
 
 
-def test_a_process_is_not_started_anew_twice(machine, monkeypatch):
-    monkeypatch.setattr(os, "environ", {})
-    started = []
-    monkeypatch.setattr(os, "execv", lambda *words: started.append(words))
+def test_the_process_itself_gets_the_flag(machine, monkeypatch):
+    monkeypatch.setattr(os, "environ", {"XLA_FLAGS": "--xla_a=1"})
     processors.begin()
-    assert started[0][1][1:3] == ["-X", processors.STARTED]
-    # Something took the variable away.
-    monkeypatch.setattr(os, "environ", {})
-    monkeypatch.setitem(sys._xoptions, processors.STARTED, True)
-    processors.begin()
-    assert len(started) == 1
-
-
-@pytest.mark.skipif(
-    not processors.settings({"JAX_PLATFORMS": "cpu"}).get("GLIBC_TUNABLES"), reason="no pages on demand"
-)
-def test_a_process_starts_anew_with_its_arguments_and_number():
-    code = (
-        "import os, sys; print(os.getpid()); sys.stdout.flush(); from fundusgan_jax import processors; processors.begin(); "
-        "import jax; print(sys.argv[1:], os.environ['GLIBC_TUNABLES'], jax.default_backend())"
-    )
-    names = ("GLIBC_TUNABLES", "XLA_FLAGS")
-    plain = {name: value for name, value in os.environ.items() if name not in names} | {
-        "JAX_PLATFORMS": "cpu"
-    }
-    done = subprocess.run([sys.executable, "-c", code, "a b", "c"], capture_output=True, text=True, env=plain)
-    first, again, last = done.stdout.splitlines()
-    assert first == again and last == "['a b', 'c'] glibc.malloc.hugetlb=1 cpu", done.stderr
+    assert os.environ == {"XLA_FLAGS": f"--xla_a=1 {processors.XLA_FLAG}="}
 
 
 ACCURACY = """

@@ -1,0 +1,173 @@
+"""Every setting of a run: its default, what it may be, whether it may change within a workdir, what it is for.
+
+FundusGAN as published (arXiv 2503.17831), decisions of ours where it is silent. configs/default.py is made of this table, `config`
+checks by it, `--help` prints it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Setting(NamedTuple):
+    """One setting.
+
+    default: its type is the setting's. comment: what it is for, with units. choices: the words it may be; empty for any.
+    least, most: it may be these and what is between. above, below: it must differ from these. may_change: between two
+    starts of one workdir, because it changes neither the numbers of a step nor what checkpoints are ranked by.
+    """
+
+    default: Any
+    comment: str
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    may_change: bool = False
+
+    def complaint(self, value: Any) -> str:
+        """What is wrong with a value, '' where nothing is: 'must be at least 1'."""
+        if self.least is not None and value < self.least:
+            return f"must be at least {self.least}"
+        if self.most is not None and value > self.most:
+            return f"must be at most {self.most}"
+        if self.above is not None and value <= self.above:
+            return f"must be above {self.above}"
+        if self.below is not None and value >= self.below:
+            return f"must be below {self.below}"
+        return ""
+
+
+# The name's part before the dot is its group.
+# fmt: off
+SETTINGS = {
+    "task": Setting("fundusgan", "'fundusgan' (photograph to photograph) or 'prior' (StyleGAN from random styles)",
+        choices=("fundusgan", "prior")),
+    "seed": Setting(0, "of initialisation, order of photographs and noise", least=0, below=2 ** 31),
+    "deterministic": Setting(False, "the same bits on the same GPUs, at a price in speed (docs/reproducibility.md)"),
+
+    "data.dataset": Setting("prepared", "'prepared' (photographs) or 'phantom' (rendered, nothing to bring)",
+        choices=("prepared", "phantom")),
+    "data.dir": Setting("", "output folder of python -m fundusgan_jax.data.prepare", may_change=True),
+    "data.resolution": Setting(512, "side of the photographs in pixels, 64 to 1024"),
+    "data.cache": Setting("host", "'host' memory map, 'device' whole set on every device, 'none' tf.data from disk",
+        choices=("none", "host", "device"), may_change=True),
+    "data.flip": Setting(True, "mirror half of the photographs (a right eye becomes a left one)"),
+    "data.train_split": Setting("train", "split that trains"),
+    "data.eval_split": Setting("test", "held-out split that is scored"),
+    "data.phantom_num": Setting(128, "patients rendered for dataset 'phantom', two eyes each", least=1),
+
+    "model.resolution": Setting(1024, "side the generator paints, pooled to data.resolution (1024: 18 vectors, 512: 16); 0 takes data.resolution"),
+    "model.base_size": Setting(0, "side of the generator's first map; 0 takes data.resolution / 16", least=0),
+    "model.first_dilation": Setting(0, "dilation of the first layer; 0 takes base_size / 4 (8 at 512 px, as published)", least=0),
+    "model.channel_base": Setting(32768, "channels at native resolution r: min(channel_base / r, channel_max)", least=1),
+    "model.channel_max": Setting(512, "see channel_base", least=1),
+    "model.w_dim": Setting(512, "width of a style vector", least=1),
+    "model.delta": Setting(1, "skip fusions, 0 to 7 (6 at 256 px, 4 at 64): more gives detail, less editable styles"),
+    "model.noise_mode": Setting("random", "'random' per sample, 'const' stored maps, 'none'", choices=("random", "const", "none")),
+    "model.dtype": Setting("float32", "of convolutions in training: 'float32' or 'bfloat16'; the rest, scores and generation stay float32",
+        choices=("float32", "bfloat16")),
+    "model.style": Setting("stylegan2", "prior: 'stylegan2' or 'adain' (StyleGAN v1, growing from growth.start)",
+        choices=("stylegan2", "adain")),
+    "model.z_dim": Setting(512, "prior: width of the random input", least=1),
+    "model.mapping_layers": Setting(8, "prior: layers from z to w", least=1),
+    "model.discriminator_mapping_layers": Setting(-1, "discriminator with labels: layers from label to its projection; below 0: mapping_layers"),
+    "model.num_labels": Setting(0, "prior, discriminator: classes to condition on; 0 is unconditional", least=0),
+
+    "encoder.backbone": Setting("resnet50", "resnet18, resnet34, resnet50, resnet101, resnet152",
+        choices=("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")),
+    "encoder.norm": Setting("batch", "'batch' synchronised over devices, 'frozen' statistics, 'group'",
+        choices=("batch", "frozen", "group")),
+    "encoder.weights": Setting("", "torchvision state dict (.pth, .npz, .safetensors); '' starts from scratch", may_change=True),
+    "encoder.fpn_channels": Setting(512, "width of the feature pyramid", least=1),
+    "encoder.head_channels": Setting(512, "width of the map2style heads", least=1),
+
+    "loss.l2": Setting(1.0, "weight of the mean squared error (images in [-1, 1])", least=0),
+    "loss.lpips": Setting(0.8, "weight of the perceptual distance; 0 trains without its weights file", least=0),
+    "loss.reg": Setting(0.005, "weight of the pull of w+ towards w_avg", least=0),
+    "loss.adv": Setting(0.0, "weight of the adversarial term (0.1 is usual); above 0 adds a discriminator", least=0),
+    "loss.r1_gamma": Setting(-1.0, "R1 of the discriminator; below 0: 0.0002 resolution^2 / batch_size"),
+    "loss.pl_weight": Setting(2.0, "prior: weight of the path length regulariser; 0 switches it off", least=0),
+    "loss.perceptual_net": Setting("vgg16", "'vgg16' (LPIPS) or 'squeezenet'", choices=("vgg16", "squeezenet")),
+    "loss.perceptual_weights": Setting("", "file of its weights; '' looks in the cache folder", may_change=True),
+
+    "optim.encoder_lr": Setting(0.0001, "Adam, encoder and skip fusions: learning rate", least=0),
+    "optim.encoder_b1": Setting(0.9, "Adam, encoder: decay of the moments", least=0, below=1),
+    "optim.encoder_b2": Setting(0.999, "Adam, encoder: decay of the moments", least=0, below=1),
+    "optim.generator_lr": Setting(0.0001, "Adam, generator: learning rate", least=0),
+    "optim.generator_b1": Setting(0.0, "Adam, generator: decay of the moments", least=0, below=1),
+    "optim.generator_b2": Setting(0.99, "Adam, generator: decay of the moments", least=0, below=1),
+    "optim.discriminator_lr": Setting(0.0001, "Adam, discriminator: learning rate", least=0),
+    "optim.discriminator_b1": Setting(0.0, "Adam, discriminator: decay of the moments", least=0, below=1),
+    "optim.discriminator_b2": Setting(0.99, "Adam, discriminator: decay of the moments", least=0, below=1),
+    "optim.warmup_steps": Setting(0, "steps of linear rise of both rates", least=0),
+    "optim.decay": Setting("constant", "'constant' or 'cosine' to zero at train.num_steps", choices=("constant", "cosine")),
+
+    "train.batch_size": Setting(8, "photographs per step, all devices together", least=1),
+    "train.num_steps": Setting(100000, "steps in all", least=1, may_change=True),
+    "train.accumulate": Setting(1, "parts that a device computes a step's batch in, one after another: less memory (norm=batch: statistics of a part)",
+        least=1),
+    "train.remat": Setting(False, "compute activations again for the gradient instead of keeping them: less memory",
+        may_change=True),
+    "train.steps_per_call": Setting(1, "steps per compiled call (jax.lax.scan): less waiting for the host",
+        least=1, may_change=True),
+    "train.log_every": Setting(48, "steps between rows of metrics.jsonl; a multiple of r1_every shows R1 in every row",
+        least=1, may_change=True),
+    "train.grid_every": Setting(1000, "steps between sample grids", least=1, may_change=True),
+    "train.eval_every": Setting(5000, "steps between evaluations of the held-out split", least=1, may_change=True),
+    "train.checkpoint_every": Setting(1000, "steps between checkpoints", least=1, may_change=True),
+    "train.keep_last": Setting(2, "newest checkpoints kept", least=1, may_change=True),
+    "train.keep_best": Setting(1, "best checkpoints kept beside them", least=0, may_change=True),
+    "train.best_metric": Setting("auto", "figure that ranks checkpoints, as eval.json names it; 'auto' takes the first of lpips, perceptual, ssim_fov (prior: fid, frechet) that the run has", may_change=True),
+    "train.parallel": Setting("shard_map", "'shard_map' or 'pmap': the same numbers",
+        choices=("shard_map", "pmap"), may_change=True),
+    "train.ema_halflife_kimg": Setting(10.0, "half-life of the moving average, thousands of photographs", least=0),
+    "train.ema_rampup": Setting(0.05, "half-life at most this share of the photographs seen; 0 switches it off", least=0),
+    "train.freeze_generator": Setting(False, "train the encoder and the fusions alone"),
+    "train.freeze_generator_blocks": Setting(0, "or leave only the generator's first blocks as they are", least=0),
+    "train.freeze_discriminator": Setting(0, "first discriminator blocks (from the image on) left as they are", least=0),
+    # Both are due at the end of an interval, in stylegan2-ada-pytorch at its beginning, the first step.
+    "train.r1_every": Setting(16, "steps between R1 updates of the discriminator", least=1),
+    "train.pl_every": Setting(4, "prior: steps between path length updates of the generator", least=1),
+    "train.style_mixing": Setting(0.9, "prior: share of images with two styles", least=0, most=1),
+    "train.init_from": Setting("", "workdir (or imported weights) to start from; --init_from sets it"),
+    "train.on_nan": Setting("stop", "a loss or gradient that is not finite: 'stop' the run or 'skip' the step",
+        choices=("stop", "skip"), may_change=True),
+
+    "augment.mode": Setting("none", "of what the discriminator sees: 'none', 'fixed' p, 'ada' adaptive p",
+        choices=("none", "fixed", "ada")),
+    "augment.p": Setting(0.0, "probability of each transform (at the start, for 'ada')", least=0, most=1),
+    "augment.target": Setting(0.6, "'ada': mean sign of D(real) that p is steered by"),
+    "augment.kimg": Setting(500.0, "'ada': thousand images in which p can go from 0 to 1", above=0),
+    "augment.every": Setting(4, "'ada': steps between changes of p", least=1),
+    "augment.transforms": Setting("fundus", "'fundus' (what a camera may do) or names, comma between them"),
+
+    "growth.start": Setting(8, "'adain': side of the first stage"),
+    "growth.fade_kimg": Setting(600.0, "'adain': thousand photographs in which a new size fades in", least=0),
+    "growth.stable_kimg": Setting(600.0, "'adain': thousand photographs trained at each size before the next", least=0),
+
+    "eval.batch_size": Setting(8, "photographs reconstructed at a time, also by --mode=generate", least=1, may_change=True),
+    "eval.num": Setting(0, "held-out photographs scored, evenly spread; 0 takes all", least=0),
+    "eval.num_samples": Setting(2000, "prior: images drawn to be scored", least=1),
+    "eval.reference_split": Setting("train", "prior: photographs that its images are compared with"),
+    "eval.features": Setting("none", "of distances between sets: inception (FID, KID), squeezenet, vgg16, alexnet, resnet50, pixels, none",
+        choices=("none", "pixels", "inception", "squeezenet", "vgg16", "alexnet", "resnet50")),
+    "eval.resize": Setting("clean", "for those features: 'clean' antialiased bicubic, 'legacy' bilinear",
+        choices=("clean", "legacy")),
+    "eval.seed": Setting(0, "of samples, subsets and intervals", least=0, below=2 ** 31),
+    "eval.memorisation": Setting(64, "--mode=eval: generated images looked up among the photographs; 0 skips it",
+        least=0, may_change=True),
+    "eval.features_weights": Setting("", "file of that network's weights; '' looks in the cache folder", may_change=True),
+    "eval.use_ema": Setting(True, "score and generate with the moving average of the parameters"),
+
+    "report.photographs": Setting(False, "report.html shows photographs and file names; without, it can be handed on", may_change=True),
+}
+# fmt: on
+
+
+def settings_text() -> str:
+    """A line for each setting, as --help prints them: its flag with the default, and the comment."""
+    flags = {f"--config.{name}={setting.default}": setting for name, setting in SETTINGS.items()}
+    width = max(map(len, flags))
+    return "\n".join(f"  {flag:<{width}}  {setting.comment}" for flag, setting in flags.items())
