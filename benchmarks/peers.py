@@ -22,13 +22,13 @@ from fundusgan_jax.models.plan import GeneratorConfig
 
 DESCRIPTION = """Times our generator and the one of stylegan2_torch.py, which computes as stylegan2-ada-pytorch does where
 its CUDA extensions are not built, alternately on this processor (float32, full width), and prints the ratios; PyTorch as
-it comes, or in memory pages of 2 MiB (launch/local.sh asks for them). Memory is the process's peak: PyTorch's as a whole, ours from the
+it comes, or in memory pages of 2 MiB (launch/local.sh says how). Memory is the process's peak: PyTorch's as a whole, ours from the
 first timed call on and, under 'with compilation', as a whole. --what=step times a training step at the first of --resolution
 and --batch (beside forward: at 128 px, batch 4): one update of the generator and one of the discriminator by Adam, without R1,
 path length and augmentation."""
 
 OURS, TORCH = "ours", "PyTorch"
-# In pages of 2 MiB, which glibc asks for where it is told to (launch/local.sh tells ours); nobody sets that for PyTorch.
+# In pages of 2 MiB, which glibc asks for where it is told to (launch/local.sh says how); nobody sets that for PyTorch.
 LARGE_PAGES = "PyTorch in large pages"
 TUNABLES = "GLIBC_TUNABLES"
 PROGRAMS = (OURS, TORCH, LARGE_PAGES)

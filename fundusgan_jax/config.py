@@ -108,7 +108,8 @@ def best_metric(config: ConfigDict) -> str:
 def fit_sizes(config: ConfigDict) -> list[str]:
     """Sets the sizes that follow from data.resolution: model.resolution=0, and a base_size or a delta that its maps do not
     allow. Returns a note for each that was another."""
-    size, model, notes = config.data.resolution, config.model, []
+    size, model = config.data.resolution, config.model
+    notes: list[str] = []
     if model.resolution == 0:
         model.resolution = size
     if config.task == "prior" or not _power_of_two(size) or size < 64:

@@ -8,9 +8,15 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fundusgan_jax.devices import processors
 from fundusgan_jax.errors import STOPPED, UserError, end_by_signals, run_door
+from fundusgan_jax.progress import waiting
+from fundusgan_jax.settings import settings_text
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 DESCRIPTION = """Trains FundusGAN or its StyleGAN prior on prepared fundus photographs, evaluates it, makes images with it.
 
@@ -28,9 +34,8 @@ DESCRIPTION = """Trains FundusGAN or its StyleGAN prior on prepared fundus photo
             (docs/scaling.md). Exit codes of a training: 0 all steps are done; 75 stopped by a signal and saved, start it
             again; 2 a mistake, one line says which
 
-Any setting of configs/default.py can be given as --config.GROUP.NAME=VALUE,
-for example --config.train.batch_size=16. Prepare photographs first with
-python -m fundusgan_jax.data.prepare --help."""
+Any setting can be given as --config.GROUP.NAME=VALUE, for example --config.train.batch_size=16; they stand below with their
+defaults, which files of configs/ change. Prepare photographs first with python -m fundusgan_jax.data.prepare --help."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m fundusgan_jax.main",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"settings:\n{settings_text().replace('%', '%%')}",
         allow_abbrev=False,
     )
     flags.add_argument(
@@ -74,7 +80,9 @@ def parser() -> argparse.ArgumentParser:
         help="generate: class number for a conditional prior (default: as in training)",
     )
     flags.add_argument(
-        "--init_from", default="", help="train: workdir of a run, or of imported weights, to start from"
+        "--init_from",
+        default="",
+        help="train: workdir of a run, or of imported weights, to start from; it says the sizes of the networks",
     )
     flags.add_argument(
         "--seed", type=int, default=0, help="generate: seed of every random choice (default 0)"
@@ -111,17 +119,26 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return known, rest
 
 
-def resume_command(config_path: str, workdir: Path, overrides: list[str]) -> str:
-    """The line that continues this run."""
-    words = [
-        "python",
-        "-m",
-        "fundusgan_jax.main",
-        f"--config={config_path}",
-        f"--workdir={workdir}",
-        *overrides,
-    ]
-    return shlex.join(words)
+def settings_of(flags: argparse.Namespace, overrides: list[str], workdir: Path) -> ConfigDict:
+    """The run's settings: of --config, else of the workdir; a note for every size that follows from something else."""
+    from fundusgan_jax.config import fit_sizes, load_config, take_sizes
+    from fundusgan_jax.workdir.manifest import config_of_workdir, read_manifest
+
+    if not flags.config:
+        if flags.mode == "train" or not flags.workdir:
+            raise UserError(
+                "--config is missing; name a file of configs/, for example --config=configs/demo.py"
+            )
+        return config_of_workdir(workdir, overrides)
+    config, notes = load_config(flags.config, overrides), []
+    if flags.mode == "train" and config.train.init_from:
+        # A run that has begun has them already, and its source may be gone.
+        begun = read_manifest(workdir) is not None
+        source = config_of_workdir(workdir if begun else config.train.init_from, [])
+        notes = take_sizes(config, source, overrides)
+    for note in [*notes, *fit_sizes(config)]:
+        print(f"note: {note}", flush=True)
+    return config
 
 
 def main(arguments: list[str]) -> int:
@@ -133,12 +150,12 @@ def main(arguments: list[str]) -> int:
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir={workdir} is a file; name a folder")
     # After --help and the flags' mistakes have been answered: what follows takes seconds to import.
-    from fundusgan_jax.config import load_config, validate
-    from fundusgan_jax.devices.compilation_cache import keep_compiled_programs
-    from fundusgan_jax.devices.determinism import require_determinism
-    from fundusgan_jax.devices.distributed import find_cluster, joined
-    from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
-    from fundusgan_jax.workdir.manifest import config_of_workdir
+    with waiting("starting"):
+        from fundusgan_jax.config import validate
+        from fundusgan_jax.devices.compilation_cache import keep_compiled_programs
+        from fundusgan_jax.devices.determinism import require_determinism
+        from fundusgan_jax.devices.distributed import find_cluster, joined
+        from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
 
     if flags.weights_dir:
         os.environ[WEIGHTS_FOLDER_VARIABLE] = flags.weights_dir
@@ -148,13 +165,7 @@ def main(arguments: list[str]) -> int:
                 "--init_from starts a training; --mode=eval and generate take the workdir's own weights"
             )
         overrides = [*overrides, f"--config.train.init_from={flags.init_from}"]
-    config = load_config(flags.config, overrides) if flags.config else None
-    if config is None:
-        if flags.mode == "train" or not flags.workdir:
-            raise UserError(
-                "--config is missing; name a file of configs/, for example --config=configs/demo.py"
-            )
-        config = config_of_workdir(workdir, overrides)
+    config = settings_of(flags, overrides, workdir)
     if config.deterministic:
         require_determinism()
     cluster = find_cluster(flags.coordinator, flags.num_processes, flags.process_id)
@@ -164,11 +175,11 @@ def main(arguments: list[str]) -> int:
             print(f"process {cluster.process_id}: --mode={flags.mode} is done by process 0 alone", flush=True)
             return 0
     if flags.mode == "train":
-        from fundusgan_jax.train import loop
-
-        command = resume_command(flags.config, workdir, overrides)
+        command = shlex.join(["python", "-m", "fundusgan_jax.main", *arguments])
         if cluster is None or cluster.process_id == 0:
             print(f"the same command resumes this run after a stop:\n  {command}", flush=True)
+        with waiting("starting"):
+            from fundusgan_jax.train import loop
         with joined(cluster):
             # Not before: it starts the backend.
             keep_compiled_programs()

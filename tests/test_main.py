@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -100,7 +101,7 @@ def test_a_run_killed_while_it_saves_resumes_to_the_same_bits(trained, tmp_path,
     assert rows_without_rate(workdir) == rows_without_rate(trained)
 
 
-# Hears SIGTERM in the middle of the evaluation of step 8, as from a scheduler that waits 30 seconds.
+# Hears SIGTERM at the beginning of the evaluation of step 8, as from a scheduler that waits 30 seconds.
 LEAVING = """
 import os, signal, sys
 from fundusgan_jax.devices import processors
@@ -117,16 +118,42 @@ sys.exit(main.main(sys.argv[1:]))
 """
 
 
-def test_a_signal_in_an_evaluation_saves_at_once_and_the_resumed_run_evaluates(
-    trained, tmp_path, environment
-):
+def signalled(words, environment, folder, shown, number):
+    """Starts the command, sends it a signal when `shown` is printed; its exit code, output and the seconds that it took to end."""
+    with open(folder / "output", "w") as output:
+        process = subprocess.Popen(
+            words, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, restore_signals=True
+        )
+    deadline = time.monotonic() + 300
+    while shown not in (folder / "output").read_text():
+        assert process.poll() is None and time.monotonic() < deadline, (folder / "output").read_text()
+        time.sleep(0.02)
+    began = time.monotonic()
+    process.send_signal(number)
+    code = process.wait(120)
+    return code, (folder / "output").read_text(), time.monotonic() - began
+
+
+def test_signals_lose_nothing_and_the_printed_line_resumes_to_the_same_bits(trained, tmp_path, environment):
     workdir = tmp_path / "run"
     words = command(workdir)
+    # While it imports; while it compiles (no program is kept, so that this takes its time): ended by the system, at once.
+    code, out, seconds = signalled(words, environment, tmp_path, "the same command resumes", signal.SIGINT)
+    assert code == -signal.SIGINT and seconds < 20 and "Traceback" not in out
+    uncached = {**environment, "FUNDUSGAN_JAX_COMPILED": "off"}
+    code, out, seconds = signalled(words, uncached, tmp_path, "compiling: 0/1", signal.SIGINT)
+    assert code == -signal.SIGINT and seconds < 20 and "Traceback" not in out
+    assert not [name for name in os.listdir(workdir / "checkpoints") if name.isdigit()]
+    # At the first step: ended, or saved after it.
+    code, out, _ = signalled(words, environment, tmp_path, "training: 0/128", signal.SIGINT)
+    assert code == -signal.SIGINT or (code == main.STOPPED and "stopped and saved" in out)
+    # In an evaluation: saved without its figures, which the resumed run adds.
     left = run([sys.executable, "-c", LEAVING, *words[3:]], environment)
     assert left.returncode == main.STOPPED, left.stderr
-    assert (workdir / "checkpoints" / "8").is_dir() and "to resume:" in left.stdout
+    assert (workdir / "checkpoints" / "8").is_dir() and "stopped and saved" in left.stdout
     assert not [row for row in rows_without_rate(workdir) if row["kind"] == "eval"]
-    result = run(words, environment)
+    line = shlex.split(left.stdout.strip().splitlines()[-1])
+    result = run([sys.executable, *line[1:]], environment)
     assert result.returncode == 0 and "from step 8 to 16" in result.stdout, result.stderr
     ours, straight = arrays_of(workdir, 16), arrays_of(trained, 16)
     assert ours.keys() == straight.keys()
@@ -140,11 +167,10 @@ def test_a_signal_in_an_evaluation_saves_at_once_and_the_resumed_run_evaluates(
     best = [
         json.loads((folder / "manifest.json").read_text())["best_metric"] for folder in (workdir, trained)
     ]
-    assert (
-        best[0] == best[1]
-        and (workdir / "checkpoints" / "8" / "metrics").exists()
-        == (trained / "checkpoints" / "8" / "metrics").exists()
-    )
+    assert best == ["ssim_fov"] * 2
+    assert (workdir / "checkpoints" / "8" / "metrics").exists() == (
+        trained / "checkpoints" / "8" / "metrics"
+    ).exists()
     bests = [
         Checkpoints(folder, 3, best[0], "max", 1, read_only=True).best_step() for folder in (workdir, trained)
     ]
@@ -152,21 +178,15 @@ def test_a_signal_in_an_evaluation_saves_at_once_and_the_resumed_run_evaluates(
 
 
 @pytest.mark.slow  # launch/test_slurm.py has a signal to a run of two processes
-def test_sigterm_saves_and_names_the_line_that_resumes(tmp_path, environment):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_a_later_step_saves_it(number, tmp_path, environment):
     workdir = tmp_path / "run"
-    words = command(workdir, "--config.train.num_steps=100000")
-    process = subprocess.Popen(
-        words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and not (workdir / "checkpoints" / "4").exists():
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == main.STOPPED
-    assert "to resume:" in out and f"--workdir={workdir}" in out
+    words = command(workdir, "--config.train.num_steps=100000", "--config.train.eval_every=100000")
+    code, out, _ = signalled(words, environment, tmp_path, "| step 4 loss", number)
+    assert code == main.STOPPED and "stopped and saved" in out
     saved = max(int(name) for name in os.listdir(workdir / "checkpoints") if name.isdigit())
-    assert json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])["step"] <= saved
+    rows = rows_without_rate(workdir)
+    assert rows[-1]["step"] in (saved, saved - 1)  # a row every second step
 
 
 def test_a_full_disk_while_saving_is_one_line(tmp_path, environment):
@@ -272,6 +292,10 @@ MISTAKES = {
         ["--config=configs/demo.py", "--workdir={tmp}", "--config.train.batch_size=12"], "multiple of 8"),
     "resolution": (
         ["--config=configs/demo.py", "--workdir={tmp}", "--config.data.resolution=48"], "power of two"),
+    "a source that is no run": (
+        ["--config=configs/demo.py", "--workdir={tmp}/run", "--init_from={tmp}/nowhere"], "is not the workdir of a run"),
+    "a figure that the run has not": (
+        ["--config=configs/demo.py", "--workdir={tmp}/run", "--config.train.best_metric=lpips"], "which has ssim, psnr"),
     "no dataset": (["--config=configs/folder.py", "--workdir={tmp}"], "data.dir is not set"),
     "dataset that is not there": (
         ["--config=configs/folder.py", "--workdir={tmp}", "--config.data.dir={tmp}/nowhere"], "nowhere"),
@@ -302,6 +326,8 @@ def test_a_mistake_gets_one_line_and_exit_code_2(name, trained, tmp_path, capsys
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("error: ") and expected in message
     assert sorted(path.name for path in trained.iterdir()) == before
+    # A start that fails leaves nothing: no folder, no lock.
+    assert "--mode=generate" in words or not list(tmp_path.iterdir())
 
 
 def test_a_truncated_checkpoint_is_named_with_the_step_to_resume_from(trained, tmp_path):

@@ -279,7 +279,7 @@ MISTAKES = {
     "unknown augmentation": (
         words("{tmp}/new", "augment.transforms=xflip,roate"), "did you mean rotate"),
     "a prior of another size": (words("{tmp}/new", "model.resolution=64"), "photographs' own size"),
-    "a metric that a prior has not": (words("{tmp}/new", "train.best_metric=ssim"), "frechet or kernel"),
+    "a metric that a prior has not": (words("{tmp}/new", "train.best_metric=ssim"), "which has frechet, kernel"),
     "groups of four": (words("{tmp}/new", "train.batch_size=6"), "multiple"),
 }  # fmt: skip
 

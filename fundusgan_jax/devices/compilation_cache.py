@@ -30,6 +30,11 @@ def compiled_folder() -> Path | None:
     return Path.home() / ".cache" / "fundusgan_jax" / "compiled"
 
 
+def keeping_hint() -> str:
+    """How to keep compiled programs, '' where they are kept."""
+    return "" if compiled_folder() else f"{FOLDER_VARIABLE}=FOLDER keeps compiled programs for the next start"
+
+
 def keep_compiled_programs() -> None:
     """Makes JAX look in `compiled_folder` before it compiles, and keep there what took over a second.
 

@@ -23,7 +23,7 @@ from fundusgan_jax.devices.memory import exhaustion_as_advice
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.stop import Stopped, never
-from fundusgan_jax.progress import Progress
+from fundusgan_jax.progress import Progress, waiting
 from fundusgan_jax.report.grid import can_draw
 from fundusgan_jax.report.page import write_report
 from fundusgan_jax.steps.fundusgan_step import AXIS
@@ -32,6 +32,7 @@ from fundusgan_jax.train.fundusgan_task import FundusGANTask
 from fundusgan_jax.train.phase_programs import Call, StepPrograms, as_sent, calls, calls_ahead
 from fundusgan_jax.train.stopping import Stopper, due_step, leave_due, settle_due
 from fundusgan_jax.train.task import Run, Task
+from fundusgan_jax.train.transfer import check_source
 from fundusgan_jax.weights.perceptual import open_perceptual
 from fundusgan_jax.workdir.contents import (
     locked,
@@ -50,6 +51,8 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     validate(config, jax.device_count())
     parallel = DataParallel(config.train.parallel, AXIS)
     parallel.check_batch_size(config.train.batch_size)
+    if config.train.init_from:
+        check_source(config)  # before phantoms are rendered
     dataset = open_dataset(config, workdir)
     scored = (
         [config.eval.reference_split] if config.task == "prior" and config.eval.features != "none" else []
@@ -57,6 +60,12 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     for split in (config.data.train_split, config.data.eval_split, *scored):
         split_named(dataset, split)
     _check_labels(config, dataset)
+    count = len(split_named(dataset, config.data.train_split).images)
+    if config.train.batch_size > count:
+        distributed.say(
+            f"note: train.batch_size={config.train.batch_size} is more than the {count} photographs of split "
+            f"'{config.data.train_split}': a step sees some of them several times"
+        )
     perceptual = open_perceptual(config)
     perceptual_fingerprint = perceptual.fingerprint() if perceptual else None
     check_manifest(workdir, config, dataset.fingerprint, perceptual_fingerprint)
@@ -161,6 +170,7 @@ class Trainer:
         total, size = config.train.num_steps, config.train.batch_size
         done, shown = self.start * size, distributed.is_first()
         self._progress = Progress(total * size, "img", "training", done, shown)
+        self._progress.begin()
         self._since, self._images = time.monotonic(), 0
         number = self.start
         left = False
@@ -351,7 +361,8 @@ def train(config: ConfigDict, workdir: Path, command: str) -> bool:
 def _train(config: ConfigDict, workdir: Path, command: str) -> bool:
     # What the first renders or packs is there when the others open it.
     run = distributed.first_then_all(lambda: open_run(config, workdir))
-    trainer = Trainer(run, open_task(run))
+    with waiting("initialising the networks", distributed.is_first()):
+        trainer = Trainer(run, open_task(run))
     if trainer.start < config.train.num_steps:
         trainer.prepare()
     # Not before: a mistake in --init_from, or too large a batch, must not leave a workdir that refuses the corrected command.

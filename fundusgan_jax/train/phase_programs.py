@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 from ml_collections import ConfigDict
 
+from fundusgan_jax.devices.compilation_cache import keeping_hint
 from fundusgan_jax.devices.memory import ProgramMemory, check_memory, device_memory, program_memory
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.progress import Progress
@@ -296,7 +297,7 @@ class StepPrograms:
             ahead = itertools.islice(ahead, 1)
         wanted, count = distinct_calls(ahead)
         progress = Progress(count, "programs", "compiling", 0, shown)
-        progress.begin()
+        progress.begin(keeping_hint())
         lowered = lower_calls(parallel, wanted, self._read, state, parallel.split(batch), self._constants)
         found = compile_all(lowered, progress.update)
         progress.close()

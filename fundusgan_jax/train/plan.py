@@ -15,6 +15,7 @@ from fundusgan_jax.config import divides, validate
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, ensure_packed, split_named
 from fundusgan_jax.data.phantom.render import phantom_counts
 from fundusgan_jax.data.pipeline import DeviceData, DeviceOrder, gather
+from fundusgan_jax.devices.compilation_cache import keeping_hint
 from fundusgan_jax.devices.memory import advice, device_memory, gib, is_exhaustion
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.devices.peaks import peak_flops
@@ -106,7 +107,7 @@ class Planner:
         wanted, count = self.calls(task)
         changed = "".join(f", {name}={value}" for name, value in train.items())
         progress = Progress(count, "programs", f"compiling for {per_device} images a device{changed}")
-        progress.begin()
+        progress.begin(keeping_hint())
         lowered = lower_calls(self.parallel, wanted, *self._inputs(config, task))
         programs = compile_all(lowered, progress.update)
         progress.close()

@@ -13,7 +13,8 @@ from fundusgan_jax.errors import UserError
 from fundusgan_jax.ops.trees import leaf_name, named_leaves
 from fundusgan_jax.steps.fundusgan_step import TrainState
 from fundusgan_jax.steps.prior_step import PriorState, growth, resolution_at
-from fundusgan_jax.workdir.contents import restore_state
+from fundusgan_jax.workdir.contents import open_checkpoints, restore_state
+from fundusgan_jax.workdir.manifest import config_of_workdir
 
 NAMED = 8
 
@@ -88,13 +89,31 @@ def initialised_from(config: ConfigDict, state: Any) -> Any:
     return _assembled(state, trees)
 
 
-def _check_kind(config: ConfigDict, folder: Path, source: ConfigDict, number: int) -> None:
-    """Refuses a source of another architecture, or a growing network of another size than the new one begins with."""
+def check_source(config: ConfigDict) -> None:
+    """UserError where config.train.init_from is no run of this architecture with a checkpoint: before anything is computed."""
+    folder = Path(config.train.init_from)
+    source = config_of_workdir(folder, [])
+    checkpoints = open_checkpoints(source, folder, read_only=True)
+    try:
+        steps = checkpoints.steps()
+    finally:
+        checkpoints.close()
+    if not steps:
+        raise UserError(f"--init_from={folder} has no checkpoint; train it first, or name another run")
+    _check_style(config, folder, source)
+
+
+def _check_style(config: ConfigDict, folder: Path, source: ConfigDict) -> None:
     if source.model.style != config.model.style:
         raise UserError(
             f"--init_from={folder} has model.style={source.model.style}, this run {config.model.style}; a generator "
             "of one kind has no use for the other's weights"
         )
+
+
+def _check_kind(config: ConfigDict, folder: Path, source: ConfigDict, number: int) -> None:
+    """Refuses a source of another architecture, or a growing network of another size than the new one begins with."""
+    _check_style(config, folder, source)
     if config.model.style != "adain":
         return
     side, start = resolution_at(source, number), growth(config).start

@@ -19,6 +19,8 @@ from fundusgan_jax.steps.prior_step import PriorState, prior_shapes, resolution_
 from fundusgan_jax.workdir.checkpoint import FOLDER, Checkpoints
 from fundusgan_jax.workdir.manifest import config_of_workdir
 
+LOCK = ".lock"
+
 
 def open_dataset(config: ConfigDict, workdir: Path) -> PackedDataset:
     """The prepared dataset of config.data.dir, or the phantom's, rendered once into the workdir."""
@@ -66,9 +68,10 @@ def locked(workdir: Path) -> Iterator[None]:
     except ImportError:  # no such locks on Windows
         yield
         return
+    missing = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        handle = open(workdir / ".lock", "w")  # noqa: SIM115  # closed below
+        handle = open(workdir / LOCK, "w")  # noqa: SIM115  # closed below
     except OSError as error:
         raise UserError(
             f"--workdir={workdir} cannot be used: {error.strerror}; name another folder"
@@ -82,7 +85,23 @@ def locked(workdir: Path) -> Iterator[None]:
             ) from None
         except OSError:
             pass  # a network file system without locks
+        with _emptied_where_it_fails(workdir, missing):
+            yield
+
+
+@contextlib.contextmanager
+def _emptied_where_it_fails(workdir: Path, made: list[Path]) -> Iterator[None]:
+    """A start that fails leaves no lock, no empty folders in the workdir and none of those `made` for it, innermost first."""
+    try:
         yield
+    except BaseException:
+        if not any(path.is_file() and path.name != LOCK for path in workdir.rglob("*")):
+            (workdir / LOCK).unlink(missing_ok=True)
+            inside = sorted(workdir.rglob("*"), reverse=True)
+            for folder in (*inside, *made):
+                with contextlib.suppress(OSError):  # somebody else's by now
+                    folder.rmdir()
+        raise
 
 
 def open_checkpoints(config: ConfigDict, workdir: Path, read_only: bool = False) -> Checkpoints:

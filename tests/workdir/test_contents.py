@@ -37,6 +37,20 @@ def test_a_workdir_that_cannot_be_is_named(tmp_path: Path) -> None:
         pass
 
 
+def test_a_start_that_fails_leaves_no_folders_and_no_lock_but_what_there_was(tmp_path: Path) -> None:
+    workdir = tmp_path / "runs" / "first"
+    with pytest.raises(UserError), locked(workdir):
+        (workdir / "checkpoints").mkdir()
+        raise UserError("a mistake")
+    assert not list(tmp_path.iterdir())
+    workdir.mkdir(parents=True)
+    with pytest.raises(UserError), locked(workdir):
+        (workdir / "phantom" / "packed").mkdir(parents=True)
+        (workdir / "phantom" / "packed" / "train.npy").touch()
+        raise UserError("a mistake")
+    assert (workdir / "phantom" / "packed" / "train.npy").exists()
+
+
 def test_a_workdir_that_is_not_shared_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "is_first", lambda: False)
     with pytest.raises(UserError, match="file system that all processes share"):
