@@ -66,6 +66,42 @@ def test_core_and_backend():
     assert answer.stdout.splitlines() == ["[]", "True []", "False False"], answer.stderr
 
 
+# As on Windows: signals and modules of Unix are absent.
+ELSEWHERE = """
+import os, signal, sys
+for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGURG", "SIGALRM", "SIGKILL", "SIGCHLD", "SIGPIPE", "pthread_kill"):
+    if hasattr(signal, name):
+        delattr(signal, name)
+for name in ("confstr", "sysconf", "fork"):
+    delattr(os, name)
+for name in ("fcntl", "resource", "pwd", "grp", "termios"):
+    sys.modules[name] = None
+"""
+
+
+def test_every_module_and_the_stop_of_a_training_do_without_unix():
+    code = (
+        ELSEWHERE
+        + CODE.split("for found", 1)[0]
+        + """
+for found in pkgutil.walk_packages(fundusgan_jax.__path__, "fundusgan_jax."):
+    if not found.name.endswith("__main__"):
+        importlib.import_module(found.name)
+from fundusgan_jax import main
+from fundusgan_jax.devices import memory
+from fundusgan_jax.train.stopping import Stopper
+stopper = Stopper()
+signal.raise_signal(signal.SIGINT)
+stopper.close()
+print(stopper.heard(), memory.host_memory(), len(main.parser().format_help()) > 1000)
+"""
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code, "", ""], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert answer.stdout.splitlines()[-1] == "True None True", answer.stderr
+
+
 def test_help_imports_no_jax():
     code = (
         "import sys\nfrom fundusgan_jax import main\nmain.parser().format_help()\nprint('jax' in sys.modules)"

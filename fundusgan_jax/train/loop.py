@@ -215,7 +215,11 @@ class Trainer:
             grown = self.task.grown(call.first, self.run.parallel.single(self.state))
             self.state = self.run.parallel.replicate(grown)
             self._compile_ahead(call.first - 1, sent[0])
+        before = self._programs.compile_seconds
         self.state, metrics, nonfinite = self._programs.run(call, self.state, sent)
+        compiling = self._programs.compile_seconds - before
+        self._since += compiling
+        self._progress.leave_out(compiling)
         self._check_finite()
         self._unchecked = (call.first, nonfinite)
         return metrics

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ import numpy as np
 from jax import lax
 from ml_collections import ConfigDict
 
+from fundusgan_jax.devices import distributed
 from fundusgan_jax.devices.compilation_cache import keeping_hint
 from fundusgan_jax.devices.memory import ProgramMemory, check_memory, device_memory, program_memory
 from fundusgan_jax.devices.parallel import DataParallel
@@ -273,6 +276,8 @@ class StepPrograms:
         self._config, self._parallel, self._read, self._constants = config, parallel, read, constants
         self._programs: dict[str, Ready] = {}
         self._due: dict[bytes, Any] = {}
+        # Spent in `run` on compiling what `prepare` had not compiled.
+        self.compile_seconds = 0.0
 
     def prepare(self, ahead: Iterable[Call], state: Any, batch: Any, shown: bool) -> None:
         """Compiles before training what it will run, and checks that it fits.
@@ -323,8 +328,9 @@ class StepPrograms:
         metrics: dict[str, Any] = {}
         nonfinite: dict[str, Any] = {}
         for phase in programs_of(call, self._read):
-            program = self._ready(phase, state, (sent, carry), constants)
-            state, found, carry = program(state, (sent, carry), constants)
+            with self._compiling(phase.name):
+                program = self._ready(phase, state, (sent, carry), constants)
+                state, found, carry = program(state, (sent, carry), constants)
             bad = found.pop("nonfinite")
             if len(call.steps) == 1:
                 nonfinite |= {f"{phase.name}: {name}": flag for name, flag in bad.items()}
@@ -334,6 +340,20 @@ class StepPrograms:
                 for last in call.steps[-1]:
                     metrics |= found[last.name]
         return state, metrics, nonfinite
+
+    @contextlib.contextmanager
+    def _compiling(self, name: str) -> Iterator[None]:
+        """Says that a program which was not needed before is compiled, and counts the seconds."""
+        if name in self._programs:
+            yield
+            return
+        began = time.monotonic()
+        progress = Progress(1, "programs", f"compiling {name}", 0, distributed.is_first())
+        progress.begin(keeping_hint())
+        yield
+        progress.update()
+        progress.close()
+        self.compile_seconds += time.monotonic() - began
 
     def _replicated(self, due: Any) -> Any:
         """The due phases on the devices; there are few different ones, and each is sent once."""

@@ -1,4 +1,4 @@
-"""--mode=plan: what a training would cost here, from its own compiled step: parameters, FLOP, memory by batch size, hours."""
+"""--mode=plan: what a training would cost here, from its own compiled step: parameters, FLOP, memory by batch size, and hours by one step that is timed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from fundusgan_jax.data.pipeline import DeviceData, DeviceOrder, gather
 from fundusgan_jax.devices.compilation_cache import keeping_hint
 from fundusgan_jax.devices.memory import advice, device_memory, gib, is_exhaustion
 from fundusgan_jax.devices.parallel import DataParallel
-from fundusgan_jax.devices.peaks import peak_flops
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.lpips import PerceptualNet, map_channels
 from fundusgan_jax.models.squeezenet import SqueezeNet
 from fundusgan_jax.models.vgg import VGG16
-from fundusgan_jax.progress import Progress
+from fundusgan_jax.progress import Progress, waiting
 from fundusgan_jax.steps.batch import Batch
 from fundusgan_jax.steps.flops import STEP, phase_flops
 from fundusgan_jax.steps.fundusgan_step import AXIS
@@ -39,6 +38,7 @@ from fundusgan_jax.train.phase_programs import (
     distinct_calls,
     lower_calls,
 )
+from fundusgan_jax.train.step_time import TIMED_SECONDS, step_seconds
 from fundusgan_jax.train.task import Run, Task
 from fundusgan_jax.workdir.contents import check_resolution
 
@@ -47,11 +47,9 @@ MOST = 256
 REMAT = "train.remat=True"
 # Bytes of a step that is too large to be compiled.
 EXHAUSTED = 2**62
-# Share of the peak that the expected steps an hour assume, a guess between what others and we reached. 0.37 and 0.11: on two
-# cores configs/cpu.py logged 3.4 img/s (d4df42f) and configs/demo.py 18.3 (6370232; both in benchmarks/NOTES.md), of 47.3
-# and 2.59 GFLOP each, of some 430 GFLOP/s that a large convolution reached then. 0.11: of an A100's TF32 rate, StyleGAN2 at
-# 1024 px on eight in 14.57 s/kimg (docs/configs.md of NVlabs/stylegan3), by our count of 2,022 GFLOP an image.
-UTILISATION = 0.25
+# FLOP/s that two cores reach even where they are slow: a step that would take longer than TIMED_SECONDS by it is timed at
+# the smallest batch size.
+SLOW_FLOPS = 3e10
 
 
 class Need(NamedTuple):
@@ -71,13 +69,19 @@ class Planner:
         config: valid settings; of a growing prior the last stage is planned.
         devices: to plan for; the default is all there are.
         kept: photographs that every device keeps (data.cache=device).
+        photographs: how many there are to train with; None where nobody knows.
     """
 
     def __init__(
-        self, config: ConfigDict, devices: Sequence[jax.Device] | None = None, kept: int = 0
+        self,
+        config: ConfigDict,
+        devices: Sequence[jax.Device] | None = None,
+        kept: int = 0,
+        photographs: int | None = None,
     ) -> None:
         self.config = ConfigDict(config.to_dict())
-        self.kept = kept
+        self.kept, self.photographs = kept, photographs
+        self._compiled: dict[tuple[Any, ...], dict[str, Ready]] = {}
         # Planning scores nothing: no network of features is to be looked for.
         self.config.eval.features = "none"
         self.parallel = DataParallel("shard_map", AXIS, devices)
@@ -91,16 +95,27 @@ class Planner:
         dataset = _stand_in(config)
         return open_task(Run(config, Path(), dataset, perceptual_shapes(config), self.parallel))
 
+    def first_planned(self, task: Task) -> int:
+        """The step before the first that is planned: of the last HORIZON, where a growing network has its final size."""
+        per_call, total = self.config.train.steps_per_call, self.config.train.num_steps
+        start = max(total - HORIZON, 0) // per_call * per_call
+        grown = [number - 1 for number in range(start + 1, total + 1) if task.grows_before(number)]
+        return max([start, *grown])
+
     def calls(self, task: Task) -> tuple[list[Call], int]:
         """The different calls of the run's last steps, where a growing network has its final size; and how many programs
         they have."""
         per_call, total = self.config.train.steps_per_call, self.config.train.num_steps
-        start = max(total - HORIZON, 0) // per_call * per_call
-        grown = [number - 1 for number in range(start + 1, total + 1) if task.grows_before(number)]
-        return distinct_calls(calls(task, max([start, *grown]), total, per_call))
+        return distinct_calls(calls(task, self.first_planned(task), total, per_call))
 
     def compiled(self, per_device: int, **train: Any) -> dict[str, Ready]:
         """The programs at `per_device` images a device; `train`: settings of config.train changed for it."""
+        key = (per_device, *train.items())
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(per_device, **train)
+        return self._compiled[key]
+
+    def _compile(self, per_device: int, **train: Any) -> dict[str, Ready]:
         config = ConfigDict(self.config.to_dict())
         config.train.update({**train, "batch_size": per_device * self.devices})
         task = self.task(config)
@@ -142,11 +157,14 @@ class Planner:
 
     def sizes(self) -> list[int]:
         """Images a device that training would take, from the fewest on, each twice the one before, up to MOST or to
-        the batch of the settings."""
+        the batch of the settings; none of more than there are photographs, but for that batch."""
         wanted = self.config.train.batch_size // self.devices
+        most = max(MOST, wanted)
+        if self.photographs is not None:
+            most = max(wanted, min(most, self.photographs // self.devices))
         least = next(size for size in range(1, wanted + 1) if self.divides(size))
-        doubled = (least * 2**k for k in range(max(MOST, wanted).bit_length()))
-        return [size for size in doubled if size <= max(MOST, wanted) and self.divides(size)]
+        doubled = (least * 2**k for k in range(most.bit_length()))
+        return [size for size in doubled if size <= most and self.divides(size)]
 
     def divides(self, per_device: int, **train: Any) -> bool:
         """Whether training would take so many images a device."""
@@ -235,16 +253,14 @@ def search(planner: Planner, sizes: list[int], first: int, limit: int) -> list[N
         size = max((guess for guess in near if read_off(compiled, guess).total <= limit), default=near[0])
 
 
-def kept_photographs(config: ConfigDict) -> int:
-    """Photographs that every device keeps: with data.cache=device those of data.train_split, else 0.
+def training_photographs(config: ConfigDict) -> int | None:
+    """Photographs of data.train_split; None where data.dir is not given.
 
     Raises:
-        UserError: data.dir holds no such photographs; where it is not given, nobody can count them.
+        UserError: data.dir holds no such photographs.
 
     Where data.dir has only its TFDS dataset, what training reads is made of it first, as training would.
     """
-    if config.data.cache != "device":
-        return 0
     split = config.data.train_split
     if config.data.dataset == "phantom":
         counts = phantom_counts(config.data.phantom_num)
@@ -254,13 +270,27 @@ def kept_photographs(config: ConfigDict) -> int:
             )
         return counts[split]
     if not config.data.dir:
+        return None
+    dataset = ensure_packed(config.data.dir)
+    check_resolution(config, dataset)
+    return len(split_named(dataset, split).images)
+
+
+def kept_photographs(config: ConfigDict) -> int:
+    """Photographs that every device keeps: with data.cache=device those of data.train_split, else 0.
+
+    Raises:
+        UserError: as of `training_photographs`; where data.dir is not given, nobody can count them.
+    """
+    if config.data.cache != "device":
+        return 0
+    count = training_photographs(config)
+    if count is None:
         raise UserError(
             "data.cache=device keeps the photographs on every device, and a plan has to count them: give "
             "--config.data.dir=DIR, or plan with --config.data.cache=host"
         )
-    dataset = ensure_packed(config.data.dir)
-    check_resolution(config, dataset)
-    return len(split_named(dataset, split).images)
+    return count
 
 
 def print_plan(config: ConfigDict) -> None:
@@ -270,7 +300,7 @@ def print_plan(config: ConfigDict) -> None:
         UserError: settings that training would refuse, or photographs that cannot be counted (`kept_photographs`).
     """
     validate(config, jax.device_count())
-    planner = Planner(config, kept=kept_photographs(config))
+    planner = Planner(config, kept=kept_photographs(config), photographs=training_photographs(config))
     device = planner.parallel.local[0]
     limit = device_memory(device)
     _print_model(planner, device, limit)
@@ -283,7 +313,7 @@ def print_plan(config: ConfigDict) -> None:
     saves = REMAT in other and _saves(known, other[REMAT])
     # The same parts, twice as many: what the gradient's sum and the photographs cost.
     finer = 2 * config.train.accumulate
-    if planner.divides(2 * first, accumulate=finer):
+    if 2 * first <= sizes[-1] and planner.divides(2 * first, accumulate=finer):
         other[f"train.accumulate={finer}"] = planner.need(2 * first, accumulate=finer)
     best = max((need for need in compiled if limit and need.total <= limit), default=None)
     rows = {need.per_device: need for need in compiled}
@@ -293,9 +323,17 @@ def print_plan(config: ConfigDict) -> None:
     _print_memory(planner, rows, other, limit)
     print()
     _print_advice(planner, rows[wanted], best, limit, saves)
-    # Last, and with all else printed: a device without a datasheet has to compute for it.
+    # Last, and with all else printed: it may find no memory.
     print(flush=True)
-    _print_rate(planner, device)
+    fitting = [
+        size
+        for size, need in sorted(rows.items())
+        if size in sizes and (limit is None or need.total <= limit)
+    ]
+    if fitting:
+        _print_rate(planner, sizes, min(first, fitting[-1]))
+    else:
+        print("no step is timed: none fits")
 
 
 def _saves(known: Need, other: Need) -> bool:
@@ -307,6 +345,8 @@ def _print_model(planner: Planner, device: jax.Device, limit: int | None) -> Non
     config = planner.config
     memory = f"{gib(limit)} each" if limit is not None else "of unknown memory"
     print(f"devices: {planner.devices} x {device.device_kind}, {memory}")
+    if planner.photographs is not None:
+        print(f"photographs to train with: {planner.photographs}")
     if planner.kept:
         size = gib(planner.kept * config.data.resolution**2 * 3)
         print(f"photographs kept on every device (data.cache=device): {planner.kept}, {size}")
@@ -334,24 +374,27 @@ def _amount(need: Need) -> str:
     return gib(need.total) if need.total < EXHAUSTED else "more than there is"
 
 
-def _print_rate(planner: Planner, device: jax.Device) -> None:
-    config = planner.config
-    peak, source = peak_flops(device, config.model.dtype)
-    if peak is None:
-        print(
-            f"estimate: no steps an hour, as the peak of {device.device_kind} is {source}; "
-            "a run's rate stands in metrics.jsonl"
+def _print_rate(planner: Planner, sizes: list[int], first: int) -> None:
+    """Times one step; `first`: images a device, of the settings."""
+    config, devices = planner.config, planner.devices
+    if jax.devices()[0].platform == "cpu" and (
+        phase_flops(config)[STEP] * first * devices / SLOW_FLOPS > TIMED_SECONDS
+    ):
+        first = sizes[0]
+    with waiting(f"timing a step of {first * devices} images"):
+        ahead = calls(
+            planner.task(config),
+            planner.first_planned(planner.task(config)),
+            config.train.num_steps,
+            config.train.steps_per_call,
         )
-        return
-    rate = UTILISATION * peak / phase_flops(config)[STEP]
-    if device.platform != "cpu":  # simulated devices share one processor
-        rate *= planner.devices
+        seconds = step_seconds(planner.compiled(first), ahead)
+    rate = first * devices / seconds
     steps = 3600 * rate / config.train.batch_size
-    hours = config.train.num_steps / steps
     print(
-        f"estimate: {steps:.3g} steps an hour at batch_size={config.train.batch_size} ({rate:.3g} img/s), "
-        f"{hours:.3g} hours for num_steps={config.train.num_steps}: {UTILISATION:.0%} of the peak of "
-        f"{peak / 1e12:.3g} TFLOP/s ({source}) is assumed, not measured; a run's rate stands in metrics.jsonl"
+        f"measured: a step of {first * devices} images takes {seconds:.3g} s here ({rate:.3g} img/s): {steps:.3g} steps an "
+        f"hour at batch_size={config.train.batch_size}, {config.train.num_steps / steps:.3g} hours for "
+        f"num_steps={config.train.num_steps}, without evaluations"
     )
 
 

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from fundusgan_jax import progress
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.stop import Stopped
-from fundusgan_jax.train import loop
+from fundusgan_jax.train import loop, phase_programs
 from fundusgan_jax.train.stopping import due_step
 from fundusgan_jax.train.task import Phase
 from tests.support.tiny import tiny_config
@@ -142,6 +143,27 @@ def test_a_signal_before_an_evaluation_does_not_begin_it(monkeypatch, tmp_path):
     trainer.task.draw = draw
     assert not trainer.train()
     assert (ended, saved, due_step(tmp_path)) == ([], [3], 3)
+
+
+def test_time_spent_on_compiling_does_not_count_in_the_rate(monkeypatch, capsys):
+    trainer, _, _, _ = bare_trainer(monkeypatch, train__num_steps=2, train__log_every=1)
+    now = [0.0]
+    for module in (loop, progress, phase_programs):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    compiled = trainer._programs._ready
+
+    def slow(phase, *given):
+        now[0] += 2.0 if phase.name in trainer._programs._programs else 100.0
+        return compiled(phase, *given)
+
+    monkeypatch.setattr(trainer._programs, "_ready", slow)
+    rows = []
+    trainer.log = SimpleNamespace(write=rows.append, close=lambda: None)
+    trainer.train()
+    # Written while the second step runs, for two seconds.
+    assert rows[0]["img_per_sec"] == 4.0
+    text = capsys.readouterr().err
+    assert "compiling G: 0/1" in text and "16/16 (100 %), 8 img/s" in text and "| step 2 loss" in text
 
 
 def test_a_step_that_is_not_finite_stops_and_names_step_term_and_the_last_good_checkpoint(monkeypatch):
