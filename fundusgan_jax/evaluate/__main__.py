@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fundusgan_jax.devices import processors
-from fundusgan_jax.errors import Parser, UserError, run_door
+from fundusgan_jax.errors import Parser, UserError, end_by_signals, run_door
 from fundusgan_jax.evaluate.request import PAIRED_METRICS, SET_METRICS, Request
 
 DESCRIPTION = """Scores generated images against real ones, or compares two results.
@@ -125,5 +125,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_by_signals()
     processors.begin()
     sys.exit(run_door(main))
