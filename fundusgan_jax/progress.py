@@ -47,6 +47,16 @@ class Progress:
         self._ended = threading.Event()
         self._writing = threading.Lock()
 
+    @contextlib.contextmanager
+    def running(self, note: str = "") -> Iterator[None]:
+        """`begin` before its block and `close` after it; where it fails, silence."""
+        self.begin(note)
+        try:
+            yield
+            self.close()
+        finally:
+            self._end()
+
     def begin(self, note: str = "") -> None:
         """Says at once what is begun, and until `close`, while nothing is finished, for how long: for units that take longer
         than a line is waited for."""
@@ -76,19 +86,23 @@ class Progress:
 
     def close(self, note: str = "") -> None:
         """Shows the final state, unless a log has it already, and ends the line."""
-        self._ended.set()
-        _begun[:] = [other for other in _begun if other() not in (self, None)]
+        self._end()
         self._note = note or self._note
         if self._tty or note or self._shown_at != self.done:
             self._show()
         if self._tty and self._shown:
             print(file=sys.stderr, flush=True)
 
+    def _end(self) -> None:
+        self._ended.set()
+        _begun[:] = [other for other in _begun if other() not in (self, None)]
+
     def tick(self) -> None:
         """Says for how long nothing has been finished, where nobody else speaks."""
         now = time.monotonic()
         silent = now - max(self._last_shown, self._last_update)
-        if _begun and _begun[-1]() is self and silent >= (0.9 if self._tty else 0.9 * LOG_SECONDS):
+        innermost = next((other for ref in reversed(_begun) if (other := ref()) is not None), None)
+        if innermost is self and silent >= (0.9 if self._tty else 0.9 * LOG_SECONDS):
             self._show(f", for {format_seconds(now - self._last_update)}")
 
     def _show(self, waited: str = "") -> None:
@@ -121,7 +135,6 @@ def _tick(progress: weakref.ref[Progress], ended: threading.Event, seconds: floa
     while not ended.wait(seconds):
         here = progress()
         if here is None:
-            _begun[:] = [other for other in _begun if other() is not None]
             return
         here.tick()
         del here

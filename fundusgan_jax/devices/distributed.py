@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import jax
+
+# No public way: which launcher started this process, and the coordination service's values, which wait as long as it takes.
 from jax._src import clusters, distributed
 from jax.experimental import multihost_utils
 

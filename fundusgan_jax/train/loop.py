@@ -170,28 +170,10 @@ class Trainer:
         total, size = config.train.num_steps, config.train.batch_size
         done, shown = self.start * size, distributed.is_first()
         self._progress = Progress(total * size, "img", "training", done, shown)
-        self._progress.begin()
         self._since, self._images = time.monotonic(), 0
-        number = self.start
-        left = False
         try:
-            if self.due is not None:
-                left = self._after_step(number, False)
-            for call in calls(self.task, self.start, total, config.train.steps_per_call):
-                number, count = call.last, len(call.steps)
-                metrics = self._dispatch(call, list(itertools.islice(self._source, count)))
-                self._stopper = self._stopper or Stopper()
-                self._log_pending()
-                self._images += size * count
-                if number % config.train.log_every == 0 or number == total:
-                    self._pending = (number, metrics)
-                # Read once: a signal that comes while this step is saved or drawn stops after the next one.
-                stopping = self._stopper.wanted(number)
-                self._progress.update(size * count)
-                left = self._after_step(number, stopping)
-                if stopping or left:
-                    break
-            self._progress.close()
+            with self._progress.running():
+                number, left = self._calls()
             self._close_log()
             self.checkpoints.wait()
         except (UserError, jax.errors.JaxRuntimeError):
@@ -204,6 +186,28 @@ class Trainer:
         self.best_step = self.checkpoints.best_step()
         self.checkpoints.close()
         return number >= total and not left
+
+    def _calls(self) -> tuple[int, bool]:
+        """Makes one call after the other; returns the last step, and whether its evaluation was left."""
+        train = self.config.train
+        number, left = self.start, False
+        if self.due is not None:
+            left = self._after_step(number, False)
+        for call in calls(self.task, self.start, train.num_steps, train.steps_per_call):
+            number, count = call.last, len(call.steps)
+            metrics = self._dispatch(call, list(itertools.islice(self._source, count)))
+            self._stopper = self._stopper or Stopper()
+            self._log_pending()
+            self._images += train.batch_size * count
+            if number % train.log_every == 0 or number == train.num_steps:
+                self._pending = (number, metrics)
+            # Read once: a signal that comes while this step is saved or drawn stops after the next one.
+            stopping = self._stopper.wanted(number)
+            self._progress.update(train.batch_size * count)
+            left = self._after_step(number, stopping)
+            if stopping or left:
+                break
+        return number, left
 
     def _close_log(self) -> None:
         if self.log is not None:

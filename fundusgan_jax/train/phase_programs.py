@@ -302,10 +302,9 @@ class StepPrograms:
             ahead = itertools.islice(ahead, 1)
         wanted, count = distinct_calls(ahead)
         progress = Progress(count, "programs", "compiling", 0, shown)
-        progress.begin(keeping_hint())
-        lowered = lower_calls(parallel, wanted, self._read, state, parallel.split(batch), self._constants)
-        found = compile_all(lowered, progress.update)
-        progress.close()
+        with progress.running(keeping_hint()):
+            lowered = lower_calls(parallel, wanted, self._read, state, parallel.split(batch), self._constants)
+            found = compile_all(lowered, progress.update)
         self._check(found)
         self._programs |= found
 
@@ -349,10 +348,9 @@ class StepPrograms:
             return
         began = time.monotonic()
         progress = Progress(1, "programs", f"compiling {name}", 0, distributed.is_first())
-        progress.begin(keeping_hint())
-        yield
-        progress.update()
-        progress.close()
+        with progress.running(keeping_hint()):
+            yield
+            progress.update()
         self.compile_seconds += time.monotonic() - began
 
     def _replicated(self, due: Any) -> Any:

@@ -122,11 +122,9 @@ class Planner:
         wanted, count = self.calls(task)
         changed = "".join(f", {name}={value}" for name, value in train.items())
         progress = Progress(count, "programs", f"compiling for {per_device} images a device{changed}")
-        progress.begin(keeping_hint())
-        lowered = lower_calls(self.parallel, wanted, *self._inputs(config, task))
-        programs = compile_all(lowered, progress.update)
-        progress.close()
-        return programs
+        with progress.running(keeping_hint()):
+            lowered = lower_calls(self.parallel, wanted, *self._inputs(config, task))
+            return compile_all(lowered, progress.update)
 
     def lowered(self, task: Task, platform: str = "") -> Iterator[Lowered]:
         """The programs of `self.config` before the backend compiles them; `platform` as of `lower_calls`."""
