@@ -22,9 +22,9 @@ from fundusgan_jax.config import (
 )
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.plan import generator_plan
+from fundusgan_jax.settings import SETTINGS, settings_text
 from fundusgan_jax.steps.adversary import r1_gamma
 from fundusgan_jax.steps.flops import network_flops
-from fundusgan_jax.settings import SETTINGS, settings_text
 from fundusgan_jax.steps.fundusgan_step import model_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -299,7 +299,7 @@ def test_what_ranks_checkpoints_may_not_change_within_a_workdir() -> None:
 def test_sizes_follow_the_photographs_with_a_note() -> None:
     sizes = config("--config.model.resolution=0", "--config.model.delta=7", "--config.model.base_size=8")
     notes = fit_sizes(sizes)
-    assert (sizes.model.resolution, sizes.model.delta, sizes.model.base_size) == (64, 5, 4)
+    assert (sizes.model.resolution, sizes.model.delta, sizes.model.base_size) == (64, 4, 4)
     assert len(notes) == 2 and all("does not fit data.resolution=64" in note for note in notes)
     validate(sizes, 1)
     assert fit_sizes(sizes) == []
