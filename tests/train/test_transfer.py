@@ -109,7 +109,7 @@ def test_a_prior_gives_fundusgan_its_generator_mapping_w_avg_and_discriminator(p
     shared = {name: leaf for name, leaf in params["generator"].items() if not name.startswith("fusion")}
     assert set(shared) == set(source.ema["synthesis"]) and same(shared, source.ema["synthesis"])
     assert same(params["encoder"], fresh.variables.params["encoder"])
-    assert same(params["generator"]["fusion0"], fresh.variables.params["generator"]["fusion0"])
+    assert same(params["generator"]["fusion1"], fresh.variables.params["generator"]["fusion1"])
     assert same(state.ema, params) and same(state.variables.mapping, source.ema["mapping"])
     assert same(state.variables.w_avg, source.w_avg) and same(state.adversary.params, source.adversary.params)
     # 64 px FundusGAN's base map is 4x4: every stored noise map has the prior's size.
