@@ -3,7 +3,8 @@
 Every sample draws from its own key, so that what happens to it depends neither on its batch nor on its device. Each
 transform is applied with probability p. Where this differs from the reference: geometry is one bicubic lookup without
 the 2x supersampling (p = 0 is then the exact identity), and the bands of 'imgfilter' are differences of dilated
-binomial blurs in place of wavelets (their sum is the exact image).
+binomial blurs in place of wavelets (their sum is the exact image). Without supersampling FUNDUS at p = 0.5 changes photographs
+by a root mean square of 1 to 3 % of their standard deviation and their finest detail by 1 %; white noise by a half.
 """
 
 from __future__ import annotations
