@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 
 from fundusgan_jax.ops.conv import conv2d, conv2d_aligned, up_conv_phases
+from tests.support.gradients import value_and_gradients
 
 
 def transposed(x, kernel):
@@ -70,11 +71,11 @@ def test_maps_smaller_than_the_kernel(size, kernel_size, settings):
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )  # fmt: skip
 
-    ours, vjp = jax.vjp(lambda x, k: conv2d(x, k, **settings), x, kernel)
-    theirs, their_vjp = jax.vjp(reference, x, kernel)
+    cotangent = jnp.asarray(rng.standard_normal(jax.eval_shape(reference, x, kernel).shape), jnp.float32)
+    ours, gradients = value_and_gradients(lambda x, k: conv2d(x, k, **settings), (x, kernel), cotangent)
+    theirs, their_gradients = value_and_gradients(reference, (x, kernel), cotangent)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-    cotangent = jnp.asarray(rng.standard_normal(theirs.shape), jnp.float32)
-    for a, b in zip(vjp(cotangent), their_vjp(cotangent)):
+    for a, b in zip(gradients, their_gradients):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 

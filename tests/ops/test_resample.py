@@ -8,6 +8,7 @@ from scipy import signal
 
 from fundusgan_jax.ops import resample
 from fundusgan_jax.ops.conv import up_conv_phases
+from tests.support.gradients import value_and_gradients
 
 
 def fir2d(taps):
@@ -87,11 +88,9 @@ def test_downsample_is_every_second_pixel_of_the_filtered_map_and_the_transpose_
     small = jnp.asarray(random_image((shape[0], shape[1] // 2, shape[2] // 2, shape[3]), 1))
     # XLA derives the transpose of the same sums.
     for ours, plain in ((resample.upsample, small), (resample.downsample, x)):
-        y, vjp = jax.vjp(ours, plain)
-        cotangent = jnp.asarray(random_image(y.shape, 2))
-        np.testing.assert_allclose(
-            vjp(cotangent)[0], jax.vjp(ours.fun, plain)[1](cotangent)[0], rtol=1e-5, atol=1e-6
-        )
+        cotangent = jnp.asarray(random_image(jax.eval_shape(ours, plain).shape, 2))
+        mine, derived = (value_and_gradients(form, (plain,), cotangent)[1] for form in (ours, ours.fun))
+        np.testing.assert_allclose(mine[0], derived[0], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -107,8 +106,8 @@ def test_products_of_a_tpu_equal_sums(monkeypatch, form):
         monkeypatch.setattr(
             resample.lax, "platform_dependent", lambda *args, chosen=chosen, **forms: forms[chosen](*args)
         )
-        y, backward = jax.vjp(form, x)
-        found.append((y, *backward(dy)))
+        value, gradients = value_and_gradients(lambda x: form(x), (x,), dy)
+        found.append((value, *gradients))
     for sums, products in zip(*found):
         np.testing.assert_allclose(products, sums, rtol=1e-5, atol=1e-6)
 

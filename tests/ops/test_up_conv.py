@@ -38,7 +38,9 @@ def test_second_derivatives(monkeypatch, side):
     def penalty(function):
         return lambda k: jnp.mean(jax.grad(lambda y: jnp.sum(jnp.sin(function(y, k))))(x) ** 2)
 
-    ours, theirs = (jax.grad(penalty(function))(kernel) for function in (module.up_conv, zeros_inserted))
+    ours, theirs = (
+        jax.jit(jax.grad(penalty(function)))(kernel) for function in (module.up_conv, zeros_inserted)
+    )
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 
 

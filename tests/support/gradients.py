@@ -7,12 +7,23 @@ import numpy as np
 
 def assert_alike(ours, theirs, x, kernel, *, atol, gradient):
     """Values within `atol`, both gradients within `gradient` of their largest value, for a random cotangent."""
-    mine, vjp = jax.vjp(ours, x, kernel)
-    wanted, reference = jax.vjp(theirs, x, kernel)
+    shape = jax.eval_shape(theirs, x, kernel).shape
+    cotangent = jnp.asarray(np.random.default_rng(9).standard_normal(shape), jnp.float32)
+    mine, my_gradients = value_and_gradients(ours, (x, kernel), cotangent)
+    wanted, gradients = value_and_gradients(theirs, (x, kernel), cotangent)
     np.testing.assert_allclose(mine, wanted, atol=atol)
-    cotangent = jnp.asarray(np.random.default_rng(9).standard_normal(wanted.shape), jnp.float32)
-    for mine, wanted in zip(vjp(cotangent), reference(cotangent)):
+    for mine, wanted in zip(my_gradients, gradients):
         np.testing.assert_allclose(mine, wanted, atol=gradient * float(jnp.abs(wanted).max()))
+
+
+def value_and_gradients(function, arguments, cotangent):
+    """The value, and the gradients to all arguments; one program, which compiles faster than its operations one by one."""
+
+    def both(arguments, cotangent):
+        value, backward = jax.vjp(function, *arguments)
+        return value, backward(cotangent)
+
+    return jax.jit(both)(arguments, cotangent)
 
 
 def penalties(function):
@@ -25,4 +36,5 @@ def penalties(function):
 
 def second_derivatives(function, x, kernel):
     """Of both penalties, to the map and to the kernel: four arrays."""
-    return [g for penalty in penalties(function) for g in jax.grad(penalty, (0, 1))(x, kernel)]
+    gradients = [jax.grad(penalty, (0, 1)) for penalty in penalties(function)]
+    return jax.jit(lambda x, kernel: [g for gradient in gradients for g in gradient(x, kernel)])(x, kernel)
