@@ -19,7 +19,8 @@ from benchmarks.harness.circumstances import Record
 from benchmarks.harness.table import operations_table, table
 from benchmarks.harness.timing import read_lines
 from fundusgan_jax.atomic import atomic_write
-from fundusgan_jax.errors import Parser, UserError, run_door
+from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.flags import Parser
 from fundusgan_jax.progress import format_seconds
 
 DESCRIPTION = """Runs the benchmarks of generator, training step, encoder, data input, metric networks and scaling, each setting
@@ -148,7 +149,7 @@ def document(commands: Sequence[Command], records: Sequence[Record]) -> str:
 
 
 def _run(argv: Sequence[str]) -> int:
-    flags = Parser(prog="python -m benchmarks.all_tables", description=DESCRIPTION, allow_abbrev=False)
+    flags = Parser(prog="python -m benchmarks.all_tables", description=DESCRIPTION)
     flags.add_argument(
         "--json", type=Path, required=True, help="file of JSON lines; the tables go beside it, as .md"
     )

@@ -10,7 +10,8 @@ from typing import Any
 
 from benchmarks.harness.circumstances import Record
 from benchmarks.harness.timing import read_lines
-from fundusgan_jax.errors import Parser, UserError, run_door
+from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.flags import Parser
 
 DESCRIPTION = """Prints how much faster the second file's settings are than the first one's, with what lies between the
 quartiles, how much more memory they take, and names what else differs: device, versions. Settings must be equal; the
@@ -86,7 +87,7 @@ def _changed(old: Any, new: Any) -> str:
 
 
 def _run(argv: Sequence[str]) -> int:
-    flags = Parser(prog="python -m benchmarks.compare", description=DESCRIPTION, allow_abbrev=False)
+    flags = Parser(prog="python -m benchmarks.compare", description=DESCRIPTION)
     flags.add_argument("before", type=Path, metavar="BEFORE")
     flags.add_argument("after", type=Path, metavar="AFTER")
     chosen = flags.parse_args(argv)

@@ -12,11 +12,11 @@ from typing import Any
 
 import jax
 
-from benchmarks.harness.driver import refuse_unknown
 from benchmarks.harness.program_facts import ITEM_BYTES, Facts, program_facts
 from fundusgan_jax.config import load_config, validate
 from fundusgan_jax.devices.memory import gib, is_exhaustion, program_memory
-from fundusgan_jax.errors import Parser, UserError, run_door
+from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.flags import Parser
 from fundusgan_jax.train.plan import Planner, kept_photographs
 
 DESCRIPTION = """Compiles every phase of a training step for a group of devices and prints, per phase and device: FLOP
@@ -35,7 +35,7 @@ HEADS_TRANSPOSED = 6
 
 
 def _parser() -> Parser:
-    flags = Parser(prog="python -m benchmarks.compiled", description=DESCRIPTION, allow_abbrev=False)
+    flags = Parser(prog="python -m benchmarks.compiled", description=DESCRIPTION)
     flags.add_argument("--config", default="configs/ddr.py", help="settings (default configs/ddr.py)")
     flags.add_argument("--topology", default="", help="TPUs as v5e:2x4; default: the devices of this process")
     flags.add_argument("--dtype", default="bfloat16", choices=sorted(NAMES), help="default bfloat16")
@@ -55,8 +55,7 @@ def _parser() -> Parser:
 
 
 def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    chosen, overrides = _parser().parse_known_args(argv)
-    refuse_unknown(overrides)
+    chosen, overrides = _parser().parse_with_settings(argv)
     if chosen.platform and (chosen.topology or not chosen.lower_only):
         raise UserError("--platform needs --lower_only, and no --topology: nobody compiles for it here")
     return chosen, overrides

@@ -14,7 +14,8 @@ from jax import Array, lax
 
 from benchmarks.harness.circumstances import machine_line
 from benchmarks.harness.timing import seconds_of
-from fundusgan_jax.errors import Parser, UserError, run_door
+from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.flags import Parser
 from fundusgan_jax.ops.conv import conv2d
 from fundusgan_jax.ops.resample import fir
 from fundusgan_jax.ops.up_conv import up_conv
@@ -62,7 +63,7 @@ def row(name: str, convolve: Call, x: Array, kernel: Array, calls: int) -> str:
 
 
 def _run(argv: Sequence[str]) -> int:
-    flags = Parser(prog="python -m benchmarks.convolution", description=__doc__, allow_abbrev=False)
+    flags = Parser(prog="python -m benchmarks.convolution", description=__doc__)
     flags.add_argument("--size", type=int, default=32, help="side of the map that enters (default 32)")
     flags.add_argument("--channels", type=int, default=512, help="in and out (default 512)")
     flags.add_argument("--batch", type=int, default=4, help="default 4")

@@ -16,7 +16,8 @@ from benchmarks.generator import FORMS, add_generator_flags, generator_size, set
 from benchmarks.harness import driver
 from benchmarks.harness.program_facts import estimated_operations
 from fundusgan_jax.devices.memory import is_exhaustion, program_memory
-from fundusgan_jax.errors import Parser, UserError, run_door
+from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.flags import Parser
 from fundusgan_jax.models.flops import generator_flops
 from fundusgan_jax.models.generator import Synthesis
 
@@ -28,7 +29,7 @@ HEADS = ("form", "resolution", "batch", "dtype", "Mcycles", "Mcycles/img", "FLOP
 
 
 def _parser() -> Parser:
-    flags = Parser(prog="python -m benchmarks.estimate", description=DESCRIPTION, allow_abbrev=False)
+    flags = Parser(prog="python -m benchmarks.estimate", description=DESCRIPTION)
     flags.add_argument(
         "--topology",
         default="v5e:2x2",

@@ -15,7 +15,8 @@ from benchmarks.harness.circumstances import machine_line
 from fundusgan_jax.anatomy.optic_disc import Disc, find_disc
 from fundusgan_jax.anatomy.vessels import vessel_map, vessel_response
 from fundusgan_jax.data.read_image import Rejected, read_image
-from fundusgan_jax.errors import Parser, UserError, run_door
+from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.flags import Parser
 from fundusgan_jax.progress import Progress
 
 DESCRIPTION = """Prints, for DRIVE's training half (which thresholds were chosen on) and its test half: the area under the ROC
@@ -93,7 +94,7 @@ def vessel_figures(photographs: Sequence[Photograph]) -> tuple[float, float, flo
 
 
 def _run(argv: Sequence[str]) -> int:
-    flags = Parser(prog="python -m benchmarks.fundus_signatures", description=DESCRIPTION, allow_abbrev=False)
+    flags = Parser(prog="python -m benchmarks.fundus_signatures", description=DESCRIPTION)
     flags.add_argument("--drive", type=Path, required=True, help="folder with DRIVE's training/ and test/")
     chosen = flags.parse_args(argv)
     print(

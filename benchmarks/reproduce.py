@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fundusgan_jax.devices.compilation_cache import FOLDER_VARIABLE, JAX_VARIABLE, OFF
-from fundusgan_jax.errors import Parser, UserError, run_door
+from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.flags import Parser
 
 DESCRIPTION = """Runs the real command --times times from scratch and once more with a kill -9 and a resume in the
 middle, all with config.deterministic=True, and compares every parameter, optimiser and moving average leaf of every
@@ -169,8 +170,8 @@ def _simulated(environment: dict[str, str], count: int) -> str:
     return " ".join([*others, f"{SIMULATED}={count}"])
 
 
-def _parse(argv: Sequence[str]) -> tuple[Parser, list[str]]:
-    flags = Parser(prog="python -m benchmarks.reproduce", description=DESCRIPTION, allow_abbrev=False)
+def _parser() -> Parser:
+    flags = Parser(prog="python -m benchmarks.reproduce", description=DESCRIPTION)
     flags.add_argument("--config", required=True, help="a file of configs/")
     flags.add_argument("--steps", type=int, default=40, help="steps of each run (default 40)")
     flags.add_argument("--times", type=int, default=2, help="runs from scratch (default 2)")
@@ -185,14 +186,11 @@ def _parse(argv: Sequence[str]) -> tuple[Parser, list[str]]:
         help="--devices: of the first checkpoint's parameters, relative to their norm (default 1e-3)",
     )
     flags.add_argument("--output", type=Path, help="folder for the runs (default: one that is removed)")
-    return flags, list(argv)
+    return flags
 
 
 def _run(argv: Sequence[str]) -> int:
-    flags, words = _parse(argv)
-    chosen, overrides = flags.parse_known_args(words)
-    if odd := [word for word in overrides if word.startswith("-") and not word.startswith("--config.")]:
-        raise UserError(f"unknown argument {odd[0]}; --help shows the arguments")
+    chosen, overrides = _parser().parse_with_settings(argv)
     if chosen.times < 1 or chosen.devices < 0:
         raise UserError("--times must be at least 1 and --devices at least 0")
     environment = compiling_anew(dict(os.environ))

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from configs import stylegan2
+from . import stylegan2
 
 
 def get_config() -> ConfigDict:

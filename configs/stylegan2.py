@@ -7,7 +7,7 @@ model.resolution (64 to 1024): what depends on size and batch follows them, unle
 
 from ml_collections import ConfigDict
 
-from configs import default
+from . import default
 
 CONFIGURATIONS = ("auto", "stylegan2")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.util
 import math
 import sys
-from collections.abc import Mapping
+import types
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from fundusgan_jax.settings import SETTINGS
 from fundusgan_jax.steps.augmentation import TRANSFORMS
 from fundusgan_jax.steps.batch import group_blocks
 
+# What a configuration imports others from: `from configs import default`.
+PACKAGE = "configs"
 # train.best_metric: see `best_metric`.
 AUTO = "auto"
 # Of a prior, which a run that starts from it shares.
@@ -29,23 +33,44 @@ def load_config(path: str, overrides: list[str]) -> ConfigDict:
     """The settings of a configuration file with overrides applied.
 
     Args:
-        path: a Python file with get_config(), or FILE:NAME for get_config(NAME) as ml_collections' config_flags has it.
+        path: a Python file with get_config(), or one of ours as 'configs/demo.py' or 'demo' where no such file is;
+            with ':NAME' after it for get_config(NAME), as ml_collections' config_flags has it.
         overrides: '--config.train.batch_size=16' or '--config.train.batch_size', '16'.
 
     Raises:
         UserError: no such file, no get_config, an unknown setting or a value of another type.
     """
+    file, argument = configuration_file(path)
+    config = _execute(file, argument)
+    apply_overrides(config, overrides)
+    return config
+
+
+def configs_folder() -> Path:
+    """The folder of our configurations: in the package where it is installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    return package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+
+
+def configuration_file(path: str) -> tuple[Path, str | None]:
+    """The file that --config=PATH means, the user's own or one of ours, and what stands behind a colon.
+
+    Raises:
+        UserError: there is neither; names the nearest.
+    """
     file, argument = Path(path), None
     if not file.is_file() and ":" in file.name:
         name, argument = path.rsplit(":", 1)
         file = Path(name)
-    if not file.is_file():
-        known = sorted(str(p) for p in file.parent.glob("*.py")) if file.parent.is_dir() else []
-        near = difflib.get_close_matches(str(file), known, 1, 0.4)
-        raise UserError(f"--config={path}: no such file" + (f"; did you mean {near[0]}?" if near else ""))
-    config = _execute(file, argument)
-    apply_overrides(config, overrides)
-    return config
+    if file.suffix == ".py" and file.is_file():
+        return file, argument
+    ours = configs_folder() / f"{file.stem}.py"
+    if file.parent in (Path(), Path("configs")) and file.suffix in ("", ".py") and ours.is_file():
+        return ours, argument
+    beside = [str(other) for other in file.parent.glob("*.py")] if file.parent.is_dir() else []
+    known = sorted([*beside, *(other.stem for other in configs_folder().glob("[!_]*.py"))])
+    near = difflib.get_close_matches(str(file), known, 1, 0.4)
+    raise UserError(f"--config={path}: no such file" + (f"; did you mean {near[0]}?" if near else ""))
 
 
 def default_config() -> ConfigDict:
@@ -144,24 +169,37 @@ def take_sizes(config: ConfigDict, source: ConfigDict, overrides: list[str]) -> 
 
 
 def _execute(file: Path, argument: str | None = None) -> ConfigDict:
-    # The folder above configs/, so that a configuration finds configs.default from any working directory.
-    root = str(file.resolve().parent.parent)
-    sys.path.insert(0, root)
     try:
-        spec = importlib.util.spec_from_file_location(f"_fundusgan_config_{file.stem}", file)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        config = module.get_config() if argument is None else module.get_config(argument)
+        with _configs_package(file.resolve().parent):
+            # Not by its name: one that was written a moment ago would not be seen, one with a dot not at all.
+            name = f"{PACKAGE}.{file.stem.replace('.', '_')}"
+            spec = importlib.util.spec_from_file_location(name, file)
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            config = module.get_config() if argument is None else module.get_config(argument)
     except Exception as error:
         raise UserError(
             f"{file} cannot be used as a configuration: {type(error).__name__}: {error}"
         ) from error
-    finally:
-        sys.path.remove(root)
     if not isinstance(config, ConfigDict):
         raise UserError(f"{file}: get_config() must return an ml_collections.ConfigDict")
     return config
+
+
+@contextlib.contextmanager
+def _configs_package(folder: Path) -> Iterator[None]:
+    """Makes 'configs' the package of the files in `folder` and of ours, whatever else has that name."""
+    others = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == PACKAGE}
+    package = types.ModuleType(PACKAGE)
+    package.__path__ = [str(folder), str(configs_folder())]
+    sys.modules[PACKAGE] = package
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] == PACKAGE]:
+            del sys.modules[name]
+        sys.modules.update(others)
 
 
 def apply_overrides(config: ConfigDict, overrides: list[str]) -> None:

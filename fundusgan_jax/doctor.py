@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fundusgan_jax.errors import Parser, run_door
+from fundusgan_jax.devices import processors
+from fundusgan_jax.errors import run_door
+from fundusgan_jax.flags import Parser
 
 DESCRIPTION = """Prints versions, devices, drivers, TensorFlow's build, folders and the speed of one convolution. Every line
 that begins with '!' is something to mend, with the mend. Exit code 0: nothing to mend; 1: something."""
@@ -50,20 +52,20 @@ def _version(name: str) -> str:
 
 def packages() -> list[Finding]:
     """Versions of what is needed and of what parts of the product need."""
-    found = [Finding(f"python {sys.version.split()[0]} ({sys.executable})")]
+    findings = [Finding(f"python {sys.version.split()[0]} ({sys.executable})")]
     for name in (*NEEDED, *WANTED):
         version = _version(name)
         if version:
-            found.append(Finding(f"{name} {version}"))
+            findings.append(Finding(f"{name} {version}"))
         elif name in NEEDED:
-            found.append(Finding(f"{name} is not installed: pip install -r requirements.txt", True))
+            findings.append(Finding(f"{name} is not installed: pip install -r requirements.txt", True))
         else:
-            found.append(Finding(f"{name} is not installed: some commands will miss it"))
+            findings.append(Finding(f"{name} is not installed: some commands will miss it"))
     minor = {name: ".".join(_version(name).split(".")[:2]) for name in TOGETHER}
     if len(set(minor.values())) > 1:
-        found.append(Finding(f"jax {_version('jax')} and jaxlib {_version('jaxlib')} do not belong together: "
+        findings.append(Finding(f"jax {_version('jax')} and jaxlib {_version('jaxlib')} do not belong together: "
                              "pip install -r requirements.txt", True))  # fmt: skip
-    return found
+    return findings
 
 
 def tensorflow() -> list[Finding]:
@@ -99,21 +101,21 @@ def graphics_cards() -> list[str]:
 def old_drivers(cards: Sequence[str]) -> list[Finding]:
     """The cards whose driver is older than the CUDA of JAX's build needs."""
     cuda = next((major for major in LEAST_DRIVER if _version(f"jax-cuda{major}-plugin")), "")
-    found = []
+    findings = []
     for card in cards:
         driver = card.rsplit(",", 1)[-1].strip()
         major = driver.split(".")[0]
         if cuda and major.isdigit() and int(major) < LEAST_DRIVER[cuda]:
             mend = f"JAX's build for CUDA {cuda} needs {LEAST_DRIVER[cuda]} or later: update it"
-            found.append(Finding(f"driver {driver} is too old: {mend}", True))
-    return found
+            findings.append(Finding(f"driver {driver} is too old: {mend}", True))
+    return findings
 
 
 def devices() -> list[Finding]:
     """What JAX computes on, and whether a card lies idle."""
     import jax
 
-    found = []
+    findings = []
     try:
         known = jax.devices()
     except RuntimeError as error:
@@ -122,14 +124,14 @@ def devices() -> list[Finding]:
             Finding(f"JAX finds no device ({reason}): unset JAX_PLATFORMS, or install the build for it", True)
         ]
     first = known[0]
-    found.append(Finding(f"JAX computes on {len(known)} x {first.device_kind} ({first.platform})"))
+    findings.append(Finding(f"JAX computes on {len(known)} x {first.device_kind} ({first.platform})"))
     cards = graphics_cards()
-    found += [Finding(f"card: {card}") for card in cards] + old_drivers(cards)
+    findings += [Finding(f"card: {card}") for card in cards] + old_drivers(cards)
     if cards and first.platform == "cpu":
         asked = os.environ.get("JAX_PLATFORMS", "").lower().split(",")[0] == "cpu"
         mend = "JAX_PLATFORMS=cpu asks for that" if asked else "pip install '.[cuda]'"
-        found.append(Finding(f"there is a card, but JAX computes on the processor: {mend}", not asked))
-    return found
+        findings.append(Finding(f"there is a card, but JAX computes on the processor: {mend}", not asked))
+    return findings
 
 
 def environment() -> list[Finding]:
@@ -138,40 +140,40 @@ def environment() -> list[Finding]:
 
     from fundusgan_jax.devices.memory import device_memory, gib, host_memory
 
-    found = []
+    findings = []
     if flags := os.environ.get("XLA_FLAGS", ""):
-        found.append(Finding(f"XLA_FLAGS: {flags}"))
+        findings.append(Finding(f"XLA_FLAGS: {flags}"))
     plugins = sorted(
         {point.dist.name for point in importlib.metadata.entry_points(group="jax_plugins") if point.dist}
     )
     if plugins:
-        found.append(Finding(f"plug-ins of JAX: {', '.join(plugins)}"))
+        findings.append(Finding(f"plug-ins of JAX: {', '.join(plugins)}"))
     cuda = {name.split("cuda")[1][:2] for name in plugins if "cuda" in name}
     if len(cuda) > 1:
-        found.append(
+        findings.append(
             Finding(
                 f"plug-ins for CUDA {' and '.join(sorted(cuda))} are installed: pip uninstall one of them",
                 True,
             )
         )
     if host := host_memory():
-        few = host < LEAST_MEMORY_GB * 1e9
-        found.append(
-            Finding(f"memory: {gib(host)}" + (": data and checkpoints need more" if few else ""), few)
+        low = host < LEAST_MEMORY_GB * 1e9
+        findings.append(
+            Finding(f"memory: {gib(host)}" + (": data and checkpoints need more" if low else ""), low)
         )
     try:
         first = jax.devices()[0]
     except RuntimeError:  # `devices` has said it
-        return found
+        return findings
     if first.platform != "cpu" and (limit := device_memory(first)):
-        found.append(Finding(f"each device lets JAX have {gib(limit)}"))
+        findings.append(Finding(f"each device lets JAX have {gib(limit)}"))
     shared = Path("/dev/shm")
     if shared.is_dir() and (size := shutil.disk_usage(shared).total / 1e9) < LEAST_SHARED_GB:
         mend = (
             "give the container more (docker run --shm-size=8g): devices of one machine exchange through it"
         )
-        found.append(Finding(f"/dev/shm has {size:.2f} GB: {mend}", bool(graphics_cards())))
-    return found
+        findings.append(Finding(f"/dev/shm has {size:.2f} GB: {mend}", bool(graphics_cards())))
+    return findings
 
 
 def folders() -> list[Finding]:
@@ -186,20 +188,20 @@ def folders() -> list[Finding]:
         for name, public in PUBLIC_WEIGHTS.items()
         if any((weights / file).exists() for file in (public.file, public.also) if file)
     ]
-    found = [
+    findings = [
         Finding(
             f"weights: {weights} ({', '.join(here) or 'none'}; python -m fundusgan_jax.weights fetch NAME)"
         )
     ]
-    found.append(Finding(f"statistics of real sets: {cache_folder()}"))
+    findings.append(Finding(f"statistics of real sets: {cache_folder()}"))
     compiled = compiled_folder()
-    found.append(
+    findings.append(
         Finding(f"compiled programs: {compiled or f'not kept ({FOLDER_VARIABLE}=FOLDER keeps them)'}")
     )
     free = shutil.disk_usage(Path.cwd()).free / 1e9
-    few = free < LEAST_DISK_GB
-    found.append(
-        Finding(f"{free:.0f} GB free in {Path.cwd()}" + (": checkpoints need more" if few else ""), few)
+    low = free < LEAST_DISK_GB
+    findings.append(
+        Finding(f"{free:.0f} GB free in {Path.cwd()}" + (": checkpoints need more" if low else ""), low)
     )
     written = [(cache_folder(), "FUNDUSGAN_JAX_CACHE")]
     if compiled is not None:
@@ -207,8 +209,8 @@ def folders() -> list[Finding]:
     for folder, variable in written:
         there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
         if not os.access(there, os.W_OK):
-            found.append(Finding(f"{folder} cannot be written: set {variable} to another folder", True))
-    return found
+            findings.append(Finding(f"{folder} cannot be written: set {variable} to another folder", True))
+    return findings
 
 
 def convolution() -> list[Finding]:
@@ -237,26 +239,27 @@ def convolution() -> list[Finding]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the findings; returns 1 where something is to be mended."""
-    flags = Parser(prog="python -m fundusgan_jax.doctor", description=DESCRIPTION, allow_abbrev=False)
+    flags = Parser(prog="python -m fundusgan_jax.doctor", description=DESCRIPTION)
     flags.parse_args(sys.argv[1:] if argv is None else argv)
-    found = packages()
-    print_findings(found)
-    if any(finding.problem for finding in found) and importlib.util.find_spec("jax") is None:
+    findings = packages()
+    print_findings(findings)
+    if any(finding.problem for finding in findings) and importlib.util.find_spec("jax") is None:
         return 1
     for look in (tensorflow, devices, environment, folders, convolution):
         more = look()
         print_findings(more)
-        found += more
-    problems = sum(finding.problem for finding in found)
+        findings += more
+    problems = sum(finding.problem for finding in findings)
     print(f"{problems} to mend" if problems else "nothing to mend")
     return int(problems > 0)
 
 
-def print_findings(found: Sequence[Finding]) -> None:
+def print_findings(findings: Sequence[Finding]) -> None:
     """A line each, '!' before what is to be mended."""
-    for finding in found:
+    for finding in findings:
         print(f"{'!' if finding.problem else ' '} {finding.text}", flush=True)
 
 
 if __name__ == "__main__":
+    processors.begin()  # as main does: what is measured here is what training has
     sys.exit(run_door(main))

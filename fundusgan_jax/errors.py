@@ -1,13 +1,11 @@
-"""The user's mistakes, flags' among them: one line that names the thing and the mend; exit codes."""
+"""The user's mistakes: one line that names the thing and the mend; exit codes."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import NoReturn
 
 # Exit code of a training that a signal stopped, to be started again: EX_TEMPFAIL.
 STOPPED = 75
@@ -15,13 +13,6 @@ STOPPED = 75
 
 class UserError(Exception):
     """A mistake of the user's (or of the disk): its message is one line that names the thing and the mend."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Flags whose mistakes are a UserError; names are not to be abbreviated."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help shows the arguments")
 
 
 def end_by_signals() -> None:

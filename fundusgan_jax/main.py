@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import shlex
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fundusgan_jax.devices import processors
 from fundusgan_jax.errors import STOPPED, UserError, end_by_signals, run_door
+from fundusgan_jax.flags import Parser
 from fundusgan_jax.progress import waiting
 from fundusgan_jax.settings import settings_text
 
@@ -38,14 +38,12 @@ Any setting can be given as --config.GROUP.NAME=VALUE, for example --config.trai
 defaults, which files of configs/ change. Prepare photographs first with python -m fundusgan_jax.data.prepare --help."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The flags; settings (--config.x.y=v) are left over for `config.load_config`."""
-    flags = argparse.ArgumentParser(
+    flags = Parser(
         prog="python -m fundusgan_jax.main",
         description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"settings:\n{settings_text().replace('%', '%%')}",
-        allow_abbrev=False,
     )
     flags.add_argument(
         "--config", default="", help="a file of configs/; eval and generate take the workdir's own"
@@ -98,27 +96,6 @@ def parser() -> argparse.ArgumentParser:
     return flags
 
 
-def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Flags and settings; UserError naming the nearest flag for an unknown one."""
-    flags = parser()
-
-    def refuse(message: str) -> None:
-        raise UserError(f"{message}; --help lists the flags")
-
-    flags.error = refuse  # type: ignore[assignment,method-assign]
-    known, rest = flags.parse_known_args(arguments)
-    names = [option for action in flags._actions for option in action.option_strings]
-    position = 0
-    while position < len(rest):
-        word = rest[position]
-        if not word.startswith("--config."):
-            near = difflib.get_close_matches(word.split("=")[0], names, 1)
-            hint = f"did you mean {near[0]}?" if near else "--help lists the flags"
-            raise UserError(f"unknown argument {word}; {hint}")
-        position += 1 if "=" in word else 2
-    return known, rest
-
-
 def settings_of(flags: argparse.Namespace, overrides: list[str], workdir: Path) -> ConfigDict:
     """The run's settings: of --config, else of the workdir; a note for every size that follows from something else."""
     from fundusgan_jax.config import fit_sizes, load_config, take_sizes
@@ -143,7 +120,7 @@ def settings_of(flags: argparse.Namespace, overrides: list[str], workdir: Path) 
 
 def main(arguments: list[str]) -> int:
     """Parses, then makes one call down; returns the exit code."""
-    flags, overrides = parse(arguments)
+    flags, overrides = parser().parse_with_settings(arguments)
     if not flags.workdir and flags.mode != "plan":
         raise UserError("--workdir is missing; name the folder of the run")
     workdir = Path(flags.workdir)

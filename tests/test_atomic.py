@@ -1,11 +1,11 @@
-"""A file is whole or not there."""
+"""A file or folder is whole or not there."""
 
 import resource
 from pathlib import Path
 
 import pytest
 
-from fundusgan_jax.atomic import atomic_write, check_writable
+from fundusgan_jax.atomic import atomic_folder, atomic_write, check_writable
 from fundusgan_jax.errors import UserError
 
 
@@ -49,8 +49,46 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_a_folder_that_nothing_can_be_written_to_is_told_before_the_work(tmp_path: Path) -> None:
+def test_a_folder_that_nothing_can_be_written_to_is_named_before_the_work(tmp_path: Path) -> None:
     assert check_writable(tmp_path / "new") == tmp_path / "new" and not list((tmp_path / "new").iterdir())
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write .*choose another folder"):
         check_writable(tmp_path / "file")
+
+
+def test_an_error_of_reading_is_not_called_one_of_writing(tmp_path: Path) -> None:
+    with (
+        pytest.raises(FileNotFoundError, match="photo.png"),
+        atomic_write(tmp_path / "new" / "a.txt") as temporary,
+    ):
+        temporary.write_text((tmp_path / "photo.png").read_text())
+    with (
+        pytest.raises(FileNotFoundError, match="photo.png"),
+        atomic_folder(tmp_path / "new" / "a") as temporary,
+    ):
+        (temporary / "copy").write_text((tmp_path / "photo.png").read_text())
+    with pytest.raises(UserError, match="cannot write .*a.txt"), atomic_write(tmp_path / "new" / "a.txt"):
+        pass  # nothing is written
+    with pytest.raises(UserError, match="free some space"), atomic_write(tmp_path / "a.npy"):
+        raise OSError("128 requested and 0 written")  # NumPy's, of a full disk
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_fails_leaves_no_folder_that_it_made(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for folder in ("there", "new/deep"):
+        for write in (atomic_write, atomic_folder):
+            with pytest.raises(KeyboardInterrupt), write(tmp_path / folder / "a"):
+                raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+def test_a_folder_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with atomic_folder(tmp_path / "a") as temporary:
+        (temporary / "file").write_text("first")
+        assert not list((tmp_path / "a").iterdir())
+    with pytest.raises(FileExistsError), atomic_folder(tmp_path / "a") as temporary:
+        (temporary / "file").write_text("second")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a" / "file").read_text() == "first"

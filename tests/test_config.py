@@ -1,6 +1,8 @@
 """Settings: every configuration is valid, every mistake names the nearest right word."""
 
 import json
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -203,6 +205,41 @@ def test_files_that_are_not_configurations(tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text("def get_config():\n    return {}\n")
     with pytest.raises(UserError, match="must return an ml_collections.ConfigDict"):
         load_config(str(tmp_path / "other.py"), [])
+
+
+def test_one_of_ours_is_named_where_no_such_file_is(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    demo = load_config(str(CONFIGS / "demo.py"), []).to_dict()
+    for name in ("demo", "configs/demo.py", "demo.py"):
+        assert load_config(name, []).to_dict() == demo
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "demo.py").write_text(
+        "from configs import default\n\ndef get_config():\n    config = default.get_config()\n"
+        "    config.seed = 7\n    return config\n"
+    )
+    assert load_config("configs/demo.py", []).seed == 7  # the user's own, with our default.py
+    assert load_config("demo", []).seed == 0
+    with pytest.raises(UserError, match=r"--config=dmeo: no such file; did you mean demo\?"):
+        load_config("dmeo", [])
+    with pytest.raises(UserError, match="--config=elsewhere/demo.py: no such file"):
+        load_config("elsewhere/demo.py", [])
+
+
+def test_a_word_behind_a_colon_is_get_configs_argument(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from configs import default\n\ndef get_config(side='64'):\n    config = default.get_config()\n"
+        "    config.data.resolution = int(side)\n    return config\n"
+    )
+    assert load_config(str(file), []).data.resolution == 64
+    assert load_config(f"{file}:128", []).data.resolution == 128
+
+
+def test_another_package_of_the_name_configs_is_left_alone(tmp_path: Path, monkeypatch) -> None:
+    foreign = types.ModuleType("configs")
+    monkeypatch.setitem(sys.modules, "configs", foreign)
+    assert load_config("demo", []).data.dataset == "phantom"
+    assert sys.modules["configs"] is foreign and "configs.default" not in sys.modules
 
 
 def test_differences_leave_out_what_changes_no_number() -> None:

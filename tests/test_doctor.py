@@ -1,23 +1,36 @@
 """The doctor prints what is there, and names what is wrong with its mend."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from fundusgan_jax import doctor
+from fundusgan_jax.devices import processors
 
 
 def test_a_sound_machine_has_nothing_to_mend(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "graphics_cards", list)  # of the machine that runs the tests
     assert doctor.main([]) == 0
-    told = capsys.readouterr().out
+    text = capsys.readouterr().out
     for part in ("jax ", "JAX computes on 8 x", "weights: ", "GFLOP/s", "nothing to mend"):
-        assert part in told, part
-    assert "\n!" not in told
+        assert part in text, part
+    assert "\n!" not in text
+
+
+def test_it_measures_under_the_settings_that_main_runs_with():
+    environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PLATFORMS": "cpu"}
+    answer = subprocess.run([sys.executable, "-m", "fundusgan_jax.doctor"], cwd=Path(__file__).parents[1],
+                            env=environment, capture_output=True, text=True, timeout=120)  # fmt: skip
+    wanted = {**environment, **processors.settings(environment)}
+    assert f"  XLA_FLAGS: {wanted['XLA_FLAGS']}" in answer.stdout.splitlines(), answer.stderr
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "text"),
     [
         (
             {"_version": lambda name: {"jax": "0.10.2", "jaxlib": "0.9.1"}.get(name, "1.0")},
@@ -36,13 +49,13 @@ def test_a_sound_machine_has_nothing_to_mend(monkeypatch, capsys):
         ({"LEAST_DISK_GB": 1e9}, "checkpoints need more"),
     ],
 )
-def test_what_is_wrong_is_named(change, told, monkeypatch, capsys):
+def test_what_is_wrong_is_named(change, text, monkeypatch, capsys):
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     for name, value in change.items():
         monkeypatch.setattr(doctor, name, value)
     assert doctor.main([]) == 1
     out = capsys.readouterr().out
-    assert told in out and "to mend" in out
+    assert text in out and "to mend" in out
 
 
 def test_a_processor_asked_for_is_no_problem(monkeypatch):
@@ -69,6 +82,6 @@ def test_an_old_driver_and_two_plug_ins_are_named(monkeypatch):
         SimpleNamespace(dist=SimpleNamespace(name=f"jax-cuda{major}-plugin")) for major in ("12", "13", "12")
     ]
     monkeypatch.setattr(doctor.importlib.metadata, "entry_points", lambda group: points)
-    found = doctor.environment()
-    assert any(each.problem and "CUDA 12 and 13" in each.text for each in found)
-    assert any("XLA_FLAGS: " in each.text for each in found)
+    findings = doctor.environment()
+    assert any(each.problem and "CUDA 12 and 13" in each.text for each in findings)
+    assert any("XLA_FLAGS: " in each.text for each in findings)

@@ -25,7 +25,8 @@ from benchmarks.harness.timing import (
     says_out_of_memory,
 )
 from fundusgan_jax.devices import processors
-from fundusgan_jax.errors import Parser, UserError, run_door
+from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.flags import Parser
 from fundusgan_jax.progress import Progress
 
 Setting = dict[str, Any]
@@ -76,18 +77,8 @@ def check_choices(flag: str, given: Sequence[str], known: Sequence[str]) -> None
             raise UserError(f"--{flag}={name} is not one of {', '.join(known)}")
 
 
-def refuse_unknown(rest: Sequence[str], overrides: bool = True) -> None:
-    """UserError for the first word that no flag takes and that is no --config.NAME=VALUE, where those are taken."""
-    for word in rest:
-        if not (overrides and word.startswith("--config.") and "=" in word):
-            form = "; settings of a configuration are --config.NAME=VALUE" if overrides else ""
-            raise UserError(f"unknown argument {word}{form}; --help shows the arguments")
-
-
 def _parser(benchmark: Benchmark) -> Parser:
-    flags = Parser(
-        prog=f"python -m benchmarks.{benchmark.name}", description=benchmark.description, allow_abbrev=False
-    )
+    flags = Parser(prog=f"python -m benchmarks.{benchmark.name}", description=benchmark.description)
     benchmark.add_flags(flags)
     flags.add_argument(
         "--calls", type=int, default=CALLS, help=f"timed calls of each setting (default {CALLS})"
@@ -119,8 +110,8 @@ def _parser(benchmark: Benchmark) -> Parser:
 
 
 def _parse(benchmark: Benchmark, argv: Sequence[str]) -> argparse.Namespace:
-    chosen, rest = _parser(benchmark).parse_known_args(argv)
-    refuse_unknown(rest, benchmark.overrides)
+    parser = _parser(benchmark)
+    chosen, rest = parser.parse_with_settings(argv) if benchmark.overrides else (parser.parse_args(argv), [])
     if chosen.calls < 1:
         raise UserError(f"--calls={chosen.calls} must be at least 1")
     if chosen.proceed and not chosen.json:

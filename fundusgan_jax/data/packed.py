@@ -11,19 +11,23 @@ import hashlib
 import json
 import os
 import shutil
+import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.atomic import atomic_folder, atomic_write
 from fundusgan_jax.data.example import Example
 from fundusgan_jax.data.tfds_source import examples_of, prepared_record
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.steps.batch import EYES
 
 FOLDER, INDEX, FORMAT = "packed", "packed.json", 1
+# A folder under way in which nothing has been written for so long belongs to a process that was killed.
+ABANDONED_SECONDS = 3600.0
 
 
 class PackedSplit(NamedTuple):
@@ -58,6 +62,8 @@ def write_packed(
 ) -> PackedDataset:
     """Writes DIR/packed from a stream of examples; a write that stops halfway leaves nothing that opens.
 
+    Several processes may write the same dataset at once: one's is kept, and all open it.
+
     Args:
         directory: DIR.
         examples: in any order of splits.
@@ -71,13 +77,26 @@ def write_packed(
         ValueError: the examples do not fit counts or resolution.
     """
     folder = Path(directory) / FOLDER
+    _remove_abandoned(folder)
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        splits = _write_images(folder, examples, counts, resolution)
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise UserError(f"cannot write {folder}: {error.strerror or error}; free some space") from error
+        with atomic_folder(folder) as temporary:
+            splits = _write_images(temporary, examples, counts, resolution)
+            record = _record(resolution, label_names, has_patients, splits)
+            with atomic_write(temporary / INDEX) as index:
+                index.write_text(json.dumps(record) + "\n")
+            _make_way(folder, record["fingerprint"])
+    except FileExistsError:
+        # Another process has written a dataset meanwhile: the same, which it may be reading.
+        if _fingerprint_in(folder) != record["fingerprint"]:
+            raise UserError(
+                f"another process writes {folder}; wait for it, then run the same command again"
+            ) from None
+    return open_packed(directory)
+
+
+def _record(
+    resolution: int, label_names: Iterable[str], has_patients: bool, splits: Mapping[str, Any]
+) -> dict[str, Any]:
     record: dict[str, Any] = {
         "format": FORMAT,
         "resolution": resolution,
@@ -85,10 +104,34 @@ def write_packed(
         "has_patients": bool(has_patients),
         "splits": splits,
     }
-    record["fingerprint"] = _fingerprint(record)
-    with atomic_write(folder / INDEX) as temporary:
-        temporary.write_text(json.dumps(record) + "\n")
-    return open_packed(directory)
+    return {**record, "fingerprint": _fingerprint(record)}
+
+
+def _make_way(folder: Path, fingerprint: str) -> None:
+    """Removes what stands at `folder`, unless it is the dataset of that fingerprint."""
+    if folder.is_dir() and _fingerprint_in(folder) != fingerprint:
+        aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}.tmp")
+        # Renamed first: of two processes that remove it one does, and neither removes what the other has written.
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(folder, aside)
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _fingerprint_in(folder: Path) -> str:
+    """The fingerprint of a packed dataset, or '' where there is none."""
+    try:
+        return str(json.loads((folder / INDEX).read_text())["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes what killed processes have left of their writing beside `folder`."""
+    for left in folder.parent.glob(f".{folder.name}.*.tmp"):
+        with contextlib.suppress(OSError):
+            newest = max(path.stat().st_mtime for path in (left, *left.iterdir()))
+            if time.time() - newest > ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _write_images(
@@ -119,20 +162,20 @@ def _write_images(
         for file in files.values():
             file.flush()
             os.fsync(file.fileno())
-    for split, found in rows.items():
-        if len(found) != counts[split]:
-            raise ValueError(f"split '{split}' has {len(found)} examples, the counts say {counts[split]}")
+    for split, members in rows.items():
+        if len(members) != counts[split]:
+            raise ValueError(f"split '{split}' has {len(members)} examples, the counts say {counts[split]}")
     return {
         split: {
-            "count": len(found),
+            "count": len(members),
             "bytes": (folder / f"{split}.npy").stat().st_size,
             "sha256": digests[split].hexdigest(),
-            "label": [int(row.label) for row in found],
-            "eye": [EYES.index(row.eye) for row in found],
-            "patient": [row.patient for row in found],
-            "file": [row.file for row in found],
+            "label": [int(row.label) for row in members],
+            "eye": [EYES.index(row.eye) for row in members],
+            "patient": [row.patient for row in members],
+            "file": [row.file for row in members],
         }
-        for split, found in rows.items()
+        for split, members in rows.items()
     }
 
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fundusgan_jax.devices import processors
-from fundusgan_jax.errors import Parser, UserError, end_by_signals, run_door
+from fundusgan_jax.errors import UserError, end_by_signals, run_door
 from fundusgan_jax.evaluate.request import PAIRED_METRICS, SET_METRICS, Request
+from fundusgan_jax.flags import Parser
 
 DESCRIPTION = """Scores generated images against real ones, or compares two results.
 
@@ -29,13 +30,11 @@ taken as they are. FID and KID need FID's Inception: python -m fundusgan_jax.wei
 --features=squeezenet or pixels give distances that are called Fréchet and kernel distance, not FID and KID."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The flags."""
     flags = Parser(
         prog="python -m fundusgan_jax.evaluate",
         description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     flags.add_argument(
         "--compare", nargs=2, type=Path, metavar=("A", "B"), help="two eval.json (or their folders)"

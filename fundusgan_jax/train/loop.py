@@ -34,6 +34,7 @@ from fundusgan_jax.train.stopping import Stopper, due_step, leave_due, settle_du
 from fundusgan_jax.train.task import Run, Task
 from fundusgan_jax.train.transfer import check_source
 from fundusgan_jax.weights.perceptual import open_perceptual
+from fundusgan_jax.workdir.checkpoint import size_on_disk
 from fundusgan_jax.workdir.contents import (
     locked,
     open_dataset,
@@ -407,6 +408,7 @@ def _say_where(config: ConfigDict, workdir: Path, trainer: Trainer) -> None:
     report = write_report(workdir, config.report.photographs)
     if trainer.best_step is not None:
         print(f"best:     step {trainer.best_step} by {best_metric(config)} (--step=best takes it)")
+    print(f"saved:    {size_on_disk(workdir)}")
     if can_draw():
         print(f"samples:  {workdir / 'samples' / '*.png'}")
     print(f"metrics:  {workdir / 'metrics.jsonl'}\nreport:   {report}", flush=True)

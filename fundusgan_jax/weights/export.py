@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from fundusgan_jax.weights.import_stylegan import (
 from fundusgan_jax.workdir.contents import restore_state
 
 Flat = dict[str, np.ndarray]
+# Name of the text in the file that holds the run's settings.
+SETTINGS = "fundusgan_jax"
 
 
 def flattened(tree: Any) -> Flat:
@@ -31,7 +34,7 @@ def flattened(tree: Any) -> Flat:
 
 
 def export_weights(workdir: Path, file: Path, step: str, naming: str, which: str) -> int:
-    """Writes the networks of a checkpoint as one flat .npz or .safetensors file.
+    """Writes the networks of a checkpoint with the run's settings as one flat .npz or .safetensors file.
 
     Args:
         workdir: of a prior or of FundusGAN.
@@ -58,12 +61,24 @@ def export_weights(workdir: Path, file: Path, step: str, naming: str, which: str
             )
         flat = _nvidia_names(config, state, which)
     else:
-        flat = flattened(_networks_of(config, state, which))
-    write_flat(file, flat)
+        flat = flattened(networks_of(config, state, which))
+    write_flat(file, flat, {SETTINGS: json.dumps(_travelling(config).to_dict())})
     return len(flat)
 
 
-def _networks_of(config: ConfigDict, state: PriorState | TrainState, which: str) -> dict[str, Any]:
+def _travelling(config: ConfigDict) -> ConfigDict:
+    """The settings without the paths of this machine."""
+    config = config.copy_and_resolve_references()
+    for group, name in (("data", "dir"), ("encoder", "weights"), ("loss", "perceptual_weights")):
+        config[group][name] = ""
+    config.eval.features_weights = ""
+    # Whether there was one decides whether there is a mapping network.
+    config.train.init_from = Path(config.train.init_from).name
+    return config
+
+
+def networks_of(config: ConfigDict, state: PriorState | TrainState, which: str) -> dict[str, Any]:
+    """The arrays of a state that an export has, in one tree; which: 'ema' or 'raw'."""
     if isinstance(state, PriorState):
         tree = dict(state.ema if which == "ema" else state.params) | {
             "noise": state.noise,

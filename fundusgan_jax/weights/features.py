@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -13,7 +11,6 @@ from fundusgan_jax.models.resnet import ResNet
 from fundusgan_jax.weights.import_inception import load_inception
 from fundusgan_jax.weights.import_torchvision import load_backbone
 from fundusgan_jax.weights.perceptual import load_perceptual
-from fundusgan_jax.weights.public_weights import weights_folder
 
 RESNET_FILE = "resnet50-0676ba61.pth"
 
@@ -40,15 +37,6 @@ def load_features(name: str, path: str = "", mode: str = "clean") -> FeatureNet 
         imported = load_inception(path)
         return FeatureNet(jax.tree.map(jnp.asarray, imported.variables), imported.module, name, chosen)
     if name == "resnet50":
-        return FeatureNet(_resnet(path), ResNet(depth=50), name, chosen)
+        backbone = load_backbone(path or RESNET_FILE, 50, "batch")
+        return FeatureNet(jax.tree.map(jnp.asarray, backbone), ResNet(depth=50), name, chosen)
     return FeatureNet(load_perceptual(name, path), None, name, chosen)
-
-
-def _resnet(path: str) -> Any:
-    file = path or str(weights_folder() / RESNET_FILE)
-    try:
-        return jax.tree.map(jnp.asarray, load_backbone(file, 50, "batch"))
-    except UserError as error:
-        raise UserError(
-            f"{error}; python -m fundusgan_jax.weights fetch resnet50 brings torchvision's"
-        ) from error

@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.atomic import atomic_write, new_folder
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.progress import Progress, format_seconds
 from fundusgan_jax.weights.public_weights import PublicWeights
@@ -63,10 +63,10 @@ def sha256_of(path: Path) -> str:
 
 
 def _copy(public: PublicWeights, source: Path, target: Path) -> None:
-    found = sha256_of(source)
-    if found != public.sha256:
+    digest = sha256_of(source)
+    if digest != public.sha256:
         raise UserError(
-            f"{source} is not the published {public.file}: its SHA-256 is {found}, expected {public.sha256}; "
+            f"{source} is not the published {public.file}: its SHA-256 is {digest}, expected {public.sha256}; "
             f"get it from {public.url}"
         )
     with atomic_write(target) as temporary:
@@ -76,27 +76,31 @@ def _copy(public: PublicWeights, source: Path, target: Path) -> None:
 def _download(public: PublicWeights, target: Path) -> None:
     part = target.with_name(f"{target.name}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        continued = part.exists()
-        _bring(public, part)
-        found = sha256_of(part)
-        if found != public.sha256 and continued:
-            # The older part may have been of something else.
-            part.unlink()
-            _bring(public, part)
-            found = sha256_of(part)
-        if found != public.sha256:
-            part.unlink()
-            raise UserError(
-                f"{public.url} sent another file than {public.file}: its SHA-256 is {found}, expected "
-                f"{public.sha256}; it was removed"
-            )
-        os.replace(part, target)
+        with new_folder(target.parent):
+            _bring_checked(public, part)
+            os.replace(part, target)
     except OSError as error:
         raise UserError(
             f"cannot write {target}: {error.strerror or error}; free some space or choose another folder with "
             "--weights_dir=DIR"
         ) from error
+
+
+def _bring_checked(public: PublicWeights, part: Path) -> None:
+    """`_bring`, once more where what was continued turns out to be of another file; UserError where it is not the file."""
+    continued = part.exists()
+    _bring(public, part)
+    digest = sha256_of(part)
+    if digest != public.sha256 and continued:
+        part.unlink()
+        _bring(public, part)
+        digest = sha256_of(part)
+    if digest != public.sha256:
+        part.unlink()
+        raise UserError(
+            f"{public.url} sent another file than {public.file}: its SHA-256 is {digest}, expected "
+            f"{public.sha256}; it was removed"
+        )
 
 
 def _bring(public: PublicWeights, part: Path) -> None:
@@ -112,9 +116,9 @@ def _bring(public: PublicWeights, part: Path) -> None:
                 failures, wait = 0, FIRST_WAIT
             failures += 1
             if error.final or failures >= TRIES:
-                kept = f" (the {_size(part)} bytes that came are kept)" if _size(part) else ""
+                remainder = f" (the {_size(part)} bytes that came are kept)" if _size(part) else ""
                 raise UserError(
-                    f"{public.file} could not be fetched from {public.url}: {error}{kept}; try again, or without "
+                    f"{public.file} could not be fetched from {public.url}: {error}{remainder}; try again, or without "
                     "internet bring the file and give it with --file=PATH"
                 ) from error
             pause = max(wait, error.wait)
@@ -157,7 +161,7 @@ def _continue(public: PublicWeights, part: Path) -> None:
         raise _Interrupted(answer, error.code not in _TEMPORARY, wait) from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        # Where no name is found and nothing has come, there is no internet: waiting would not help.
+        # Where no name is known and nothing has come, there is no internet: waiting would not help.
         raise _Interrupted(reason, isinstance(reason, socket.gaierror) and not start) from error
     with response:
         if response.status != 206 or not response.headers.get("Content-Range", "").startswith(

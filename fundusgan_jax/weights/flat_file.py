@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +18,8 @@ from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.weights.torch_files import read_torch
 
+# Texts that go with the arrays: safetensors' own place for them, and an array of that name in .npz.
+METADATA = "__metadata__"
 _SAFETENSORS_DTYPES = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
@@ -52,7 +55,7 @@ def read_flat(path: str | Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")
-            return {name: archive[name] for name in archive.files}
+            return {name: archive[name] for name in archive.files if name != METADATA}
     except FileNotFoundError:
         raise UserError(
             f"{path} does not exist; give the path of a .npz, .safetensors or .pth file"
@@ -75,26 +78,54 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """Format: uint64 length, that many bytes of JSON {name: {dtype, shape, data_offsets}}, the data."""
-    content = path.read_bytes()
-    (length,) = struct.unpack_from("<Q", content)
-    if length > len(content) - 8:
-        raise ValueError("its header is cut off")
-    header = json.loads(content[8 : 8 + length])
+    with open(path, "rb") as file:
+        header, content = _safetensors_header(file), file.read()
     arrays = {}
     for name, entry in header.items():
-        if name != "__metadata__":
-            start, end = (8 + length + offset for offset in entry["data_offsets"])
+        if name != METADATA:
+            start, end = entry["data_offsets"]
             array = np.frombuffer(content[start:end], _SAFETENSORS_DTYPES[entry["dtype"]])
             arrays[name] = array.reshape(entry["shape"])
     return arrays
 
 
-def write_flat(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _safetensors_header(file: BinaryIO) -> dict[str, Any]:
+    (length,) = struct.unpack("<Q", file.read(8))
+    if length > os.fstat(file.fileno()).st_size - 8:
+        raise ValueError("its header is cut off")
+    return dict(json.loads(file.read(length)))
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The texts that `write_flat` put beside the arrays of a .npz or .safetensors file; empty where there are none.
+
+    Raises:
+        UserError: as of `read_flat`.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".safetensors":
+            with open(path, "rb") as file:
+                return dict(_safetensors_header(file).get(METADATA, {}))
+        if path.suffix != ".npz":
+            return {}
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(json.loads(archive[METADATA].tobytes())) if METADATA in archive.files else {}
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; give the path of a .npz or .safetensors file") from None
+    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, struct.error) as error:
+        raise _unreadable(path, error) from error
+
+
+def write_flat(
+    path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
+) -> None:
     """Writes named arrays as .npz or .safetensors, atomically; `read_flat` returns the same bits.
 
     Args:
         path: its suffix says which.
         arrays: of float64, float32, float16, bfloat16, int64 or int32 for .safetensors; .npz has no bfloat16.
+        metadata: texts that `read_metadata` returns.
 
     Raises:
         UserError: another suffix, or the file cannot be written.
@@ -104,16 +135,17 @@ def write_flat(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
         raise UserError(f"{path}: the name of a file of arrays ends in .npz or .safetensors")
     with atomic_write(path) as temporary:
         if path.suffix == ".npz":
-            np.savez(temporary, **arrays)  # type: ignore[arg-type]
+            texts = np.frombuffer(json.dumps(dict(metadata)).encode(), np.uint8) if metadata else None
+            np.savez(temporary, **arrays, **({METADATA: texts} if metadata else {}))  # type: ignore[arg-type]
         else:
-            _write_safetensors(temporary, arrays)
+            _write_safetensors(temporary, arrays, metadata or {})
 
 
-def _write_safetensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _write_safetensors(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """The format of `_read_safetensors`. Data without gaps, wider numbers first, from a multiple of 8 on: every
     array is aligned for who maps the file into memory."""
     codes = {dtype: code for code, dtype in _SAFETENSORS_DTYPES.items()}
-    header: dict[str, Any] = {"__metadata__": {"format": "np"}}
+    header: dict[str, Any] = {METADATA: {"format": "np", **metadata}}
     names = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
     end = 0
     for name in names:

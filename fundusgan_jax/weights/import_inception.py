@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ import numpy as np
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.inception import INCEPTION_EPSILON, SMALLEST_SIDE, InceptionV3
 from fundusgan_jax.weights.flat_file import read_flat
-from fundusgan_jax.weights.import_torchvision import Imported, few, module_shapes
-from fundusgan_jax.weights.public_weights import PUBLIC_WEIGHTS, weights_folder
+from fundusgan_jax.weights.import_torchvision import Imported, first_names, module_shapes
+from fundusgan_jax.weights.public_weights import PUBLIC_WEIGHTS, located, weights_folder
 
 Flat = Mapping[str, np.ndarray]
 INCEPTION_FILE = "inception_fid.npz"
@@ -63,7 +62,9 @@ def _check(flat: Flat, shapes: Mapping[str, tuple[int, ...]]) -> None:
     missing = [name for name in shapes if name not in flat and name not in _CLASSIFIER]
     unused = [name for name in flat if name not in shapes]
     wrong = [name for name, shape in shapes.items() if name in flat and flat[name].shape != shape]
-    parts = [f"lack {few(missing)}"] * bool(missing) + [f"have an unknown {few(unused)}"] * bool(unused)
+    parts = [f"lack {first_names(missing)}"] * bool(missing) + [
+        f"have an unknown {first_names(unused)}"
+    ] * bool(unused)
     parts += [f"have {name} of shape {flat[name].shape}, not {shapes[name]}" for name in wrong[:1]]
     if parts:
         hint = ""
@@ -91,7 +92,7 @@ def load_inception(path: str = "") -> Imported:
         UserError: the file is missing (the line says how to get it), or holds something else.
     """
     original = PUBLIC_WEIGHTS["inception"].file
-    places = [Path(path)] if path else [weights_folder() / name for name in (original, INCEPTION_FILE)]
+    places = [located(path)] if path else [weights_folder() / name for name in (original, INCEPTION_FILE)]
     file = next((place for place in places if place.exists()), None)
     if file is None:
         where = path or f"{places[0].parent}, as {original} or {INCEPTION_FILE}"

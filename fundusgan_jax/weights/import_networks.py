@@ -125,7 +125,8 @@ def _own_networks(flat: Flat) -> Networks:
     if odd or "const" not in tree.get("synthesis", {}):
         what = f"it has {odd[0]}/..." if odd else "no 'synthesis/const'"
         raise UserError(
-            f"not an exported StyleGAN2 prior ({what}); FundusGAN and StyleGAN v1 are not imported"
+            f"not an exported StyleGAN2 prior ({what}); StyleGAN v1 is not imported, FundusGAN only with its settings in "
+            "the file"
         )
     synthesis, mapping = tree["synthesis"], tree["mapping"]
     natives = sorted(int(m[1]) for name in synthesis if (m := re.fullmatch(r"b(\d+)_torgb", name)))

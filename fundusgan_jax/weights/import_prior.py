@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +22,8 @@ from fundusgan_jax.steps.adversary import (
 from fundusgan_jax.steps.latents import to_w
 from fundusgan_jax.steps.prior_step import PriorState, prior_optimizer, prior_shapes
 from fundusgan_jax.weights.import_networks import Networks, read_networks
+from fundusgan_jax.weights.imported_workdir import assert_vacant, save_workdir
 from fundusgan_jax.weights.prior_settings import settings_of
-from fundusgan_jax.workdir.contents import open_checkpoints
-from fundusgan_jax.workdir.manifest import write_manifest
 
 W_AVG_DRAWS = 10_000
 
@@ -78,17 +73,20 @@ def first_state(config: ConfigDict, networks: Networks) -> tuple[PriorState, lis
     return jax.device_get(state), notes
 
 
-def _adversary(config: ConfigDict, params: dict[str, Any] | None) -> AdversaryState:
-    """A discriminator of these parameters, or a fresh one, that has not been trained here."""
-    resolution = config.model.resolution
-    if params is None:
-        make = functools.partial(initial_adversary, FrozenConfigDict(config), resolution)
-        return jax.jit(make, compiler_options={"xla_backend_optimization_level": 0})(
-            jax.random.key(config.seed)
-        )
+def fresh_adversary(config: ConfigDict, resolution: int, params: dict[str, Any]) -> AdversaryState:
+    """A discriminator of these parameters that has not been trained here."""
     opt_state = jax.jit(discriminator_optimizer(config, resolution).init)(params)
     zero = jnp.zeros(())
     return AdversaryState(params, opt_state, jnp.asarray(config.augment.p, jnp.float32), zero, zero)
+
+
+def _adversary(config: ConfigDict, params: dict[str, Any] | None) -> AdversaryState:
+    """`fresh_adversary`, or a drawn one where there are no parameters."""
+    resolution = config.model.resolution
+    if params is not None:
+        return fresh_adversary(config, resolution, params)
+    make = functools.partial(initial_adversary, FrozenConfigDict(config), resolution)
+    return jax.jit(make, compiler_options={"xla_backend_optimization_level": 0})(jax.random.key(config.seed))
 
 
 def _misfit(tree: Any, like: Any) -> str:
@@ -122,7 +120,7 @@ def import_prior(file: Path, workdir: Path, naming: str) -> list[str]:
     Raises:
         UserError: as of `read_networks`, `settings_of` and `first_state`; or `workdir` holds something.
     """
-    _assert_vacant(workdir)
+    assert_vacant(workdir)
     networks = read_networks(file, naming)
     try:
         config = settings_of(networks.averaged, networks.discriminator)
@@ -131,11 +129,7 @@ def import_prior(file: Path, workdir: Path, naming: str) -> list[str]:
         raise UserError(f"{file}: {error}") from error
     with open(file, "rb") as handle:
         fingerprint = f"imported from {file.name}, sha256 {hashlib.file_digest(handle, 'sha256').hexdigest()}"
-    with _complete_folder(workdir) as folder:
-        write_manifest(folder, config, fingerprint)
-        checkpoints = open_checkpoints(config, folder)
-        checkpoints.save(0, state)
-        checkpoints.close()
+    save_workdir(workdir, config, state, fingerprint)
     model = config.model
     classes = f"{model.num_labels} classes" if model.num_labels else "unconditional"
     sizes = (
@@ -143,29 +137,3 @@ def import_prior(file: Path, workdir: Path, naming: str) -> list[str]:
         f"{model.channel_max}, w_dim {model.w_dim}, z_dim {model.z_dim}, {model.mapping_layers} mapping layers, {classes}"
     )
     return [sizes, *notes]
-
-
-def _assert_vacant(workdir: Path) -> None:
-    if workdir.is_dir() and not any(workdir.iterdir()):
-        return
-    if workdir.exists():
-        raise UserError(f"{workdir} exists and is not an empty folder; name a folder that is not there yet")
-
-
-@contextlib.contextmanager
-def _complete_folder(workdir: Path) -> Iterator[Path]:
-    """Yields a folder beside `workdir` that is renamed to it at the end, or removed: a kill leaves no half of one."""
-    workdir = workdir.resolve()
-    temporary = workdir.with_name(f".{workdir.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if workdir.is_dir():  # and empty
-            workdir.rmdir()
-        os.replace(temporary, workdir)
-    except OSError as error:
-        raise UserError(
-            f"{workdir} cannot be made: {error.strerror or error}; name another folder"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

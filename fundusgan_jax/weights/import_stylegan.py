@@ -327,8 +327,8 @@ def _fit_noise(variables: dict[str, Any], config: GeneratorConfig) -> dict[str, 
     for block in generator_plan(config):
         for layer in block.layers:
             name, shape = f"layer{layer.number}", (layer.size, layer.size)
-            given = stored.get(name)
-            if given is None or given.shape != shape:
-                given = np.random.default_rng([0, layer.number]).standard_normal(shape).astype(np.float32)
-            fitted[name] = given
+            noise = stored.get(name)
+            if noise is None or noise.shape != shape:
+                noise = np.random.default_rng([0, layer.number]).standard_normal(shape).astype(np.float32)
+            fitted[name] = noise
     return {**variables, "noise": fitted}

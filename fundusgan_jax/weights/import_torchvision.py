@@ -21,6 +21,7 @@ from fundusgan_jax.models.resnet import DEPTHS, ResNet
 from fundusgan_jax.models.squeezenet import FIRES, SqueezeNet
 from fundusgan_jax.models.vgg import CONVS_PER_STAGE, VGG16
 from fundusgan_jax.weights.flat_file import read_flat
+from fundusgan_jax.weights.public_weights import located, weights_folder
 
 Flat = Mapping[str, np.ndarray]
 # Their name -> the path of ours, collection first: ('params', 'conv1', 'kernel').
@@ -49,7 +50,9 @@ def _fill(
     missing = [name for name in table if name not in flat]
     unused = [name for name in flat if name not in table]
     if missing or unused:
-        parts = [f"lack {few(missing)}"] * bool(missing) + [f"have an unknown {few(unused)}"] * bool(unused)
+        parts = [f"lack {first_names(missing)}"] * bool(missing) + [
+            f"have an unknown {first_names(unused)}"
+        ] * bool(unused)
         raise UserError(f"these are no {what} weights: they {' and '.join(parts)}")
     variables: dict[str, Any] = {}
     for name, path in table.items():
@@ -60,7 +63,7 @@ def _fill(
     return variables
 
 
-def few(names: list[str]) -> str:
+def first_names(names: list[str]) -> str:
     """The first four names, and how many more there are."""
     shown = ", ".join(names[:4])
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
@@ -171,6 +174,11 @@ def resnet_from_torchvision(flat: Flat, norm: str = "batch") -> Imported:
 def load_backbone(path: str | Path, depth: int, norm: str) -> dict[str, Any]:
     """A torchvision ResNet file as the variables of `ResNet(depth, norm)` without its head.
 
+    Args:
+        path: the file, as `public_weights.located` finds it.
+        depth: 18, 34, 50, 101 or 152.
+        norm: 'batch' or 'frozen'.
+
     Returns:
         {'params': ..., 'batch_stats': ...}.
 
@@ -182,6 +190,12 @@ def load_backbone(path: str | Path, depth: int, norm: str) -> dict[str, Any]:
         raise UserError(
             f"{path} holds batch statistics, which do not fit encoder.norm=group: "
             "set encoder.norm to batch or frozen, or leave encoder.weights empty"
+        )
+    path = located(path)
+    if not path.exists():
+        raise UserError(
+            f"{path} is neither there nor in {weights_folder()}: python -m fundusgan_jax.weights fetch resnet{depth} "
+            "brings torchvision's"
         )
     try:
         imported = resnet_from_torchvision(_without(read_flat(path), "fc."), norm)

@@ -20,7 +20,7 @@ from fundusgan_jax.weights.import_torchvision import (
     squeezenet_from_torchvision,
     vgg16_from_torchvision,
 )
-from fundusgan_jax.weights.public_weights import PUBLIC_WEIGHTS, weights_folder
+from fundusgan_jax.weights.public_weights import PUBLIC_WEIGHTS, located, weights_folder
 
 # LPIPS's input normalisation of images in [-1, 1]: ImageNet's, with the constants its authors rounded.
 LPIPS_SHIFT = (-0.030, -0.088, -0.188)
@@ -81,13 +81,13 @@ def perceptual_net(name: str, flat: Flat, heads: Flat | None = None) -> Perceptu
 
 def _read_heads(name: str, heads: Flat, imported: Imported) -> tuple[jax.Array, ...]:
     prefix = NETWORKS[name][0]
-    found = [key for key in heads if key.startswith(f"{prefix}/")]
-    expected = [f"{prefix}/lin{index}.model.1.weight" for index in range(len(found))]
+    names = [key for key in heads if key.startswith(f"{prefix}/")]
+    expected = [f"{prefix}/lin{index}.model.1.weight" for index in range(len(names))]
     channels = map_channels(imported.module)
-    if sorted(found) != sorted(expected) or len(found) != len(channels):
+    if sorted(names) != sorted(expected) or len(names) != len(channels):
         raise UserError(
             f"the heads for {name} must be {prefix}/lin0.model.1.weight to lin{len(channels) - 1}, "
-            f"found {', '.join(found) or 'none'}"
+            f"the file has {', '.join(names) or 'none'}"
         )
     arrays = tuple(jnp.asarray(heads[key], jnp.float32).reshape(-1) for key in expected)
     sizes = tuple(array.size for array in arrays)
@@ -111,9 +111,9 @@ def load_perceptual(name: str, path: str = "", heads_path: str = "") -> Perceptu
     """
     if name not in NETWORKS:
         raise UserError(f"loss.perceptual_net must be one of {', '.join(NETWORKS)}, not {name!r}")
-    file = Path(path) if path else find_weights(name)
+    file = located(path) if path else find_weights(name)
     if not file.exists():
-        raise UserError(_how_to_get(name, file))
+        raise UserError(_mend(name, file))
     flat = read_flat(file)
     heads = None
     if heads_path or name != "squeezenet":
@@ -139,7 +139,7 @@ def find_weights(name: str) -> Path:
 
 def _find_heads(weights: Path, heads_path: str, prefix: str) -> Path:
     if heads_path:
-        return Path(heads_path)
+        return located(heads_path)
     for folder in (weights.parent, weights_folder()):
         for file in (HEADS_FILE, f"{prefix}.pth"):
             if (folder / file).exists():
@@ -160,7 +160,7 @@ def _read_heads_file(path: Path, prefix: str) -> Flat:
     )
 
 
-def _how_to_get(name: str, file: Path) -> str:
+def _mend(name: str, file: Path) -> str:
     prefix, _, source = NETWORKS[name]
     heads = f" and fetch lpips_{prefix}" if name != "squeezenet" else ""
     return (

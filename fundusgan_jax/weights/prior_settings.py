@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
-from fundusgan_jax.config import load_config, validate
+from fundusgan_jax.config import configs_folder, load_config, validate
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.plan import GeneratorConfig
 from fundusgan_jax.weights.import_stylegan import ImportedDiscriminator, ImportedGenerator
-
-# Beside the package both in a checkout and where it is installed.
-SETTINGS = Path(__file__).resolve().parents[2] / "configs" / "stylegan2.py"
 
 
 def settings_of(generator: ImportedGenerator, discriminator: ImportedDiscriminator | None) -> ConfigDict:
     """configs/stylegan2.py's settings with the sizes of these networks, noise_mode 'random'.
 
     Raises:
-        UserError: that file is missing, or no setting makes a network of these sizes.
+        UserError: no setting makes a network of these sizes.
     """
-    if not SETTINGS.is_file():
-        raise UserError(
-            f"{SETTINGS}, the settings of a prior, is missing: install fundusgan_jax with its configs, or "
-            "run from a checkout"
-        )
-    config = load_config(str(SETTINGS), [])
+    config = load_config(str(configs_folder() / "stylegan2.py"), [])
     base, most = channel_rule(generator.config)
     sizes = {
         "resolution": generator.config.resolution,

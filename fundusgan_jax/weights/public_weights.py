@@ -105,3 +105,21 @@ PUBLIC_WEIGHTS: dict[str, PublicWeights] = {
         "encoder (backbone=resnet152)",
     ),
 }
+
+
+def located(path: str | Path) -> Path:
+    """A file of weights as it is named, or, where it is not there, the one of that name in `weights_folder()`.
+
+    Args:
+        path: a path, a file's name, or a name of `PUBLIC_WEIGHTS`.
+
+    Returns:
+        The file; `path` itself where there is none.
+    """
+    path = Path(path)
+    if path.exists() or path.name != str(path):
+        return path
+    public = PUBLIC_WEIGHTS.get(path.name)
+    names = [public.file, public.also] if public else [path.name]
+    places = [weights_folder() / name for name in names if name]
+    return next((place for place in places if place.exists()), path)

@@ -1,4 +1,4 @@
-"""Compares our networks and metrics with a reference's numbers in a file, and prints what was found."""
+"""Compares our networks and metrics with a reference's numbers in a file, and prints the differences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ from fundusgan_jax.weights.verify_networks import (
     resnet_outputs,
 )
 from fundusgan_jax.weights.verify_sets import SET_INPUTS, SET_TOLERANCES, set_differences, set_outputs
-from fundusgan_jax.weights.verify_stylegan import dilated_differences, stylegan2_differences
+from fundusgan_jax.weights.verify_stylegan import (
+    dilated_differences,
+    stylegan2_differences,
+    tolerances_of,
+)
 from fundusgan_jax.weights.verify_training_step import (
     GRADIENT_TOLERANCE,
     INPUTS,
@@ -34,7 +38,7 @@ Flat = dict[str, np.ndarray]
 
 
 class Verification(NamedTuple):
-    """What was found in a file.
+    """The comparison of a file.
 
     form: which kind of file. differences: largest relative difference per output. not_checked: outputs
     that were not compared, and why. tolerances: of outputs that are held to one of their own.
@@ -84,18 +88,20 @@ def verify(file: Path, heads: str = "") -> Verification:
 
 
 def _verify_stylegan2(npz: Flat) -> Verification:
-    found = stylegan2_differences(npz)
+    differences = stylegan2_differences(npz)
     inputs = {"z", "c", "d_c", "d_image", "pl_noise"}
     rest = [
-        name for name in npz if name not in inputs | set(found) and not name.startswith(("weights/", "grad/"))
+        name
+        for name in npz
+        if name not in inputs | set(differences) and not name.startswith(("weights/", "grad/"))
     ]
-    why = {name: _unsupported(name) for name in rest}
+    not_checked = {name: _unsupported(name) for name in rest}
     # Gradients are found under our names: only their number can be held against the file's.
     held = sum(name.startswith("grad/") for name in npz)
-    checked = sum(name.startswith("grad/") for name in found)
+    checked = sum(name.startswith("grad/") for name in differences)
     if held > checked:
-        why["grad/*"] = f"{held - checked} of {held} are not of one of the generator's parameters"
-    return Verification("StyleGAN2", found, why, {})
+        not_checked["grad/*"] = f"{held - checked} of {held} are not of one of the generator's parameters"
+    return Verification("StyleGAN2", differences, not_checked, tolerances_of(differences))
 
 
 def _verify_training_step(npz: Flat) -> Verification:
@@ -111,24 +117,24 @@ def _verify_training_step(npz: Flat) -> Verification:
 
 
 def _verify_dilated(npz: Flat) -> Verification:
-    found = dilated_differences(npz)
-    inputs = {"ws", "f_mid", *found}
+    differences = dilated_differences(npz)
+    inputs = {"ws", "f_mid", *differences}
     rest = [name for name in npz if name not in inputs and not name.startswith(("weights/", "noise/"))]
-    return Verification("StyleGANEX decoder", found, {name: _unsupported(name) for name in rest}, {})
+    return Verification("StyleGANEX decoder", differences, {name: _unsupported(name) for name in rest}, {})
 
 
 def _verify_networks(npz: Flat, file: Path, heads: str) -> Verification:
-    found = resnet_differences(npz) if resnet_outputs(npz) else {}
+    differences = resnet_differences(npz) if resnet_outputs(npz) else {}
     if any(name in npz for name in LPIPS_OUTPUTS):
-        found |= lpips_differences(npz, read_flat(_find_heads(file, heads)))
+        differences |= lpips_differences(npz, read_flat(_find_heads(file, heads)))
     if any(name in npz for name in INCEPTION_OUTPUTS):
-        found |= inception_differences(npz)
+        differences |= inception_differences(npz)
     if set_outputs(npz):
-        found |= set_differences(npz)
-    inputs = {"salt", "images", "distorted", *SET_INPUTS, *found}
-    why = {name: _unsupported(name) for name in npz if name not in inputs}
+        differences |= set_differences(npz)
+    inputs = {"salt", "images", "distorted", *SET_INPUTS, *differences}
+    not_checked = {name: _unsupported(name) for name in npz if name not in inputs}
     form = "seeded networks" if "salt" in npz else "sets of features"
-    return Verification(form, found, why, SET_TOLERANCES)
+    return Verification(form, differences, not_checked, SET_TOLERANCES)
 
 
 def _unsupported(name: str) -> str:

@@ -63,7 +63,7 @@ def resnet_differences(npz: Npz) -> dict[str, float]:
     Keys: salt, images [N, H, W, 3] uint8, of which each output takes the first as many as it has rows.
     """
     names = resnet_outputs(npz)
-    found: dict[str, float] = {}
+    differences: dict[str, float] = {}
     for depth in sorted({int(name.split("/")[0].removeprefix("resnet")) for name in names}):
         logits = npz.get(f"resnet{depth}/logits")
         module = ResNet(depth, num_classes=1000 if logits is None else logits.shape[-1])
@@ -78,8 +78,8 @@ def resnet_differences(npz: Npz) -> dict[str, float]:
             ours = np.asarray(getattr(features, name))[: len(reference)]
             if name != "logits":
                 ours = ours[:, ::MAP_STRIDE, ::MAP_STRIDE]
-            found[f"resnet{depth}/{name}"] = relative_difference(ours, reference)
-    return found
+            differences[f"resnet{depth}/{name}"] = relative_difference(ours, reference)
+    return differences
 
 
 def lpips_differences(npz: Npz, heads: Npz) -> dict[str, float]:
@@ -89,7 +89,7 @@ def lpips_differences(npz: Npz, heads: Npz) -> dict[str, float]:
         npz: salt, images and distorted [N, H, W, 3] uint8, the outputs [N].
         heads: LPIPS's learned weights, 'vgg/lin0.model.1.weight' and so on.
     """
-    found = {}
+    differences = {}
     for output, name in LPIPS_OUTPUTS.items():
         if output in npz:
             module, table = _FEATURES[name]
@@ -98,8 +98,8 @@ def lpips_differences(npz: Npz, heads: Npz) -> dict[str, float]:
             x, y = (jnp.asarray(to_float(npz[key])) for key in ("images", "distorted"))
             with jax.default_matmul_precision("highest"):
                 ours = jax.jit(perceptual_distance)(net, x, y)
-            found[output] = relative_difference(ours, np.ravel(npz[output]))
-    return found
+            differences[output] = relative_difference(ours, np.ravel(npz[output]))
+    return differences
 
 
 def inception_differences(npz: Npz) -> dict[str, float]:
@@ -108,7 +108,7 @@ def inception_differences(npz: Npz) -> dict[str, float]:
     Keys: salt, images [N, H, W, 3] uint8, distorted (the same, optional). An output's rows [n, 2048] are the images,
     then the distorted.
     """
-    found: dict[str, float] = {}
+    differences: dict[str, float] = {}
     images = np.concatenate([npz["images"], *([npz["distorted"]] if "distorted" in npz else [])])
     flat = seeded_state_dict(inception_shapes(), int(npz["salt"]))
     module, variables = inception_from_pytorch_fid(flat)
@@ -119,5 +119,5 @@ def inception_differences(npz: Npz) -> dict[str, float]:
             batches = [shown[i : i + _INCEPTION_BATCH] for i in range(0, len(shown), _INCEPTION_BATCH)]
             with jax.default_matmul_precision("highest"):
                 ours = np.concatenate([np.asarray(run(variables, batch)) for batch in batches])
-            found[output] = relative_difference(ours, npz[output])
-    return found
+            differences[output] = relative_difference(ours, npz[output])
+    return differences

@@ -34,8 +34,8 @@ def set_differences(npz: Npz) -> dict[str, float]:
         "precision": lambda: neighbour_figures(generated, real).means()["precision"],
         "recall": lambda: neighbour_figures(generated, real).means()["recall"],
     }
-    found = {}
+    differences = {}
     for name in set_outputs(npz):
         number = np.float64 if SET_TOLERANCES[name] else np.float32
-        found[name] = relative_difference(number(figures[name]()), number(npz[name]))
-    return found
+        differences[name] = relative_difference(number(figures[name]()), number(npz[name]))
+    return differences

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -21,6 +21,14 @@ from fundusgan_jax.weights.import_stylegan import (
 )
 
 Npz = Mapping[str, np.ndarray]
+# Derivatives sum over every pixel: their rounding is ten times that of images and logits.
+DERIVATIVE_TOLERANCE = 1e-3
+_DERIVATIVES = ("grad/", "pl_lengths", "d_r1_per_image")
+
+
+def tolerances_of(outputs: Iterable[str]) -> dict[str, float]:
+    """The tolerance of the outputs that are derivatives: gradients, R1 and path lengths."""
+    return {name: DERIVATIVE_TOLERANCE for name in outputs if name.startswith(_DERIVATIVES)}
 
 
 def relative_difference(ours: Any, reference: Any) -> float:
@@ -52,15 +60,15 @@ def stylegan2_differences(npz: Npz) -> dict[str, float]:
             imported.mapping, jnp.asarray(npz["z"]), label
         )
         repeated = jnp.repeat(w[:, None], imported.config.num_ws, 1)
-        found = {"ws": relative_difference(repeated, npz["ws"])}
+        differences = {"ws": relative_difference(repeated, npz["ws"])}
         for name in npz:
             if name.startswith("ws_psi"):
                 psi = float(name.removeprefix("ws_psi"))
-                found[name] = relative_difference(
+                differences[name] = relative_difference(
                     truncate(repeated, jnp.asarray(imported.w_avg), psi), npz[name]
                 )
-        found |= _image_differences(npz, imported)
-        return found | (_discriminator_differences(npz) if "d_image" in npz else {})
+        differences |= _image_differences(npz, imported)
+        return differences | (_discriminator_differences(npz) if "d_image" in npz else {})
 
 
 def _discriminator_differences(npz: Npz) -> dict[str, float]:
@@ -74,14 +82,14 @@ def _discriminator_differences(npz: Npz) -> dict[str, float]:
         return jnp.sum(logits), logits
 
     gradient, logits = jax.jit(jax.grad(logit_sum, has_aux=True))(image)
-    found = {}
+    differences = {}
     if "d_logits" in npz:
-        found["d_logits"] = relative_difference(logits, npz["d_logits"])
+        differences["d_logits"] = relative_difference(logits, npz["d_logits"])
     if "d_r1_per_image" in npz:
-        found["d_r1_per_image"] = relative_difference(
+        differences["d_r1_per_image"] = relative_difference(
             jnp.sum(jnp.square(gradient), (1, 2, 3)), npz["d_r1_per_image"]
         )
-    return found
+    return differences
 
 
 def _depth(imported: ImportedGenerator) -> int:
@@ -96,11 +104,11 @@ def _image_differences(npz: Npz, imported: ImportedGenerator) -> dict[str, float
         return network.apply({"params": params, "noise": noise}, w_plus, noise_mode=mode)  # type: ignore[return-value]
 
     params, w_plus = imported.synthesis["params"], jnp.asarray(npz["ws"])
-    found = {}
+    differences = {}
     for mode in ("const", "none"):
         if f"image_noise_{mode}" in npz:
             image = jax.jit(lambda p, w, mode=mode: paint(p, w, mode))(params, w_plus)
-            found[f"image_noise_{mode}"] = relative_difference(image, npz[f"image_noise_{mode}"])
+            differences[f"image_noise_{mode}"] = relative_difference(image, npz[f"image_noise_{mode}"])
     if "pl_noise" in npz:
 
         def objective(p: Any, w: Array) -> Array:
@@ -109,9 +117,9 @@ def _image_differences(npz: Npz, imported: ImportedGenerator) -> dict[str, float
         by_params, by_w = jax.jit(jax.grad(objective, (0, 1)))(params, w_plus)
         lengths = jnp.sqrt(jnp.mean(jnp.sum(jnp.square(by_w), 2), 1))
         if "pl_lengths" in npz:
-            found["pl_lengths"] = relative_difference(lengths, npz["pl_lengths"])
-        found |= _gradient_differences(npz, by_params)
-    return found
+            differences["pl_lengths"] = relative_difference(lengths, npz["pl_lengths"])
+        differences |= _gradient_differences(npz, by_params)
+    return differences
 
 
 def _gradient_differences(npz: Npz, gradients: Any) -> dict[str, float]:
@@ -124,12 +132,12 @@ def _gradient_differences(npz: Npz, gradients: Any) -> dict[str, float]:
     flat = {name: np.zeros_like(value) for name, value in weights_under(npz, "weights/G/").items()}
     reference = from_stylegan2_ada(flat | theirs).synthesis["params"]
     marks = from_stylegan2_ada(flat | {k: np.ones_like(v) for k, v in theirs.items()}).synthesis["params"]
-    found = {}
+    differences = {}
     ours, wanted, marked = (dict(_leaves(tree)) for tree in (gradients, reference, marks))
     for name, value in wanted.items():
         if marked[name].all():
-            found[f"grad/{name}"] = relative_difference(ours[name], value)
-    return found
+            differences[f"grad/{name}"] = relative_difference(ours[name], value)
+    return differences
 
 
 def _leaves(tree: Any) -> list[tuple[str, np.ndarray]]:
@@ -150,10 +158,10 @@ def dilated_differences(npz: Npz) -> dict[str, float]:
         "image_no_noise": {"base": base, "noise_mode": "none"},
         "image_from_constant": {"base": None, "noise": noise},
     }
-    found = {}
+    differences = {}
     with jax.default_matmul_precision("highest"):
         for name, arguments in cases.items():
             if name in npz:
                 image = network.apply(imported.synthesis, w_plus, **arguments)
-                found[name] = relative_difference(image, npz[name])
-    return found
+                differences[name] = relative_difference(image, npz[name])
+    return differences

@@ -215,6 +215,17 @@ class Checkpoints:
         self._manager.close()
 
 
+def size_on_disk(workdir: str | Path) -> str:
+    """How many finished checkpoints a workdir has and what they take: '3 checkpoints of 0.41 GB each, 1.23 GB'."""
+    folder = Path(workdir) / FOLDER
+    steps = [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
+    total = sum(file.stat().st_size for step in steps for file in step.rglob("*") if file.is_file()) / 1e9
+    if len(steps) == 1:
+        return f"1 checkpoint of {total:.2f} GB"
+    each = f" of {total / len(steps):.2f} GB each, {total:.2f} GB" if steps else ""
+    return f"{len(steps)} checkpoints{each}"
+
+
 def _named(tree: Any) -> dict[str, Any]:
     """Leaves by their path, in the tree's own order; random keys as their data."""
     named = {}

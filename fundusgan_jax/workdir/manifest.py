@@ -20,6 +20,7 @@ from fundusgan_jax.config import apply_overrides, differences, read_earlier
 from fundusgan_jax.errors import UserError
 
 FILE = "manifest.json"
+PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGES = (
     "fundusgan-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections",
     "tensorflow", "tensorflow-cpu", "tensorflow-datasets", "clu", "pillow", "scikit-image",
@@ -30,31 +31,36 @@ PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Installed versions of what a result depends on; nothing is imported for it."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
-def git_commit() -> dict[str, Any] | None:
-    """Commit of the checkout that the package runs from, whether tracked files differ from it, and where they do a hash of
-    the changes; None elsewhere."""
-    folder = Path(__file__).resolve().parent
+def git_commit(folder: Path = PACKAGE) -> dict[str, Any] | None:
+    """Commit of the checkout that the package in `folder` belongs to, whether tracked files differ from it, and where they do
+    a hash of the changes; None elsewhere, as in an environment that lies inside somebody's repository."""
+    questions = (
+        ("ls-files", "--error-unmatch", "__init__.py"),
+        ("rev-parse", "HEAD"),
+        ("diff", "HEAD", "--no-ext-diff", "--binary"),
+    )
     try:
-        commit, changes = (
+        answers = [
             subprocess.run(["git", *words], cwd=folder, capture_output=True, timeout=10)
-            for words in (("rev-parse", "HEAD"), ("diff", "HEAD", "--no-ext-diff", "--binary"))
-        )
+            for words in questions
+        ]
     except (OSError, subprocess.SubprocessError):
         return None
-    if commit.returncode:
+    tracked, commit, changes = answers
+    if tracked.returncode or commit.returncode:
         return None
-    found = {"commit": commit.stdout.decode().strip(), "modified": bool(changes.stdout)}
+    record = {"commit": commit.stdout.decode().strip(), "modified": bool(changes.stdout)}
     digest = hashlib.sha256(changes.stdout).hexdigest()[:12]
-    return {**found, "changes": digest} if changes.stdout else found
+    return {**record, "changes": digest} if changes.stdout else record
 
 
 def devices() -> dict[str, Any]:

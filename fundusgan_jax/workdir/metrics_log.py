@@ -46,11 +46,11 @@ class MetricsLog:
         self, workdir: str | Path, resume_step: int, evaluate_again: bool = False, tensorboard: bool = True
     ) -> None:
         self.path = Path(workdir) / FILE
-        kept = [row for row in read_metrics(workdir) if row["step"] <= resume_step]
+        remaining = [row for row in read_metrics(workdir) if row["step"] <= resume_step]
         if evaluate_again:
-            kept = [row for row in kept if (row["kind"], row["step"]) != ("eval", resume_step)]
+            remaining = [row for row in remaining if (row["kind"], row["step"]) != ("eval", resume_step)]
         with atomic_write(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in remaining))
         self._file = open(self.path, "a")  # noqa: SIM115  # closed in close()
         self._writer = _tensorboard(Path(workdir)) if tensorboard else None
 

@@ -146,7 +146,7 @@ def test_the_command(capsys):
 def test_mistakes_are_one_line(capsys):
     for word, told in (
         ("--foo", "unknown argument --foo; "),
-        ("--config.seed", "unknown argument --config.seed; "),
+        ("--config.seed", "--config.seed has no value; "),
         ("--platform=cuda", "--platform needs --lower_only"),
         ("--platform=rocket", "argument --platform: invalid choice"),
     ):

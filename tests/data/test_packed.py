@@ -11,7 +11,13 @@ import pytest
 
 from fundusgan_jax.data import packed
 from fundusgan_jax.data.example import Example
-from fundusgan_jax.data.packed import assert_patients_apart, ensure_packed, open_packed, write_packed
+from fundusgan_jax.data.packed import (
+    PackedDataset,
+    assert_patients_apart,
+    ensure_packed,
+    open_packed,
+    write_packed,
+)
 from fundusgan_jax.data.prepare.__main__ import prepare
 from fundusgan_jax.data.prepare.arguments import Request
 from fundusgan_jax.errors import UserError
@@ -65,7 +71,7 @@ def test_counts_and_sizes_must_fit(tmp_path: Path) -> None:
         write(tmp_path, counts={"train": 6, "test": 2})
     with pytest.raises(ValueError, match="photo 0.png is uint8"):
         write(tmp_path, examples(32))
-    with pytest.raises(UserError, match="no prepared dataset"):
+    with pytest.raises(UserError, match="is empty"):
         open_packed(tmp_path)
 
 
@@ -99,7 +105,7 @@ def test_a_write_that_stops_halfway_leaves_nothing_that_opens(tmp_path: Path) ->
 
     with pytest.raises(KeyboardInterrupt):
         write_packed(tmp_path, failing(), COUNTS, 16, ("no", "yes"), True)
-    with pytest.raises(UserError, match="no prepared dataset"):
+    with pytest.raises(UserError, match="is empty"):
         open_packed(tmp_path)
     write(tmp_path)
     open_packed(tmp_path, verify=True)
@@ -122,6 +128,35 @@ def test_a_patient_in_two_splits_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="patient 'p1' .* is in split"):
         assert_patients_apart(write(tmp_path / "shared", shared))
     assert_patients_apart(write(tmp_path / "nameless", [e._replace(patient="") for e in examples()]))
+
+
+def test_two_processes_may_write_one_dataset(tmp_path: Path) -> None:
+    other: list[PackedDataset] = []
+
+    def overtaken() -> Iterator[Example]:
+        yield from examples()
+        other.append(write(tmp_path))  # another process, which ends first
+
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "train.npy").write_text("of a killed process")
+    ours = write_packed(tmp_path, overtaken(), COUNTS, 16, ("no", "yes"), True)
+    assert ours.fingerprint == other[0].fingerprint
+    np.testing.assert_array_equal(other[0].splits["train"].images, ours.splits["train"].images)
+    assert [path.name for path in tmp_path.iterdir()] == ["packed"]
+    changed = [e._replace(label=0) for e in examples()]
+    assert write(tmp_path, changed).fingerprint != ours.fingerprint  # another dataset takes its place
+    assert [path.name for path in tmp_path.iterdir()] == ["packed"]
+
+
+def test_what_killed_processes_left_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    old, under_way = tmp_path / ".packed.aaa.tmp", tmp_path / ".packed.bbb.tmp"
+    for folder in (old, under_way):
+        folder.mkdir()
+        (folder / "train.npy").touch()
+    for path in (old / "train.npy", old):
+        os.utime(path, (0, 0))
+    write(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {under_way.name, "packed"}
 
 
 @pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from fundusgan_jax.config import load_config, validate
-from fundusgan_jax.main import parse
+from fundusgan_jax.main import parser
 from fundusgan_jax.weights.public_weights import PUBLIC_WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,7 +98,7 @@ def test_all_of_them_are_looked_at():
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line.launcher} in {line.place}")
 def test_a_documented_line_starts(line):
-    flags, settings = parse(line.words)
+    flags, settings = parser().parse_with_settings(line.words)
     validate(load_config(str(ROOT / flags.config), settings), line.devices)
     # The default folder is a home's: empty in a container, another one on each host of a slice.
     assert flags.weights_dir or line.launcher in ("launch/local.sh", "launch/slurm.sbatch")

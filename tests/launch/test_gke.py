@@ -78,13 +78,13 @@ def test_any_end_but_success_starts_all_pods_again_except_a_mistake(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_pod_mounts_is_there_and_its_flags_are_known(kind):
-    from fundusgan_jax.main import parse
+    from fundusgan_jax.main import parser
 
     pod, container = job_of(kind)["spec"]["template"]["spec"], container_of(kind)
     assert {mount["name"] for mount in container["volumeMounts"]} == {
         volume["name"] for volume in pod["volumes"]
     }
-    flags, settings = parse(container["args"])
+    flags, settings = parser().parse_with_settings(container["args"])
     assert (ROOT / flags.config).is_file() and settings
     assert "command" not in container  # the image's entry point, below its init process
 

@@ -146,7 +146,7 @@ def test_a_missing_page_is_not_asked_for_again(
 ) -> None:
     server.answers = [404, 404]
     with pytest.raises(UserError, match="404 Not Found.*--file=PATH"):
-        fetch_weights(public, tmp_path)
+        fetch_weights(public, tmp_path / "new" / "folder")
     assert len(server.asked) == 1 and _files(tmp_path) == []
     server.answers = [503] * 9
     with pytest.raises(UserError, match="503"):

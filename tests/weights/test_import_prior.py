@@ -18,7 +18,7 @@ from fundusgan_jax.steps.fundusgan_step import state_shapes
 from fundusgan_jax.steps.latents import to_w
 from fundusgan_jax.steps.prior_step import PriorState, first_prior, paint, prior_shapes
 from fundusgan_jax.train.transfer import initialised_from
-from fundusgan_jax.weights import export, import_prior, prior_settings
+from fundusgan_jax.weights import export, import_prior
 from fundusgan_jax.weights.__main__ import main
 from fundusgan_jax.weights.export import flattened
 from fundusgan_jax.weights.flat_file import read_flat, write_flat
@@ -292,6 +292,43 @@ def test_a_prior_loads_into_fundusgan_unchanged(tmp_path: Path) -> None:
         export.export_weights(run, tmp_path / "x.npz", "latest", "stylegan2-ada-pytorch", "ema")
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_fundusgan_travels(tmp_path: Path, capsys, suffix: str) -> None:
+    config = tiny_config(loss__adv=0.1, data__dir="/a/path/of/this/machine", encoder__norm="batch")
+    # Every array has values of its own; what they are does not matter.
+    rng = np.random.default_rng(0)
+    state = jax.tree.map(lambda x: rng.standard_normal(x.shape).astype(x.dtype), state_shapes(config))
+    write_manifest(tmp_path / "run", config, "photographs")
+    checkpoints = open_checkpoints(config, tmp_path / "run")
+    checkpoints.save(7, state)
+    checkpoints.close()
+    file, workdir = tmp_path / f"run{suffix}", tmp_path / "new" / "imported"
+    assert main(["export", str(tmp_path / "run"), str(file)]) == 0
+    assert main(["import", "--from=fundusgan_jax", str(file), str(workdir)]) == 0
+    assert "FundusGAN of 64 px, resnet18, delta 3, w_dim 8; 1 checkpoint of 0." in capsys.readouterr().out
+    settings, step, after = restore_state(workdir, "latest")
+    assert step == 0 and settings.data.dir == "" and b"path/of/this/machine" not in file.read_bytes()
+    assert_same(after.variables, state.variables._replace(params=state.ema))
+    assert_same(after.ema, state.ema)
+    assert_same(after.adversary.params, state.adversary.params)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves((after.opt_state, after.adversary.opt_state)))
+    fresh = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state_shapes(config))
+    another = initialised_from(
+        tiny_config(loss__adv=0.1, encoder__norm="batch", train__init_from=str(workdir)), fresh
+    )
+    assert_same(another.variables.params, state.ema)
+
+
+def test_a_damaged_export_of_a_fundusgan_is_named(tmp_path: Path, capsys) -> None:
+    settings = json.dumps(tiny_config().to_dict())
+    write_flat(tmp_path / "less.npz", {"w_avg": np.zeros(8, np.float32)}, {export.SETTINGS: settings})
+    write_flat(tmp_path / "torn.npz", {"w_avg": np.zeros(8, np.float32)}, {export.SETTINGS: settings[:-9]})
+    for name, reason in (("less", "does not fit its settings"), ("torn", "its settings are damaged")):
+        file, workdir = tmp_path / f"{name}.npz", tmp_path / "new" / "run"
+        assert reason in refused(capsys, "import", "--from=fundusgan_jax", file, workdir)
+        assert not (tmp_path / "new").exists()
+
+
 def test_a_growing_prior_is_exported_under_our_names_only(tmp_path: Path, capsys) -> None:
     config = tiny_config(task="prior", model__style="adain", data__resolution=16, model__resolution=16, model__z_dim=8,
                          model__mapping_layers=2)  # fmt: skip
@@ -376,9 +413,6 @@ def test_folders_files_and_flags_that_are_refused(small: Path, tmp_path: Path, m
         assert part in refused(capsys, *from_nvidia(tmp_path / "bad.npz", tmp_path / "a"))
     assert "input.input" in refused(capsys, "import", "--from=rosinality", good, tmp_path / "a")
     assert "not an exported" in refused(capsys, "import", "--from=fundusgan_jax", good, tmp_path / "a")
-    with monkeypatch.context() as patch:
-        patch.setattr(prior_settings, "SETTINGS", tmp_path / "configs" / "stylegan2.py")
-        assert "run from a checkout" in refused(capsys, *from_nvidia(good, tmp_path / "a"))
     assert not (tmp_path / "a").exists()
 
 

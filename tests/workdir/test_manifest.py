@@ -1,12 +1,19 @@
 """manifest.json: what made a workdir, and who may go on in it."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.workdir.manifest import check_manifest, config_of_workdir, read_manifest, write_manifest
+from fundusgan_jax.workdir.manifest import (
+    check_manifest,
+    config_of_workdir,
+    git_commit,
+    read_manifest,
+    write_manifest,
+)
 from tests.support.tiny import tiny_config
 
 
@@ -53,3 +60,25 @@ def test_the_configuration_comes_back(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(UserError, match=r"manifest\.json is damaged"):
         read_manifest(tmp_path)
+
+
+def test_a_surrounding_repository_is_not_the_packages(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    package = tmp_path / "environment" / "fundusgan_jax"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (tmp_path / "analysis.py").touch()
+    git("init")
+    git("add", "analysis.py")
+    git("commit", "-m", "somebody's work")
+    assert git_commit(package) is None
+    git("add", "environment")
+    git("commit", "-m", "now it is part of it")
+    record = git_commit(package)
+    assert record is not None and len(record["commit"]) == 40 and record["modified"] is False
+    (package / "__init__.py").write_text("# changed")
+    changed = git_commit(package)
+    assert changed is not None and changed["modified"] is True and len(changed["changes"]) == 12

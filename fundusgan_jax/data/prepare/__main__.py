@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, ensure_packed
 from fundusgan_jax.data.prepare import near_duplicates
 from fundusgan_jax.data.prepare import splits as sides
 from fundusgan_jax.data.prepare import workers as pool
@@ -48,7 +49,7 @@ class _Accepted(NamedTuple):
     outcome: pool.Outcome
 
 
-class _Found(NamedTuple):
+class _Selection(NamedTuple):
     """links: pairs of patients who shared a photograph. duplicates: how many were dropped."""
 
     accepted: list[_Accepted]
@@ -79,7 +80,7 @@ def prepare(request: Request) -> dict[str, Any]:
         with atomic_write(summary) as temporary:
             temporary.write_text(json.dumps(done, indent=1) + "\n")
     unfinished = (request.output / ".work").exists()
-    _pack(request.output)
+    _describe_classes(_pack(request.output))
     shutil.rmtree(request.output / ".work", ignore_errors=True)
     state = "finished" if unfinished else "finished already, nothing to do"
     _say(f"{state}: {request.output} ({_counts_line(done)})")
@@ -124,14 +125,14 @@ def _prepare_source(
     with atomic_write(work / "arguments.json") as temporary:
         temporary.write_text(json.dumps(arguments))
     _describe(request.dataset, source)
-    found = _accept(request, source, for_each)
+    selection = _accept(request, source, for_each)
     # From here on the folder is unfinished, whatever it was before.
     (output / "prepare.json").unlink(missing_ok=True)
     for stale in ("packed", "tfds"):
         shutil.rmtree(output / stale, ignore_errors=True)
-    rows, near, assignment = _split(request, found, for_each)
+    rows, near, assignment = _split(request, selection, for_each)
     split_of = assignment.split_of
-    tfds_dir = _write_tfds(request, source.label_names, found.accepted, split_of, for_each)
+    tfds_dir = _write_tfds(request, source.label_names, selection.accepted, split_of, for_each)
     return {
         **arguments,
         "label_names": list(source.label_names),
@@ -140,8 +141,8 @@ def _prepare_source(
         "splits": dict(sorted(Counter(split for _, _, split in rows).items())),
         "patients": dict(sorted(Counter(split_of[patient] for patient in {row[1] for row in rows}).items())),
         "source_count": len(source.photos) + len({file for file, _ in source.rejected}),
-        "rejected_count": len(found.rejected),
-        "duplicates": found.duplicates,
+        "rejected_count": len(selection.rejected),
+        "duplicates": selection.duplicates,
         "near_duplicates": near,
         "moved_patients": list(assignment.moved),
         "both_sides_patients": list(assignment.both_sides),
@@ -149,7 +150,7 @@ def _prepare_source(
     }
 
 
-def _accept(request: Request, source: Source, for_each: ForEach) -> _Found:
+def _accept(request: Request, source: Source, for_each: ForEach) -> _Selection:
     """Prepares every photograph, drops duplicates, writes rejected.csv."""
     output, work = request.output, _work(request)
     tasks = [pool.task_of(photo.path, photo.file, request.resolution) for photo in source.photos]
@@ -176,7 +177,7 @@ def _accept(request: Request, source: Source, for_each: ForEach) -> _Found:
             f"none of the {read} files of {request.source} is a usable fundus photograph (first: "
             f"{rejected[0][0]}: {rejected[0][1]}); the reasons are in {output / 'rejected.csv'}"
         )
-    return _Found(accepted, rejected, links, len(duplicates))
+    return _Selection(accepted, rejected, links, len(duplicates))
 
 
 def _prepare_elsewhere(
@@ -188,13 +189,13 @@ def _prepare_elsewhere(
     one = partial(pool.prepare_file, work=str(work), resolution=resolution)
     for_each(one, left, "preparing", "img", work, ".json")
     outcomes = [outcome or pool.finished(task, work) for task, outcome in zip(tasks, outcomes)]
-    found = [outcome for outcome in outcomes if outcome is not None]
-    if len(found) < len(tasks):
+    finished = [outcome for outcome in outcomes if outcome is not None]
+    if len(finished) < len(tasks):
         raise UserError(
-            f"the pipeline ended, but {len(tasks) - len(found)} of {len(tasks)} photographs have no result in "
+            f"the pipeline ended, but {len(tasks) - len(finished)} of {len(tasks)} photographs have no result in "
             f"{work}: do its workers write to this folder? If so, run the same command again"
         )
-    return found
+    return finished
 
 
 def _near_duplicates(
@@ -217,14 +218,14 @@ def _near_duplicates(
 
 
 def _split(
-    request: Request, found: _Found, for_each: ForEach
+    request: Request, selection: _Selection, for_each: ForEach
 ) -> tuple[list[tuple[str, str, str]], int, sides.Assignment]:
     """Puts every patient on a side, writes splits.csv; returns its rows and the number of near-duplicates."""
-    accepted = found.accepted
+    accepted = selection.accepted
     near = _near_duplicates(request, accepted, for_each)
     assignment = sides.assign_splits(
         [sides.Member(item.photo.file, item.photo.patient, item.photo.split) for item in accepted],
-        [*found.links, *((accepted[i].photo.patient, accepted[j].photo.patient) for i, j, _ in near)],
+        [*selection.links, *((accepted[i].photo.patient, accepted[j].photo.patient) for i, j, _ in near)],
         seed=request.seed,
         test_fraction=request.test_fraction,
         stored=sides.read_splits(request.output / "splits.csv"),
@@ -233,7 +234,7 @@ def _split(
         (item.photo.file, item.photo.patient, assignment.split_of[item.photo.patient]) for item in accepted
     ]
     sides.write_splits(request.output / "splits.csv", rows)
-    _describe_splits(rows, assignment, near, found)
+    _describe_splits(rows, assignment, near, selection)
     return rows, len(near), assignment
 
 
@@ -242,23 +243,22 @@ def _drop_duplicates(
 ) -> tuple[list[_Accepted], list[tuple[str, str]], list[tuple[str, str]]]:
     """Keeps one of every set of equal files or equal prepared pixels: of the training side, then the first.
 
-    Returns those kept, (file, reason) of the others, and the pairs of patients who shared a photograph.
+    Returns those, (file, reason) of the others, and the pairs of patients who shared a photograph.
     """
     rank = {"train": 0, "valid": 1, "test": 2, "": 3}
     first: dict[str, _Accepted] = {}
-    dropped, links = [], []
-    kept = []
+    originals, dropped, links = [], [], []
     for item in sorted(candidates, key=lambda item: (rank[item.photo.split], item.photo.file)):
         original = first.get(item.outcome.content) or first.get(item.outcome.pixels)
         if original is None:
             first[item.outcome.content] = first[item.outcome.pixels] = item
-            kept.append(item)
+            originals.append(item)
             continue
         otherwise = ", which is labelled otherwise" if original.photo.label != item.photo.label else ""
         dropped.append((item.photo.file, f"duplicate of {original.photo.file}{otherwise}"))
         if original.photo.patient != item.photo.patient:
             links.append((original.photo.patient, item.photo.patient))
-    return sorted(kept, key=lambda item: item.photo.file), dropped, links
+    return sorted(originals, key=lambda item: item.photo.file), dropped, links
 
 
 def _write_tfds(
@@ -297,14 +297,14 @@ def _write_tfds(
         return builders.build(request.dataset, request.output / "tfds", config)
 
 
-def _pack(output: Path) -> None:
+def _pack(output: Path) -> PackedDataset:
     from absl import logging
-
-    from fundusgan_jax.data.packed import assert_patients_apart, ensure_packed
 
     logging.set_verbosity(logging.ERROR)  # TFDS recommends packages while it reads
     with _disk_errors(output):
-        assert_patients_apart(ensure_packed(output))
+        dataset = ensure_packed(output)
+        assert_patients_apart(dataset)
+    return dataset
 
 
 @contextlib.contextmanager
@@ -341,9 +341,7 @@ def _describe(dataset: str, source: Source) -> None:
         f"{dataset}: {len(source.photos)} photographs{patients}, {len(source.rejected)} other files set aside"
     )
     if source.label_names:
-        counts = Counter(photo.label for photo in source.photos)
-        named = [f"{name} {counts[index]}" for index, name in enumerate(source.label_names)]
-        _say(f"labels: {', '.join(named)}" + (f", unknown {counts[-1]}" if counts[-1] else ""))
+        _say(f"classes: {_classes_line(source.label_names, [photo.label for photo in source.photos])}")
     if not source.has_patients:
         _say(
             "no patient ids here: every file is its own patient, so eyes of one person may stand on two sides"
@@ -356,11 +354,11 @@ def _describe_splits(
     rows: Sequence[tuple[str, str, str]],
     assignment: sides.Assignment,
     near: Sequence[tuple[int, int, float]],
-    found: _Found,
+    selection: _Selection,
 ) -> None:
-    _say(f"duplicates dropped: {found.duplicates}; near-duplicates between patients: {len(near)}")
+    _say(f"duplicates dropped: {selection.duplicates}; near-duplicates between patients: {len(near)}")
     for i, j, alike in near[:10]:
-        first, second = found.accepted[i].photo.file, found.accepted[j].photo.file
+        first, second = selection.accepted[i].photo.file, selection.accepted[j].photo.file
         _say(f"  {first} and {second} (correlation {alike:.3f})")
     if assignment.both_sides:
         _say(f"{len(assignment.both_sides)} patients stood on two official sides and are kept on one")
@@ -371,6 +369,19 @@ def _describe_splits(
         _say(f"{split}: {len(of_split)} photographs of {len({row[1] for row in of_split})} patients")
     if "test" not in {row[2] for row in rows}:
         _say("note: nothing is kept for testing (one patient, or --test_fraction=0)")
+
+
+def _describe_classes(dataset: PackedDataset) -> None:
+    """A line per split: its classes by name."""
+    if dataset.label_names:
+        for name, split in sorted(dataset.splits.items()):
+            _say(f"classes, {name}: {_classes_line(dataset.label_names, split.label.tolist())}")
+
+
+def _classes_line(names: Sequence[str], labels: Sequence[int]) -> str:
+    counts = Counter(labels)
+    shown = [f"{name} {counts[index]}" for index, name in enumerate(names)]
+    return ", ".join([*shown, *([f"unknown {counts[-1]}"] if counts[-1] else [])])
 
 
 def _counts_line(done: dict[str, Any]) -> str:

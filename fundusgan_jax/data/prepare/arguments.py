@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import importlib.util
 import json
 import os
@@ -12,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fundusgan_jax.data.prepare.sources import LAYOUTS, Columns
-from fundusgan_jax.errors import Parser, UserError
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.flags import Parser
 
 EPILOG = """\
 layouts:
@@ -60,14 +59,12 @@ class Request(NamedTuple):
     beam_options: tuple[str, ...] = ()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="python -m fundusgan_jax.data.prepare",
         description="Prepares fundus photographs: finds the field of view, centres, crops, resizes, rejects "
         "with a reason, splits by patient and writes a TFDS dataset.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--dataset", required=True, metavar="NAME", help=f"layout of the source: {', '.join(LAYOUTS)}")
@@ -110,13 +107,7 @@ def parse(argv: Sequence[str]) -> Request:
     Raises:
         UserError: an argument is missing, unknown (the nearest name is given) or of the wrong type.
     """
-    parser = _parser()
-    flags, unknown = parser.parse_known_args(argv)
-    if unknown:
-        names = [name for action in parser._actions for name in action.option_strings]
-        near = difflib.get_close_matches(unknown[0].partition("=")[0], names, 1)
-        hint = f"did you mean {near[0]}?" if near else "--help shows the arguments"
-        raise UserError(f"unknown argument {unknown[0]}: {hint}")
+    flags = _parser().parse_args(argv)
     columns = Columns(flags.file_column, flags.label_column, flags.patient_column, flags.eye_column)
     return Request(
         flags.dataset,
@@ -183,10 +174,9 @@ def identity(request: Request) -> dict[str, Any]:
 
 
 def check_output(output: Path, arguments: dict[str, Any]) -> None:
-    """The output folder is new, or of this very run; otherwise nothing in it is touched."""
+    """UserError unless the output folder is absent, empty, or of this very run. Nothing is written."""
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        inside = {path.name for path in output.iterdir()}
+        inside = {path.name for path in output.iterdir()} if output.exists() else set()
     except OSError as error:
         raise UserError(
             f"cannot use --output={output}: {error.strerror or error}; choose a folder that can be written"

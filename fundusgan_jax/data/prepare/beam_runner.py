@@ -69,11 +69,11 @@ def options_of(runner: str, options: Sequence[str]) -> PipelineOptions:
         create_runner(runner)
     except (ValueError, ImportError, AttributeError) as error:
         raise UserError(f"Apache Beam cannot use --runner={runner}: {error}") from error
-    made = PipelineOptions([f"--{option.lstrip('-')}" for option in options])
-    made.view_as(StandardOptions).runner = runner
-    workers = made.view_as(WorkerOptions)
+    pipeline_options = PipelineOptions([f"--{option.lstrip('-')}" for option in options])
+    pipeline_options.view_as(StandardOptions).runner = runner
+    workers = pipeline_options.view_as(WorkerOptions)
     workers.default_sdk_harness_log_level = workers.default_sdk_harness_log_level or "ERROR"
-    return made
+    return pipeline_options
 
 
 def for_each(

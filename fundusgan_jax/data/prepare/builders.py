@@ -22,6 +22,9 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
+# TFDS writes a builder's module into the dataset: always this name, so that moved code does not change a dataset's bytes.
+RECORDED_MODULE = "fundusgan_jax.data.builders"
+
 
 @dataclasses.dataclass(eq=False)
 class FundusConfig(tfds.core.BuilderConfig):
@@ -48,6 +51,7 @@ class FundusBuilder(FileReaderBuilder):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(skip_registration=True, **kwargs)  # never built by name alone
+        cls.__module__ = RECORDED_MODULE
 
     @property
     def fundus(self) -> FundusConfig:

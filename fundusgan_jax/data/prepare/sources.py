@@ -100,10 +100,10 @@ class _Listing:
 
     def finish(self, label_names: tuple[str, ...], has_patients: bool) -> Source:
         index = {name: number for number, name in enumerate(label_names)}
-        given = {row.split for row in self.rows}
-        keep_splits = len(given) > 1 or given == {""}  # one side alone is not a split
+        splits = {row.split for row in self.rows}
+        keep_splits = len(splits) > 1 or splits == {""}  # one side alone is not a split
         if not keep_splits:
-            self.notes.append(f"only the official {given.pop()} side is here: a split by patient is made")
+            self.notes.append(f"only the official {splits.pop()} side is here: a split by patient is made")
         photos = [
             Photo(
                 row.path,
@@ -148,11 +148,11 @@ def read_source(
         )
     if labels and dataset not in ("folder", "odir"):
         raise UserError(f"--labels is for folder and odir; {dataset} brings its own lists")
-    found = LAYOUTS[dataset](folder, Path(labels) if labels else None, columns or Columns())
-    if not found.photos:
-        why = f" ({found.rejected[0][0]}: {found.rejected[0][1]})" if found.rejected else ""
-        raise UserError(f"no photograph of {dataset} found in {source}{why}: check --dataset and --source")
-    return found
+    listing = LAYOUTS[dataset](folder, Path(labels) if labels else None, columns or Columns())
+    if not listing.photos:
+        reason = f" ({listing.rejected[0][0]}: {listing.rejected[0][1]})" if listing.rejected else ""
+        raise UserError(f"no photograph of {dataset} found in {source}{reason}: check --dataset and --source")
+    return listing
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
@@ -191,15 +191,20 @@ def _read_folder(source: Path, labels: Path | None, columns: Columns) -> Source:
         if (wanted or default) != default or (wanted or default).lower() in lowered:
             fields[field] = column(table, names, wanted or default, f"{flag}=NAME")
     listing = _Listing(source)
+    if "label" not in fields:
+        listing.notes.append(
+            f"{table.name} has no column 'label', so no photograph has a class; its columns are {', '.join(names)}: "
+            "--label_column=NAME says which is the class"
+        )
     for line, row in rows:
-        given = row[file].replace("\\", "/")
-        if not given:
+        name = row[file].replace("\\", "/")
+        if not name:
             listing.rejected.append((f"line {line} of {table.name}", f"no file name in column {file!r}"))
             continue
-        path = source / given
-        if not path.is_file() and (table.parent / given).is_file():
-            path = table.parent / given
-        values = {field: row[name] for field, name in fields.items()}
+        path = source / name
+        if not path.is_file() and (table.parent / name).is_file():
+            path = table.parent / name
+        values = {field: row[key] for field, key in fields.items()}
         listing.add(path, f"{table.name} line {line}", **values)
     listing.set_aside_rest(source, f"not listed in {table.name}", known=(Path(os.path.abspath(table)),))
     has_patients = any(row.patient for row in listing.rows)

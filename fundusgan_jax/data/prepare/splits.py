@@ -68,7 +68,7 @@ def assign_splits(
             drawn.append(patient)
             split_of[patient] = "test" if hash_fraction(seed, patient) < test_fraction else "train"
     _fill_empty_side(split_of, drawn, seed, test_fraction)
-    both = tuple(sorted(patient for patient, given in sides.items() if len(given) > 1))
+    both = tuple(sorted(patient for patient, official in sides.items() if len(official) > 1))
     moved = []
     for group in _groups(links):
         known = [patient for patient in group if patient in split_of]

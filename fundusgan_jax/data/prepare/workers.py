@@ -25,7 +25,7 @@ from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.progress import Progress
 
 Item = TypeVar("Item")
-FEW = 4  # items, seconds of work each: starting processes would take as long (TensorFlow's import)
+SMALL_JOB = 4  # items, seconds of work each: starting processes would take as long (TensorFlow's import)
 QUEUED_PER_WORKER = 4  # enough that nobody waits, few enough that little is lost when a worker dies
 
 
@@ -50,8 +50,8 @@ class Outcome(NamedTuple):
 def task_of(path: Path, file: str, resolution: int) -> Task:
     """The key changes with the file (size, time), the resolution and the code that prepares."""
     facts = path.stat()
-    told = f"{file}|{facts.st_size}|{facts.st_mtime_ns}|{resolution}|{_code_digest()}"
-    return Task(str(path), hashlib.sha256(told.encode()).hexdigest()[:32])
+    identity = f"{file}|{facts.st_size}|{facts.st_mtime_ns}|{resolution}|{_code_digest()}"
+    return Task(str(path), hashlib.sha256(identity.encode()).hexdigest()[:32])
 
 
 @lru_cache(maxsize=1)
@@ -109,9 +109,9 @@ def finished(task: Task, work: str | Path) -> Outcome | None:
 def for_each(
     function: Callable[[Item], object], items: Sequence[Item], label: str, unit: str, workers: int
 ) -> None:
-    """Calls a function for every item, several at a time in processes where there are more than a FEW."""
+    """Calls a function for every item, several at a time in processes where there are more than SMALL_JOB."""
     progress = Progress(len(items), unit, label)
-    if len(items) > FEW:
+    if len(items) > SMALL_JOB:
         spawn = multiprocessing.get_context("spawn")
         with (
             one_thread_each(),

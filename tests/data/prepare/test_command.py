@@ -146,6 +146,24 @@ def test_bad_files_are_each_handled_or_named(tmp_path: Path, capsys: pytest.Capt
     assert "no patient ids here" in capsys.readouterr().out
 
 
+def test_classes_are_shown_by_name_and_a_missing_label_column_is_said(tmp_path: Path, capsys) -> None:
+    source = layouts.folder(tmp_path / "source")
+    prepare(request("folder", source, tmp_path / "named"))
+    shown = capsys.readouterr().out
+    assert "classes: healthy 3, ill 3, unknown 1\n" in shown
+    split = open_packed(tmp_path / "named").splits["train"]
+    counts = ", ".join(
+        f"{name} {(split.label == index).sum()}" for index, name in enumerate(("healthy", "ill"))
+    )
+    assert f"classes, train: {counts}" in shown
+    table = source / "labels.csv"
+    table.write_text(table.read_text().replace("file,label,", "file,grade,"))
+    prepare(request("folder", source, tmp_path / "unnamed"))
+    shown = capsys.readouterr().out
+    assert "note: labels.csv has no column 'label'" in shown and "file, grade, patient, eye" in shown
+    assert "--label_column=NAME" in shown and "classes" not in shown.replace("no photograph has a class", "")
+
+
 def test_photographs_shared_by_patients_keep_them_together(tmp_path: Path) -> None:
     lines = ["file,patient"]
     for number in range(8):
@@ -338,7 +356,7 @@ def test_mistakes_are_one_line_and_nothing_is_written(
     error = capsys.readouterr().err.strip()
     assert code == 2 and error.startswith("error: ") and "\n" not in error
     assert re.search(message, error), error
-    assert [path for path in sorted(tmp_path.rglob("*")) if path.name != "out"] == before
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_help_answers_and_defaults_are_as_said(capsys: pytest.CaptureFixture) -> None:
