@@ -74,7 +74,7 @@ def test_a_run_leaves_rows_of_every_term_grids_and_a_ranked_checkpoint(trained):
     assert [name.startswith("held-out photographs (") for name in record["floors"]] == [True]
     with Image.open(trained / "samples" / "step-000006.png") as grid:
         assert grid.size == (4 * (6 * (32 + GAP) + GAP),) * 2
-    assert "frechet" in (trained / "report.html").read_text().lower()
+    assert "Fréchet distance" in (trained / "report.html").read_text()
 
 
 def best_step(workdir):
