@@ -11,7 +11,7 @@ from fundusgan_jax.atomic import atomic_write
 
 GAP = 4
 AMPLIFICATION = 3
-CAPTION_HEIGHT = 14
+CAPTION_HEIGHT, CAPTION_SIZE = 22, 15
 READABLE_WIDTH = 768  # pixels, at least, of a grid that people are to judge
 
 
@@ -39,10 +39,11 @@ def readable(grid: np.ndarray) -> np.ndarray:
 
 def with_caption(image: np.ndarray, caption: str) -> np.ndarray:
     """The image with a line of text above it."""
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
     strip = Image.new("RGB", (image.shape[1], CAPTION_HEIGHT), (32, 32, 32))
-    ImageDraw.Draw(strip).text((GAP, 1), caption, fill=(230, 230, 230))
+    font = ImageFont.load_default(CAPTION_SIZE)
+    ImageDraw.Draw(strip).text((GAP, 1), caption, fill=(230, 230, 230), font=font)
     return np.concatenate([np.asarray(strip), image])
 
 

@@ -13,7 +13,7 @@ MEMORISATION_NOTE = (
     "Each image is compared with its nearest training photographs after mirroring, turning and moving. An image stands out "
     "that is nearer than (nearly) all held-out photographs are, by its pixels or by its structure (local contrast: vessels, "
     "disc, lesions). 'Closer by chance': share of held-out photographs at least as close. A held-out photograph that matches "
-    "a training one may be the same eye under another patient's name: look at the gallery."
+    "a training one may be the same eye under another patient's name: look at the gallery, evaluation/memorisation.png."
 )
 
 

@@ -24,7 +24,7 @@ ABSTRACT_PICTURES = ("tsne.png",)
 GALLERY = "memorisation.png"
 NO_PHOTOGRAPHS = (
     "This page shows no photograph, no reconstruction of one and no file name: figures, curves and the images of a prior "
-    "alone. With --config.report.photographs=True (evaluate: --photographs) it shows them."
+    "alone. With <code>--config.report.photographs=True</code> (evaluate: <code>--photographs</code>) it shows them."
 )
 WITH_PHOTOGRAPHS = (
     "This page shows photographs of patients and their file names. Hand it on only to those who may see them."
@@ -41,7 +41,7 @@ p.note { color: #555; font-size: .9rem; } img { max-width: 100%; height: auto; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap; }
 th { white-space: normal; vertical-align: bottom; max-width: 9rem; } th:first-child, td:first-child { text-align: left; } td.best { font-weight: bold; } td.changed { font-weight: bold; }
-p.warning { border-left: 4px solid #c0392b; padding-left: .7rem; font-size: .9rem; } p.shown { border-left: 4px solid #1f5a99; padding-left: .7rem; font-size: .9rem; } h3 { font-size: 1rem; }
+p.warning { border-left: 4px solid #c0392b; padding-left: .7rem; font-size: .9rem; } code { white-space: nowrap; } p.shown { border-left: 4px solid #1f5a99; padding-left: .7rem; font-size: .9rem; } h3 { font-size: 1rem; }
 td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 10rem; } details { margin: .5rem 0; }
 @media (max-width: 700px) { td:first-child, th:first-child { white-space: normal; min-width: 7rem; } th, td { padding: .3rem .4rem; } }
 """
