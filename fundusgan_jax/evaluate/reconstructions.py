@@ -76,7 +76,10 @@ def image_figures(
         {name: float64 [N]}, names as in `Reconstructions`.
     """
     figures = local_program(_figures)(perceptual, images, painted, fov_mask(images))
-    return {name: values.astype(np.float64) for name, values in figures.items()}
+    metrics = ("ssim", "psnr", "ms_ssim", perceptual.metric if perceptual else "lpips")
+    # A compiled program sorts names; people read them in this order.
+    names = [f"{metric}{ending}" for ending in ("", "_fov") for metric in metrics]
+    return {name: figures[name].astype(np.float64) for name in names if name in figures}
 
 
 class Scorer:
