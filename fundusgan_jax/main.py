@@ -58,7 +58,9 @@ def parser() -> Parser:
         "--step", default="latest", help="eval, generate: which checkpoint: 'latest', 'best' or a step number"
     )
     flags.add_argument("--output", default="", help="generate: folder for the PNG files and index.csv")
-    flags.add_argument("--num", type=int, default=16, help="generate: how many images (default 16)")
+    flags.add_argument(
+        "--num", type=int, default=None, help="generate: how many images (default 16, or all of --input)"
+    )
     flags.add_argument(
         "--method",
         default=None,
@@ -67,6 +69,18 @@ def parser() -> Parser:
         "map of one; 'perturb' a photograph's styles along the principal axes of all; 'sample' the map of a photograph, "
         "random styles of the prior that it started from. A prior: 'sample' new images; 'interpolate' between --num of "
         "them (PNG files and an animation); 'mix_grid': --num coarse against --num fine styles",
+    )
+    flags.add_argument(
+        "--input",
+        default="",
+        help="generate, FundusGAN: a photograph or a folder of photographs, which is prepared as training data is and "
+        "reconstructed; FILE-compared.png shows both",
+    )
+    flags.add_argument(
+        "--save_latents", action="store_true", help="generate: also write w+ and maps to OUTPUT/latents.npz"
+    )
+    flags.add_argument(
+        "--latents", default="", help="generate: paint the images of a file of --save_latents again"
     )
     flags.add_argument(
         "--truncation", type=float, default=1.0, help="generate: truncation_psi towards w_avg (default 1)"
@@ -179,13 +193,19 @@ def main(arguments: list[str]) -> int:
         from fundusgan_jax.generate.command import generate_images
         from fundusgan_jax.generate.request import Request
 
+        output, photographs, latents = (
+            Path(path) if path else None for path in (flags.output, flags.input, flags.latents)
+        )
         request = Request(
-            Path(flags.output) if flags.output else None,
+            output,
             flags.num,
             flags.method,
             flags.truncation,
             flags.seed,
             flags.label,
+            photographs,
+            latents,
+            flags.save_latents,
         )
         generate_images(config, workdir, flags.step, request)
     return 0

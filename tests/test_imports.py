@@ -10,7 +10,8 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("tensorflow", "tensorflow_datasets", "clu", "orbax.checkpoint")
 # What a file may import: only what stands to the left of its own folder, or its own folder without a circle.
 ROOMS = """errors atomic progress flags | ops | models | anatomy | metrics | steps | settings config | data | devices | workdir
-    | weights | report | generate | evaluate | train | studies reader_study explore export | doctor main cli"""
+    | weights | report | generate | evaluate | train | studies reader_study explore export
+    | doctor main cli interface __init__"""
 ORDER = {name: place for place, group in enumerate(ROOMS.split("|")) for name in group.split()}
 CORE = [name for name in ORDER if ORDER[name] < ORDER["config"]]
 CODE = """

@@ -14,7 +14,8 @@ from fundusgan_jax.data.packed import PackedDataset, split_named
 from fundusgan_jax.devices.local import local_program, replicated
 from fundusgan_jax.evaluate.lookup import BATCH
 from fundusgan_jax.evaluate.memorisation import Judge, check_memorisation
-from fundusgan_jax.generate.fundusgan import Generator, recipe_mix
+from fundusgan_jax.generate.fundusgan import Generator
+from fundusgan_jax.generate.recipes import recipe_mix
 from fundusgan_jax.models.features import FeatureNet
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.ops.full_precision import full_precision
@@ -63,12 +64,12 @@ def mixed_images(config: ConfigDict, variables: Variables, dataset: PackedDatase
     """uint8 [num, S, S, 3]: what --mode=generate --method=mix paints from training photographs."""
     split = split_named(dataset, config.data.train_split)
     generator = Generator(config, variables, split)
-    recipe = recipe_mix(split, num, generator.model.generator.num_ws, config.eval.seed)
+    recipe = recipe_mix(split, num, generator.num_ws, config.eval.seed)
     progress, images = Progress(num, "img", "mixing photographs"), []
     progress.begin()
-    for numbers, real in padded_batches(num, generator.batch_size):
-        images.append(generator.paint(recipe, numbers, 1.0)[:real])
-        progress.update(real)
+    for batch in generator.batches(recipe, 1.0):
+        images.append(batch.images)
+        progress.update(len(batch.images))
     progress.close()
     return np.concatenate(images)
 

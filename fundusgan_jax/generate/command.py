@@ -8,13 +8,12 @@ from ml_collections import ConfigDict
 
 from fundusgan_jax.generate.fundusgan import generate_fundusgan
 from fundusgan_jax.generate.prior import generate_prior
-from fundusgan_jax.generate.request import Request, checked_output
+from fundusgan_jax.generate.request import Request, check_request, locked_output
 
 
 def generate_images(config: ConfigDict, workdir: Path, step: str, request: Request) -> None:
     """Writes PNG files and index.csv to request.output: `generate_prior` for a prior, else `generate_fundusgan`."""
-    output = checked_output(request)
-    if config.task == "prior":
-        generate_prior(config, workdir, step, output, request)
-    else:
-        generate_fundusgan(config, workdir, step, output, request)
+    check_request(request)
+    generate = generate_prior if config.task == "prior" else generate_fundusgan
+    with locked_output(request) as output:
+        generate(config, workdir, step, output, request)

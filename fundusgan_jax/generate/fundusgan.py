@@ -1,239 +1,210 @@
-"""Makes new images with a trained FundusGAN: reconstruct, mix, perturb, sample (labels kept)."""
+"""Makes images with a trained FundusGAN: reconstruct, mix, perturb, sample (labels kept), and latents painted again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from ml_collections import ConfigDict
 
-from fundusgan_jax.data.packed import PackedDataset, PackedSplit, split_named
+from fundusgan_jax.data.packed import PackedSplit, split_named
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.generate.request import Request, write_index
-from fundusgan_jax.models import fundusgan
+from fundusgan_jax.generate.codec import Codec, batch_size_of, with_maps
+from fundusgan_jax.generate.latents import Latents, read_latents, truncated, written_latents
+from fundusgan_jax.generate.marks import COMPARISON, save_synthetic
+from fundusgan_jax.generate.photographs import own_photographs
+from fundusgan_jax.generate.recipes import (
+    Recipe,
+    check_styles,
+    recipe_mix,
+    recipe_perturb,
+    recipe_reconstruct,
+    recipe_sample,
+)
+from fundusgan_jax.generate.request import INDEX, LATENTS, Request, write_index
+from fundusgan_jax.models.encoder import EncoderOutput
 from fundusgan_jax.models.fundusgan import Variables
-from fundusgan_jax.models.generator import truncate
-from fundusgan_jax.ops.full_precision import full_precision
 from fundusgan_jax.progress import Progress
-from fundusgan_jax.report.grid import save_png
-from fundusgan_jax.steps.batch import padded_batches, to_float, to_uint8
-from fundusgan_jax.steps.fundusgan_step import model_config
-from fundusgan_jax.steps.latents import draw_z, to_w
-from fundusgan_jax.steps.optimiser import sample_keys
-from fundusgan_jax.steps.prior_step import Z_PURPOSE
+from fundusgan_jax.report.grid import comparison_grid
+from fundusgan_jax.steps.batch import padded_batches
 from fundusgan_jax.workdir.contents import open_dataset, restore_variables
 
-AXES = 64
-PHOTOGRAPHS_FOR_AXES = 2000
+DEFAULT_METHOD = "reconstruct"
+METHODS = ("reconstruct", "mix", "perturb", "sample")
 
 
-class Recipe(NamedTuple):
-    """How each image is made; one row per image.
+class Painted(NamedTuple):
+    """One batch. rows: the images' numbers. w_plus, encoded: what they were painted from. images: uint8 [n, S, S, 3]."""
 
-    base: row of the photograph that gives F_mid, the skips and the label. style: row of the one that
-    gives the styles from `crossover` on. offset: [num, num_ws, w_dim] added to w+, or None.
-    replaces: whether `offset` takes the place of w+.
-    """
-
-    base: np.ndarray
-    style: np.ndarray
-    crossover: np.ndarray
-    offset: np.ndarray | None
-    replaces: bool = False
-
-
-def _chosen(split: PackedSplit, num: int, rng: np.random.Generator) -> np.ndarray:
-    """`num` rows: each photograph once in random order, then again from the start."""
-    order = rng.permutation(len(split.images))
-    return order[np.arange(num) % len(order)]
-
-
-def recipe_reconstruct(split: PackedSplit, num: int, num_ws: int, seed: int) -> Recipe:
-    """The first `num` photographs, as they are."""
-    if num > len(split.images):
-        raise UserError(
-            f"--num={num} exceeds the {len(split.images)} photographs; lower it or use mix or perturb"
-        )
-    rows = np.arange(num)
-    return Recipe(rows, rows, np.full(num, num_ws), None)
-
-
-def recipe_mix(split: PackedSplit, num: int, num_ws: int, seed: int) -> Recipe:
-    """Pairs of different photographs of one class, crossed over at a random layer (style_mixing)."""
-    rng = np.random.default_rng([seed, 1])
-    base = _chosen(split, num, rng)
-    style = np.empty_like(base)
-    for image, row in enumerate(base):
-        partners = np.flatnonzero((split.label == split.label[row]) & (np.arange(len(split.label)) != row))
-        if not len(partners):
-            raise UserError(
-                f"class {split.label[row]} has a single photograph ({split.file[row]}); mix needs two of a class"
-            )
-        style[image] = rng.choice(partners)
-    return Recipe(base, style, rng.integers(1, num_ws, num), None)
-
-
-def principal_axes(w_plus: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Principal axes of w+ over a dataset.
-
-    Args:
-        w_plus: [M, L, D].
-
-    Returns:
-        axes [K, L * D], unit rows, and standard deviations [K] along them, largest first, K <= AXES.
-    """
-    flat = w_plus.reshape(len(w_plus), -1).astype(np.float64)
-    _, values, axes = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
-    return axes[:AXES], values[:AXES] / np.sqrt(max(len(flat) - 1, 1))
-
-
-def recipe_perturb(
-    split: PackedSplit, num: int, num_ws: int, seed: int, encode: Callable[[np.ndarray], np.ndarray]
-) -> Recipe:
-    """Photographs whose w+ moves by one draw of half the dataset's own spread along its principal axes."""
-    rng = np.random.default_rng([seed, 2])
-    base = _chosen(split, num, rng)
-    seen = np.sort(rng.permutation(len(split.images))[:PHOTOGRAPHS_FOR_AXES])
-    axes, deviations = principal_axes(encode(seen))
-    draws = rng.standard_normal((num, len(axes))) * deviations * 0.5
-    offset = (draws @ axes).reshape(num, num_ws, -1).astype(np.float32)
-    return Recipe(base, base, np.full(num, num_ws), offset)
-
-
-def recipe_sample(
-    config: ConfigDict, variables: Variables, split: PackedSplit, num: int, num_ws: int, seed: int
-) -> Recipe:
-    """The map of a photograph, and random styles of the prior's mapping network."""
-    if not any(np.any(leaf) for leaf in jax.tree.leaves(variables.mapping)):
-        raise UserError(
-            "this FundusGAN did not start from a prior (--init_from), so it has no styles to sample"
-        )
-    base = _chosen(split, num, np.random.default_rng([seed, 3]))
-    z = draw_z(config, seed, jnp.arange(num), Z_PURPOSE)
-    w = np.asarray(to_w(config, variables.mapping, z, jnp.asarray(split.label[base])))
-    return Recipe(base, base, np.full(num, num_ws), np.repeat(w[:, None], num_ws, 1), replaces=True)
+    rows: np.ndarray
+    w_plus: np.ndarray
+    encoded: EncoderOutput
+    images: np.ndarray
 
 
 class Generator:
-    """Compiled encoder and generator over the photographs of one split."""
+    """A trained FundusGAN over the photographs of one split."""
 
     def __init__(self, config: ConfigDict, variables: Variables, split: PackedSplit) -> None:
-        self.split, self.model = split, model_config(config, None)
-        self.batch_size = min(config.eval.batch_size, len(split.images))
-        self._variables, self._config = variables, config
-        self._encode = jax.jit(full_precision(self._encoded))
-        self._paint = jax.jit(full_precision(self._painted))
+        self.split, self.codec, self._config = split, Codec(config, variables), config
+        self.num_ws = self.codec.num_ws
+
+    def _photographs(self, rows: np.ndarray) -> np.ndarray:
+        return np.stack([np.asarray(self.split.images[row]) for row in rows])
 
     def w_plus(self, rows: np.ndarray) -> np.ndarray:
         """[M, num_ws, w_dim] of the photographs in `rows`."""
         parts = []
         progress = Progress(len(rows), "img", "encoding photographs")
-        for batch, real in padded_batches(len(rows), self.batch_size):
-            images = to_float(np.asarray(self.split.images[rows[batch]]))
-            parts.append(np.asarray(self._encode(self._variables, images))[:real])
+        progress.begin()
+        for batch, real in padded_batches(len(rows), batch_size_of(self._config, len(rows))):
+            parts.append(self.codec.encode(self._photographs(rows[batch])).w_plus[:real])
             progress.update(real)
         return np.concatenate(parts)
 
-    def _encoded(self, variables: Variables, image: Array) -> Array:
-        return fundusgan.encode(self.model, variables, image)[0].w_plus
+    def batches(self, recipe: Recipe, truncation_psi: float) -> Iterator[Painted]:
+        """The recipe's images, a batch at a time."""
+        count = len(recipe.base)
+        for rows, real in padded_batches(count, batch_size_of(self._config, count)):
+            encoded = self.codec.encode(self._photographs(recipe.base[rows]))
+            base = style = np.asarray(encoded.w_plus)
+            if (recipe.style[rows] != recipe.base[rows]).any():
+                style = np.asarray(self.codec.encode(self._photographs(recipe.style[rows])).w_plus)
+            w_plus = recipe.w_plus(rows, base, style)
+            yield _painted(self.codec, w_plus, encoded, rows, recipe.seed, truncation_psi, real)
 
-    def _painted(
-        self,
-        variables: Variables,
-        base: Array,
-        style: Array,
-        crossover: Array,
-        offset: Array,
-        weight: Array,
-        psi: Array,
-        numbers: Array,
-    ) -> Array:
-        encoded, _ = fundusgan.encode(self.model, variables, base)
-        other, _ = fundusgan.encode(self.model, variables, style)
-        layers = jnp.arange(encoded.w_plus.shape[1])[None, :, None]
-        mixed = jnp.where(layers < crossover[:, None, None], encoded.w_plus, other.w_plus)
-        w_plus = truncate(weight * mixed + offset, variables.w_avg, psi)
-        mode = self._config.model.noise_mode
-        keys = sample_keys(self._config.seed, numbers) if mode == "random" else None
-        return fundusgan.decode(self.model, variables, w_plus, encoded, noise_mode=mode, noise_keys=keys)
 
-    def paint(self, recipe: Recipe, rows: np.ndarray, truncation_psi: float) -> np.ndarray:
-        """uint8 [n, S, S, 3] of the recipe's images `rows`."""
-        images = self.split.images
-        style_shape = (len(rows), self.model.generator.num_ws, self.model.generator.w_dim)
-        offset = np.zeros(style_shape, np.float32) if recipe.offset is None else recipe.offset[rows]
-        base, style = (
-            to_float(np.stack([images[row] for row in which[rows]])) for which in (recipe.base, recipe.style)
-        )
-        return to_uint8(
-            self._paint(
-                self._variables,
-                base,
-                style,
-                recipe.crossover[rows].astype(np.int32),
-                offset,
-                np.float32(not recipe.replaces),
-                np.float32(truncation_psi),
-                rows.astype(np.int32),
-            )
-        )
+def _painted(
+    codec: Codec,
+    w_plus: np.ndarray,
+    encoded: EncoderOutput,
+    rows: np.ndarray,
+    seed: int,
+    truncation_psi: float,
+    real: int,
+) -> Painted:
+    """The first `real` images of a padded batch."""
+    w_plus = truncated(w_plus, codec.w_avg, truncation_psi)
+    images = codec.decode(w_plus, encoded, rows, seed)
+    maps = EncoderOutput(*(value if value is None else value[:real] for value in encoded))
+    return Painted(rows[:real], w_plus[:real], maps, images[:real])
+
+
+def repainted(config: ConfigDict, codec: Codec, latents: Latents, truncation_psi: float) -> Iterator[Painted]:
+    """The images of a file of latents, a batch at a time."""
+    count = len(latents.w_plus)
+    for rows, real in padded_batches(count, batch_size_of(config, count)):
+        maps = {name: np.stack([latents.map_of(name, row) for row in rows]) for name in codec.maps}
+        encoded = with_maps(maps)
+        yield _painted(codec, latents.w_plus[rows], encoded, rows, latents.seed, truncation_psi, real)
 
 
 def _index_row(
-    recipe: Recipe, split: PackedSplit, names: tuple[str, ...], image: int, method: str, seed: int
+    recipe: Recipe, split: PackedSplit, names: tuple[str, ...], image: int, method: str
 ) -> dict[str, Any]:
     base, style = int(recipe.base[image]), int(recipe.style[image])
     label = int(split.label[base])
     sources = [split.file[base]] + ([split.file[style]] if style != base else [])
     return {
-        "file": f"{method}-{seed}-{image:06d}.png",
+        "file": f"{method}-{recipe.seed}-{image:06d}.png",
         "method": method,
         "sources": ";".join(sources),
-        "seed": seed,
+        "seed": recipe.seed,
         "label": names[label] if 0 <= label < len(names) else "",
         "crossover": int(recipe.crossover[image]) if style != base else "",
     }
 
 
-def generate_fundusgan(config: ConfigDict, workdir: Path, step: str, output: Path, request: Request) -> None:
-    """Writes request.num PNG files and index.csv (file, method, sources, seed, label, crossover) to `output`.
+@dataclass(frozen=True)
+class Job:
+    """What is painted and where it is noted. seed: of the noise. index: the rows of index.csv. batches: the images.
+    photographs: shown beside them, or None."""
 
-    Sources are the training split's photographs: images made for a classifier must not show it held-out
-    patients.
+    title: str
+    seed: int
+    index: list[dict[str, Any]]
+    batches: Iterator[Painted]
+    photographs: np.ndarray | None = None
+
+
+def generate_fundusgan(config: ConfigDict, workdir: Path, step: str, output: Path, request: Request) -> None:
+    """Writes PNG files and index.csv (file, method, sources, seed, label, crossover, synthetic) to `output`.
+
+    Sources are the photographs of request.input, else the training split's: images made for a classifier must not show
+    it held-out patients. request.input adds FILE-compared.png, request.save_latents latents.npz.
 
     Raises:
         UserError: the method needs a prior, or photographs that are not there.
     """
-    num, method, seed = request.num, request.method or "reconstruct", request.seed
-    if method not in ("reconstruct", "mix", "perturb", "sample"):
-        raise UserError(f"--method={method} is a prior's; FundusGAN has reconstruct, mix, perturb and sample")
+    method = request.method or DEFAULT_METHOD
+    if method not in METHODS:
+        raise UserError(f"--method={method} is a prior's; FundusGAN has {', '.join(METHODS)}")
     if request.label >= 0:
         raise UserError("--label is a conditional prior's; FundusGAN's images have their photograph's label")
     number, variables = restore_variables(config, workdir, step)
-    dataset: PackedDataset = open_dataset(config, workdir)
-    split = split_named(dataset, config.data.train_split)
-    generator = Generator(config, variables, split)
-    num_ws = generator.model.generator.num_ws
-    if method == "perturb":
-        recipe = recipe_perturb(split, num, num_ws, seed, generator.w_plus)
-    elif method == "sample":
-        recipe = recipe_sample(config, variables, split, num, num_ws, seed)
+    if request.latents is not None:
+        job = _job_of_latents(config, variables, request.latents, request.truncation_psi)
     else:
-        recipe = {"reconstruct": recipe_reconstruct, "mix": recipe_mix}[method](split, num, num_ws, seed)
-    progress = Progress(num, "img", f"{method} from step {number}")
-    index = []
-    for rows, real in padded_batches(num, generator.batch_size):
-        painted = generator.paint(recipe, rows, request.truncation_psi)
-        for image, picture in list(zip(rows.tolist(), painted))[:real]:
-            row = _index_row(recipe, split, dataset.label_names, image, method, seed)
-            save_png(output / row["file"], picture)
-            index.append(row)
-        progress.update(real)
+        job = _job_of_photographs(config, workdir, variables, request, method)
+    _save(job, number, output, request.save_latents)
+    print(f"{len(job.index)} images and {INDEX} in {output}", flush=True)
+
+
+def _job_of_latents(config: ConfigDict, variables: Variables, file: Path, truncation_psi: float) -> Job:
+    codec = Codec(config, variables)
+    latents = read_latents(file, (codec.num_ws, codec.w_dim), codec.map_shapes())
+    batches = repainted(config, codec, latents, truncation_psi)
+    return Job(f"painting {file.name}", latents.seed, latents.index, batches)
+
+
+def _job_of_photographs(
+    config: ConfigDict, workdir: Path, variables: Variables, request: Request, method: str
+) -> Job:
+    seed = request.seed
+    names: tuple[str, ...]
+    if method == "sample":
+        check_styles(variables)
+    if request.input is not None:
+        split = own_photographs(request.input, config.data.resolution, request.num)
+        names, num = (), len(split.images)
+    else:
+        dataset = open_dataset(config, workdir)
+        split, names, num = (
+            split_named(dataset, config.data.train_split),
+            dataset.label_names,
+            request.num_images,
+        )
+    generator = Generator(config, variables, split)
+    if method == "perturb":
+        recipe = recipe_perturb(split, num, generator.num_ws, seed, generator.w_plus)
+    elif method == "sample":
+        recipe = recipe_sample(config, variables, split, num, generator.num_ws, seed)
+    else:
+        make = {"reconstruct": recipe_reconstruct, "mix": recipe_mix}[method]
+        recipe = make(split, num, generator.num_ws, seed)
+    index = [_index_row(recipe, split, names, image, method) for image in range(num)]
+    batches = generator.batches(recipe, request.truncation_psi)
+    return Job(method, seed, index, batches, split.images if request.input is not None else None)
+
+
+def _save(job: Job, step: int, output: Path, save_latents: bool) -> None:
+    progress = Progress(len(job.index), "img", f"{job.title} from step {step}")
+    progress.begin()
+    with written_latents(output / LATENTS if save_latents else None, job.seed) as latents:
+        for batch in job.batches:
+            maps = {name: value for name, value in batch.encoded._asdict().items() if value is not None}
+            for place, image in enumerate(batch.rows.tolist()):
+                row, picture = job.index[image], batch.images[place]
+                file = output / Path(row["file"]).name
+                save_synthetic(file, picture)
+                if job.photographs is not None:
+                    pair = comparison_grid(job.photographs[image][None], picture[None])
+                    save_synthetic(file.with_stem(f"{file.stem}-compared"), pair, COMPARISON)
+                if latents is not None:
+                    latents.add(row, batch.w_plus[place], {name: x[place] for name, x in maps.items()})
+            progress.update(len(batch.rows))
     progress.close()
-    write_index(output / "index.csv", index)
-    print(f"{num} images and index.csv in {output}", flush=True)
+    write_index(output / INDEX, job.index)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,55 +13,86 @@ from ml_collections import ConfigDict
 
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.generate.request import Request, write_index
+from fundusgan_jax.generate.latents import read_latents, truncated, written_latents
+from fundusgan_jax.generate.marks import save_synthetic
+from fundusgan_jax.generate.request import INDEX, LATENTS, Request, write_index
 from fundusgan_jax.generate.sample import Sampler, drawn_labels
 from fundusgan_jax.progress import Progress
-from fundusgan_jax.report.grid import image_grid, save_png
+from fundusgan_jax.report.grid import image_grid
 from fundusgan_jax.steps.prior_step import PriorState, resolution_at
 from fundusgan_jax.workdir.contents import open_dataset, restore_state
 
+METHODS = ("sample", "interpolate", "mix_grid")
 FRAMES_BETWEEN, FRAME_MS = 30, 50
 # In a mixing grid, styles of the first layers (up to 16 px) come from the row, the rest from the column.
 COARSE_LAYERS = 4
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is painted. index: the rows of index.csv, one per image. w: [M, w_dim] or [M, num_ws, w_dim] styles.
+    finish: called with the images [M, S, S, 3], for what is made of all of them."""
+
+    title: str
+    index: list[dict[str, Any]]
+    w: np.ndarray
+    finish: Callable[[list[np.ndarray]], None] | None = None
 
 
 def generate_prior(config: ConfigDict, workdir: Path, step: str, output: Path, request: Request) -> None:
     """Writes what request.method asks for to `output`, index.csv last.
 
     sample: --num images. interpolate: frames between --num samples, and animation.webp. mix_grid: --num
-    by --num images, coarse styles down, fine styles across, and grid.png.
+    by --num images, coarse styles down, fine styles across, and grid.png. request.save_latents adds latents.npz.
 
     Raises:
         UserError: a photograph's method, a label the model does not have, or too few samples.
     """
     method = request.method or "sample"
-    if method not in ("sample", "interpolate", "mix_grid"):
-        raise UserError(f"--method={method} needs FundusGAN; a prior has sample, interpolate and mix_grid")
-    if request.label >= max(config.model.num_labels, 0):
-        have = f"0 to {config.model.num_labels - 1}" if config.model.num_labels else "none (unconditional)"
-        raise UserError(f"--label={request.label}: the prior's classes are {have}")
-    if request.num < 2 and method != "sample":
-        raise UserError(f"--num={request.num}: {method} needs at least 2 samples")
+    if method not in METHODS:
+        raise UserError(f"--method={method} needs FundusGAN; a prior has {', '.join(METHODS)}")
+    if request.input is not None:
+        raise UserError("--input needs FundusGAN: a prior has no encoder for photographs")
+    if request.num_images < 2 and method != "sample":
+        raise UserError(f"--num={request.num_images}: {method} needs at least 2 samples")
+    check_label(config, request.label, "--label")
     _, number, state = restore_state(workdir, step, config)
     assert isinstance(state, PriorState)  # config.task says so
     sampler = Sampler(config, state, resolution_at(config, number))
-    labels = _labels(config, workdir, request)
-    make = {"sample": _samples, "interpolate": _interpolation, "mix_grid": _mix_grid}[method]
-    rows = make(sampler, labels, output, request, number)
-    write_index(output / "index.csv", rows)
-    print(f"{len(rows)} images and index.csv in {output}", flush=True)
+    if request.latents is not None:
+        latents = read_latents(request.latents, (sampler.num_ws, config.model.w_dim), {})
+        w = truncated(latents.w_plus, np.asarray(sampler.w_avg), request.truncation_psi)
+        drawing = Drawing(f"painting {request.latents.name}", latents.index, w)
+    else:
+        labels = labels_of(config, workdir, request.num_images, request.seed, request.label)
+        draw = {"sample": _samples, "interpolate": _interpolation, "mix_grid": _mix_grid}[method]
+        drawing = draw(sampler, labels, output, request)
+    _save(sampler, drawing, number, output, request)
+    print(f"{len(drawing.index)} images and {INDEX} in {output}", flush=True)
 
 
-def _labels(config: ConfigDict, workdir: Path, request: Request) -> np.ndarray:
-    if request.label >= 0:
-        return np.full(request.num, request.label, np.int32)
+def check_label(config: ConfigDict, label: int, flag: str) -> None:
+    """UserError where a conditional prior has no such class, or the prior is unconditional; below 0 is as in training."""
+    if label >= max(config.model.num_labels, 0):
+        have = f"0 to {config.model.num_labels - 1}" if config.model.num_labels else "none (unconditional)"
+        raise UserError(f"{flag}={label}: the prior's classes are {have}")
+
+
+def labels_of(config: ConfigDict, workdir: Path, num: int, seed: int, label: int) -> np.ndarray:
+    """[num] int32 classes: `label`, or below 0 as in training; the dataset is opened only where that depends on it.
+
+    Raises:
+        UserError: the dataset is needed and not there.
+    """
+    if label >= 0:
+        return np.full(num, label, np.int32)
     if not config.model.num_labels:
-        return np.zeros(request.num, np.int32)
+        return np.zeros(num, np.int32)
     if config.data.dataset == "prepared" and not config.data.dir:  # imported weights: no photographs to count
         classes = np.arange(config.model.num_labels)
     else:
         classes = open_dataset(config, workdir).splits[config.data.train_split].label
-    return drawn_labels(config, classes, request.num, request.seed)
+    return drawn_labels(config, classes, num, seed)
 
 
 def _row(file: str, request: Request, label: int | str, sources: str) -> dict[str, Any]:
@@ -72,72 +106,78 @@ def _row(file: str, request: Request, label: int | str, sources: str) -> dict[st
     }
 
 
-def _saved(
-    sampler: Sampler, w_plus: np.ndarray, output: Path, names: list[str], what: str
-) -> list[np.ndarray]:
-    """Paints and saves one PNG per name, each as soon as it is there."""
-    progress = Progress(len(names), "img", what)
+def _save(sampler: Sampler, drawing: Drawing, step: int, output: Path, request: Request) -> None:
+    """Paints and saves one PNG per image, each as soon as it is there."""
+    w_plus = sampler.w_plus(drawing.w)
+    progress = Progress(len(drawing.index), "img", f"{drawing.title} from step {step}")
+    progress.begin()
     images: list[np.ndarray] = []
-    for batch in sampler.paint(w_plus):
-        for picture in batch:
-            save_png(output / names[len(images)], picture)
-            images.append(picture)
-        progress.update(len(batch))
+    rows = zip(drawing.index, w_plus)
+    with written_latents(output / LATENTS if request.save_latents else None, request.seed) as latents:
+        for batch in sampler.paint(w_plus):
+            for picture, (row, styles) in zip(batch, rows):
+                save_synthetic(output / Path(row["file"]).name, picture)
+                if latents is not None:
+                    latents.add(row, styles, {})
+                if drawing.finish is not None:
+                    images.append(picture)
+            progress.update(len(batch))
     progress.close()
-    return images
+    if drawing.finish is not None:
+        drawing.finish(images)
+    write_index(output / INDEX, drawing.index)
 
 
-def _samples(
-    sampler: Sampler, labels: np.ndarray, output: Path, request: Request, number: int
-) -> list[dict[str, Any]]:
-    w = sampler.w(np.arange(request.num), labels, request.seed, request.truncation_psi)
-    names = [f"sample-{request.seed}-{image:06d}.png" for image in range(request.num)]
-    _saved(sampler, w, output, names, f"sample from step {number}")
-    return [
-        _row(name, request, int(label), str(image)) for image, (name, label) in enumerate(zip(names, labels))
+def _samples(sampler: Sampler, labels: np.ndarray, output: Path, request: Request) -> Drawing:
+    numbers = np.arange(request.num_images)
+    w = sampler.w(numbers, labels, request.seed, request.truncation_psi)
+    index = [
+        _row(f"sample-{request.seed}-{image:06d}.png", request, int(label), str(image))
+        for image, label in zip(numbers, labels)
     ]
+    return Drawing("sample", index, w)
 
 
-def _interpolation(
-    sampler: Sampler, labels: np.ndarray, output: Path, request: Request, number: int
-) -> list[dict[str, Any]]:
+def _interpolation(sampler: Sampler, labels: np.ndarray, output: Path, request: Request) -> Drawing:
     """A closed loop through the samples, in w, where the way between two is a straight line."""
-    corners = sampler.w(np.arange(request.num), labels, request.seed, request.truncation_psi)
-    way, sources = [], []
-    for start in range(request.num):
-        end = (start + 1) % request.num
+    num = request.num_images
+    corners = sampler.w(np.arange(num), labels, request.seed, request.truncation_psi)
+    frames: list[np.ndarray] = []
+    index = []
+    for start in range(num):
+        end = (start + 1) % num
         for frame in range(FRAMES_BETWEEN):
             share = np.float32(frame / FRAMES_BETWEEN)
-            way.append(corners[start] + (corners[end] - corners[start]) * share)
-            sources.append(f"{start};{end};{share:.3f}")
-    names = [f"interpolate-{request.seed}-{frame:06d}.png" for frame in range(len(way))]
-    images = _saved(sampler, np.stack(way), output, names, f"interpolate from step {number}")
-    save_animation(output / "animation.webp", images)
-    return [_row(name, request, "", source) for name, source in zip(names, sources)]
+            name = f"interpolate-{request.seed}-{len(frames):06d}.png"
+            frames.append(corners[start] + (corners[end] - corners[start]) * share)
+            index.append(_row(name, request, "", f"{start};{end};{share:.3f}"))
+    finish = functools.partial(save_animation, output / "animation.webp")
+    return Drawing("interpolate", index, np.stack(frames), finish)
 
 
-def _mix_grid(
-    sampler: Sampler, labels: np.ndarray, output: Path, request: Request, number: int
-) -> list[dict[str, Any]]:
+def _mix_grid(sampler: Sampler, labels: np.ndarray, output: Path, request: Request) -> Drawing:
     """Row r, column c: coarse styles of sample r, the rest of sample num + c; the samples themselves at the edges."""
-    num = request.num
+    num, name = request.num_images, f"mix_grid-{request.seed}"
     numbers, doubled = np.arange(2 * num), np.concatenate([labels, labels])
     w = sampler.w(numbers, doubled, request.seed, request.truncation_psi)
     coarse = np.arange(sampler.num_ws)[:, None] < COARSE_LAYERS
-    mixed = [np.where(coarse, w[row], w[num + column]) for row in range(num) for column in range(num)]
-    edges = [np.repeat(one[None], sampler.num_ws, 0) for one in w]
-    names = [
-        f"mix_grid-{request.seed}-{row:03d}-{column:03d}.png" for row in range(num) for column in range(num)
+    places = [(row, column) for row in range(num) for column in range(num)]
+    mixed = [np.where(coarse, w[row], w[num + column]) for row, column in places]
+    index = [
+        _row(f"{name}-{row:03d}-{column:03d}.png", request, "", f"{row};{num + column}")
+        for row, column in places
     ]
-    sources = [f"{row};{num + column}" for row in range(num) for column in range(num)]
-    kept = [*names, *(f"mix_grid-{request.seed}-source-{image:03d}.png" for image in range(2 * num))]
-    images = _saved(sampler, np.stack(mixed + edges), output, kept, f"mix_grid from step {number}")
-    inner, rows, columns = images[: num * num], images[num * num : num * num + num], images[-num:]
-    sheet = [[np.full_like(rows[0], 32), *columns]]
-    sheet += [[rows[row], *inner[row * num : (row + 1) * num]] for row in range(num)]
-    save_png(output / "grid.png", image_grid(np.asarray(sheet)))
-    every = [*sources, *(str(image) for image in range(2 * num))]
-    return [_row(name, request, "", source) for name, source in zip(kept, every)]
+    index += [_row(f"{name}-source-{image:03d}.png", request, "", str(image)) for image in range(2 * num)]
+    finish = functools.partial(_save_mix_grid, output / "grid.png", num)
+    return Drawing("mix_grid", index, np.concatenate([np.stack(mixed), sampler.w_plus(w)]), finish)
+
+
+def _save_mix_grid(path: Path, num: int, images: list[np.ndarray]) -> None:
+    """One sheet of num * num mixed images, the sources of the rows left of them and those of the columns above."""
+    inner, left, top = images[: num * num], images[num * num : num * num + num], images[-num:]
+    sheet = [[np.full_like(left[0], 32), *top]]
+    sheet += [[left[row], *inner[row * num : (row + 1) * num]] for row in range(num)]
+    save_synthetic(path, image_grid(np.asarray(sheet)))
 
 
 def save_animation(path: Path, images: list[np.ndarray]) -> None:

@@ -1,52 +1,96 @@
-"""What --mode=generate was asked for, its checks, and the index that ends a set of images."""
+"""What --mode=generate was asked for, its checks, its output folder, and the index that ends a set of images."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fundusgan_jax.atomic import atomic_write, check_writable
+from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.workdir.contents import LOCK, locked
+
+INDEX, LATENTS = "index.csv", "latents.npz"
+DEFAULT_NUM = 16
+MAX_SEED = 2**32 - 1  # random keys are made of 32 bits
 
 
 class Request(NamedTuple):
-    """What --mode=generate was asked for; see main's flags. method None: what the model is for."""
+    """What --mode=generate was asked for; see main's flags.
+
+    num None: `DEFAULT_NUM`, or all photographs of `input`. method None: what the model is for. label below 0: as in
+    training. input: a photograph or a folder of photographs to reconstruct. latents: a file that save_latents wrote.
+    """
 
     output: Path | None
-    num: int
-    method: str | None
-    truncation_psi: float
-    seed: int
-    label: int
+    num: int | None = None
+    method: str | None = None
+    truncation_psi: float = 1.0
+    seed: int = 0
+    label: int = -1
+    input: Path | None = None
+    latents: Path | None = None
+    save_latents: bool = False
+
+    @property
+    def num_images(self) -> int:
+        """How many images, where their number does not follow from files."""
+        return DEFAULT_NUM if self.num is None else self.num
 
 
-def checked_output(request: Request) -> Path:
-    """The folder to write to.
-
-    Raises:
-        UserError: output is missing, cannot be written or holds a finished set already, or a number makes no sense.
-    """
-    output = request.output
-    if output is None:
-        raise UserError("--output is missing; name a folder for the images")
-    if request.num < 1:
+def check_request(request: Request) -> None:
+    """UserError where a number makes no sense or two flags contradict each other."""
+    if request.num is not None and request.num < 1:
         raise UserError(f"--num={request.num} makes no image; give at least 1")
-    if not 0 <= request.seed < 2**31:
-        raise UserError(f"--seed={request.seed} must lie in 0..{2**31 - 1}")
+    if not 0 <= request.seed <= MAX_SEED:
+        raise UserError(f"--seed={request.seed} must lie in 0..{MAX_SEED}")
     if not math.isfinite(request.truncation_psi):
         raise UserError(
             f"--truncation={request.truncation_psi} is not a number; 1 changes nothing, 0.7 is usual"
         )
-    if (output / "index.csv").exists():
-        raise UserError(f"{output} holds a finished set (index.csv); choose another --output")
-    return check_writable(output)
+    if request.input is not None and request.method not in (None, "reconstruct"):
+        raise UserError(f"--method={request.method} takes no --input; --input goes with --method=reconstruct")
+    if request.latents is not None and (request.input or request.method or request.save_latents):
+        raise UserError("--latents paints a file again; leave --input, --method and --save_latents out")
+    if request.latents is not None and request.num is not None:
+        raise UserError(f"--num={request.num}: --latents paints all images of its file; leave --num out")
+
+
+@contextlib.contextmanager
+def locked_output(request: Request) -> Iterator[Path]:
+    """Yields the folder to write to, held for this process; where nothing is written, folders made for it are removed again.
+
+    Raises:
+        UserError: output is missing, cannot be written, is in use, or holds images already.
+    """
+    output = request.output
+    if output is None:
+        raise UserError("--output is missing; name a folder for the images")
+    with locked(output, f"another process is writing to {output}; choose another --output"):
+        try:
+            _check_vacant(output)
+            yield output
+        finally:
+            (output / LOCK).unlink(missing_ok=True)
+
+
+def _check_vacant(output: Path) -> None:
+    if (output / INDEX).exists():
+        raise UserError(f"{output} holds a finished set ({INDEX}); choose another --output")
+    images = sorted(path.name for path in output.glob("*.png"))
+    if images:
+        raise UserError(
+            f"{output} holds images of an unfinished or another set ({images[0]}); choose another --output, or delete them"
+        )
 
 
 def write_index(path: Path, rows: list[dict[str, Any]]) -> None:
-    """index.csv, atomically and last: a folder with one is complete."""
+    """index.csv, atomically and last: a folder with one is complete. Every row says that its image is synthetic."""
+    marked = [{**row, "synthetic": "yes"} for row in rows]
     with atomic_write(path) as temporary, open(temporary, "w", newline="") as handle:
-        writer = csv.DictWriter(handle, list(rows[0]))
+        writer = csv.DictWriter(handle, list(marked[0]))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(marked)

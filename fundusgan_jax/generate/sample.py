@@ -62,21 +62,26 @@ class Sampler:
         self._styles, self._image = _programs(FrozenConfigDict(config), resolution)
 
     def w(self, numbers: np.ndarray, labels: np.ndarray, seed: int, truncation_psi: float) -> np.ndarray:
-        """[M, w_dim] styles of the samples `numbers` of a seed."""
+        """[M, w_dim] styles of the samples `numbers` of a seed, 0 .. 2^32 - 1."""
         parts = []
         for rows, real in padded_batches(len(numbers), self.batch_size):
             number, label = (jax.device_put(x[rows].astype(np.int32), self._split) for x in (numbers, labels))
-            found = self._styles(self._params, self.w_avg, number, label, seed, np.float32(truncation_psi))
-            parts.append(np.asarray(found)[:real])
+            psi = np.float32(truncation_psi)
+            # uint32: a Python integer of 2^31 and above does not fit the int32 that it would become.
+            w = self._styles(self._params, self.w_avg, number, label, np.uint32(seed), psi)
+            parts.append(np.asarray(w)[:real])
         return np.concatenate(parts)
+
+    def w_plus(self, w: np.ndarray) -> np.ndarray:
+        """[M, num_ws, w_dim] of one style each [M, w_dim]; what is w+ already stays it."""
+        return np.repeat(w[:, None], self.num_ws, 1) if w.ndim == 2 else w
 
     def paint(self, w_plus: np.ndarray) -> Iterator[np.ndarray]:
         """uint8 images [n, S, S, 3] of w_plus [M, num_ws, w_dim] or of one style each [M, w_dim], a batch at a time."""
-        if w_plus.ndim == 2:
-            w_plus = np.repeat(w_plus[:, None], self.num_ws, 1)
+        w_plus = self.w_plus(w_plus)
         for rows, real in padded_batches(len(w_plus), self.batch_size):
-            given = jax.device_put(jnp.asarray(w_plus[rows]), self._split)
-            yield to_uint8(np.asarray(self._image(self._params, self._noise, self._alpha, given))[:real])
+            styles = jax.device_put(jnp.asarray(w_plus[rows]), self._split)
+            yield to_uint8(np.asarray(self._image(self._params, self._noise, self._alpha, styles))[:real])
 
     def images(
         self, numbers: np.ndarray, labels: np.ndarray, *, seed: int, truncation_psi: float

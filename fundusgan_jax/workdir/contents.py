@@ -9,7 +9,7 @@ from typing import Literal
 
 from ml_collections import ConfigDict
 
-from fundusgan_jax.config import best_metric
+from fundusgan_jax.config import best_metric, flatten
 from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, ensure_packed
 from fundusgan_jax.devices import distributed
 from fundusgan_jax.errors import UserError
@@ -20,6 +20,9 @@ from fundusgan_jax.workdir.checkpoint import FOLDER, Checkpoints
 from fundusgan_jax.workdir.manifest import config_of_workdir
 
 LOCK = ".lock"
+# Settings that make a network what it is, by the beginnings of their names; and those among them that do not.
+NETWORK = ("task", "data.resolution", "model.", "encoder.", "growth.")
+HARMLESS = ("model.dtype", "model.noise_mode", "encoder.weights")
 
 
 def open_dataset(config: ConfigDict, workdir: Path) -> PackedDataset:
@@ -35,6 +38,11 @@ def open_dataset(config: ConfigDict, workdir: Path) -> PackedDataset:
             "data.dir is not set: prepare your photographs with "
             "'python -m fundusgan_jax.data.prepare --dataset=folder --source=PHOTOS --output=DIR' "
             "and give --config.data.dir=DIR"
+        )
+    elif not Path(config.data.dir).is_dir():
+        raise UserError(
+            f"data.dir={config.data.dir} is no folder (any more); give --config.data.dir=DIR, where the prepared "
+            "dataset is now"
         )
     else:
         dataset = ensure_packed(config.data.dir)
@@ -58,34 +66,36 @@ def check_resolution(config: ConfigDict, dataset: PackedDataset) -> None:
 
 
 @contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
-    """Holds WORKDIR/.lock: two processes that train in one workdir would overwrite each other's files.
+def locked(folder: Path, refusal: str = "") -> Iterator[None]:
+    """Holds FOLDER/.lock: two processes that write to one folder would overwrite each other's files.
 
     The system lets go of it when the process ends, however it ends.
+
+    Args:
+        folder: made where it is absent.
+        refusal: what a second process is told; '' is a training's.
     """
     try:
         import fcntl
     except ImportError:  # no such locks on Windows
         yield
         return
-    missing = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
+    missing = [above for above in (folder, *folder.parents) if not above.exists()]
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        handle = open(workdir / LOCK, "w")  # noqa: SIM115  # closed below
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = open(folder / LOCK, "w")  # noqa: SIM115  # closed below
     except OSError as error:
-        raise UserError(
-            f"--workdir={workdir} cannot be used: {error.strerror}; name another folder"
-        ) from error
+        raise UserError(f"{folder} cannot be used: {error.strerror}; name another folder") from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"another process is training in {workdir}; stop it, or name another --workdir"
+                refusal or f"another process is training in {folder}; stop it, or name another --workdir"
             ) from None
         except OSError:
             pass  # a network file system without locks
-        with _emptied_where_it_fails(workdir, missing):
+        with _emptied_where_it_fails(folder, missing):
             yield
 
 
@@ -166,10 +176,12 @@ def restore_state(
         The settings, the step and the state.
 
     Raises:
-        UserError: no such run, no checkpoint, none of that step (naming those there are), or a damaged one.
+        UserError: no such run, settings of another network, no checkpoint, none of that step (naming those there are),
+            or a damaged one.
     """
     trained = config_of_workdir(workdir, [])
     config = config or trained
+    check_network(workdir, trained, config)
     # Ranked by the metric they were saved with, whatever this evaluation measures.
     checkpoints = open_checkpoints(trained, workdir, read_only=True)
     try:
@@ -191,6 +203,22 @@ def restore_state(
         checkpoints.close()
     assert restored is not None
     return config, *restored
+
+
+def check_network(workdir: Path, trained: ConfigDict, config: ConfigDict) -> None:
+    """UserError where `config` describes another network than `workdir` has trained.
+
+    Shapes would not tell: model.first_dilation changes none.
+    """
+    before, after = flatten(trained), flatten(config)
+    for name, old in before.items():
+        if name in HARMLESS or not name.startswith(NETWORK):
+            continue
+        if (new := after.get(name, old)) != old:
+            raise UserError(
+                f"{workdir} was trained with {name}={old}, this command says {new}: it would be another network; leave "
+                f"--config away (the workdir keeps its own settings), or give --config.{name}={old}"
+            )
 
 
 def shapes_at(config: ConfigDict, step: int) -> TrainState | PriorState:

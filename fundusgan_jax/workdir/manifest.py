@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -98,7 +99,7 @@ def write_manifest(
     start = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "command": sys.argv, "git": git_commit(),
              "devices": devices(), "versions": versions()}  # fmt: skip
     record = {
-        "config": config.to_dict(),
+        "config": _from_any_folder(config),
         "seed": config.seed,
         "dataset_fingerprint": fingerprint,
         "perceptual_fingerprint": perceptual_fingerprint,
@@ -110,6 +111,15 @@ def write_manifest(
     }
     with atomic_write(Path(workdir) / FILE) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _from_any_folder(config: ConfigDict) -> dict[str, Any]:
+    """The settings, with whole paths where later commands read files again."""
+    settings: dict[str, Any] = config.to_dict()
+    for group, name in (("data", "dir"), ("loss", "perceptual_weights"), ("eval", "features_weights")):
+        if path := settings[group][name]:
+            settings[group][name] = os.path.abspath(path)
+    return settings
 
 
 def check_manifest(

@@ -1,0 +1,33 @@
+"""PNG files of generated images, which say of themselves that they are synthetic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fundusgan_jax import __version__
+from fundusgan_jax.atomic import atomic_write
+
+SYNTHETIC = "Synthetic retinal image made by a neural network; not a photograph of a patient."
+COMPARISON = (
+    "Left: prepared photograph. Middle: synthetic image made of it by a neural network. Right: difference."
+)
+
+
+def save_synthetic(path: Path, image: np.ndarray, description: str = SYNTHETIC) -> None:
+    """Writes uint8 [H, W, 3] as PNG, atomically, with text chunks `Software` and `Description`.
+
+    The chunks are a label, no protection: most programs drop them when they save the image again.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    text.add_text("Software", f"fundusgan_jax {__version__}")
+    text.add_text("Description", description)
+    with atomic_write(path) as temporary:
+        Image.fromarray(image).save(temporary, format="PNG", pnginfo=text)

@@ -1,0 +1,40 @@
+"""Workdirs of models that nobody has trained: enough to open, to paint with and to refuse."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from fundusgan_jax.steps.fundusgan_step import first_state
+from fundusgan_jax.steps.prior_step import first_prior
+from fundusgan_jax.workdir.contents import open_checkpoints
+from fundusgan_jax.workdir.manifest import write_manifest
+
+
+def with_noise(params, strength=0.5):
+    """The parameters with noise that shows: its strengths are 0 at first."""
+
+    def changed(path, leaf):
+        return jnp.full_like(leaf, strength) if "noise_strength" in str(path[-1]) else leaf
+
+    return jax.tree_util.tree_map_with_path(changed, params)
+
+
+def untrained_workdir(workdir: Path, config: ConfigDict, mapping=None) -> Path:
+    """A workdir with a checkpoint of step 0.
+
+    mapping: parameters of a prior's mapping network, as FundusGAN has them that started from one.
+    """
+    state = first_prior(config) if config.task == "prior" else first_state(config)
+    if config.task == "prior":
+        state = state._replace(ema=with_noise(state.ema))
+    else:
+        state = state._replace(ema=with_noise(state.ema))
+        if mapping is not None:
+            state = state._replace(variables=state.variables._replace(mapping=mapping))
+    write_manifest(workdir, config, "nothing was trained")
+    checkpoints = open_checkpoints(config, workdir)
+    checkpoints.save(0, jax.device_get(state))
+    checkpoints.close()
+    return workdir
