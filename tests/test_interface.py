@@ -7,12 +7,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from fundusgan_jax.generate.paint import model_painter
 from PIL import Image
 
 import fundusgan_jax
 from fundusgan_jax.data.phantom.dataset import open_phantoms
 from fundusgan_jax.evaluate.__main__ import main as evaluate
+from fundusgan_jax.generate.paint import model_painter
 from fundusgan_jax.steps.latents import initial_mapping
 from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
 from fundusgan_jax.workdir.contents import ema_variables, restore_state
