@@ -91,8 +91,12 @@ def read_latents(path: Path, shape: tuple[int, int], maps: Mapping[str, tuple[in
         index = json.loads(str(stored["index"]))
         whole = len(index) == len(w_plus) > 0 and w_plus.ndim == 3
     except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+        # numpy would advise to load pickles.
+        reason = (
+            error.strerror if isinstance(error, OSError) and error.strerror else "it holds something else"
+        )
         raise UserError(
-            f"--latents={path} cannot be read ({error}); name a file that --save_latents wrote"
+            f"--latents={path} cannot be read ({reason}); name a file that --save_latents wrote"
         ) from error
     if not whole:
         raise UserError(
