@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from fundusgan_jax.devices.local import local_program, replicated
 from fundusgan_jax.models.generator import NoiseMode, truncate
 from fundusgan_jax.ops.full_precision import full_precision
 from fundusgan_jax.steps.batch import padded_batches, to_uint8
 from fundusgan_jax.steps.latents import draw_z, to_w
-from fundusgan_jax.steps.prior_step import AXIS, Z_PURPOSE, PriorState, generator_config, paint
+from fundusgan_jax.steps.prior_step import Z_PURPOSE, PriorState, generator_config, paint
 
 
-@functools.lru_cache(maxsize=8)
-def _programs(config: FrozenConfigDict, resolution: int) -> tuple[Any, Any]:
-    """Compiled (z -> w, w_plus -> image), once per settings and process."""
+@full_precision
+def _styles(
+    config: FrozenConfigDict, shared: tuple[Any, Array, Array, Array], number: Array, label: Array
+) -> Array:
+    mapping, w_avg, seed, psi = shared
+    z = draw_z(config, seed, number, Z_PURPOSE)
+    return truncate(to_w(config, mapping, z, label), w_avg, psi)
 
-    def styles(params: Any, w_avg: Array, number: Array, label: Array, seed: Array, psi: Array) -> Array:
-        z = draw_z(config, seed, number, Z_PURPOSE)
-        return truncate(to_w(config, params["mapping"], z, label), w_avg, psi)
 
-    def image(params: Any, noise: Any, alpha: Array, w_plus: Array) -> Array:
-        # A picture of its own is to be the same every time: stored noise maps in place of random ones.
-        mode: NoiseMode = "none" if config.model.noise_mode == "none" else "const"
-        return paint(config, params, noise, w_plus, resolution=resolution, alpha=alpha, noise_mode=mode)
-
-    return jax.jit(full_precision(styles)), jax.jit(full_precision(image))
+@full_precision
+def _image(config: FrozenConfigDict, resolution: int, shared: tuple[Any, Any, Array], w_plus: Array) -> Array:
+    params, noise, alpha = shared
+    # A picture of its own is to be the same every time: stored noise maps in place of random ones.
+    mode: NoiseMode = "none" if config.model.noise_mode == "none" else "const"
+    return paint(config, params, noise, w_plus, resolution=resolution, alpha=alpha, noise_mode=mode)
 
 
 class Sampler:
@@ -49,27 +48,22 @@ class Sampler:
     """
 
     def __init__(self, config: ConfigDict, state: PriorState, resolution: int) -> None:
-        devices = jax.local_devices()
-        self.batch_size = -(-config.eval.batch_size // len(devices)) * len(devices)
-        self.num_ws = generator_config(config).num_ws
-        mesh = Mesh(np.asarray(devices), (AXIS,))
-        self._split = NamedSharding(mesh, PartitionSpec(AXIS))
-        everywhere = NamedSharding(mesh, PartitionSpec())
+        self.batch_size, self.num_ws = config.eval.batch_size, generator_config(config).num_ws
         params = state.ema if config.eval.use_ema else state.params
-        self._params, self._noise, self._alpha, self.w_avg = jax.device_put(
-            jax.device_get((params, state.noise, state.alpha, state.w_avg)), everywhere
+        self._params, self._noise, self._alpha, self.w_avg = replicated(
+            jax.device_get((params, state.noise, state.alpha, state.w_avg))
         )
-        self._styles, self._image = _programs(FrozenConfigDict(config), resolution)
+        frozen = FrozenConfigDict(config)
+        self._styles, self._image = local_program(_styles, frozen), local_program(_image, frozen, resolution)
 
     def w(self, numbers: np.ndarray, labels: np.ndarray, seed: int, truncation_psi: float) -> np.ndarray:
         """[M, w_dim] styles of the samples `numbers` of a seed, 0 .. 2^32 - 1."""
+        # uint32: a Python integer of 2^31 and above does not fit the int32 that it would become.
+        shared = (self._params["mapping"], self.w_avg, np.uint32(seed), np.float32(truncation_psi))
         parts = []
-        for rows, real in padded_batches(len(numbers), self.batch_size):
-            number, label = (jax.device_put(x[rows].astype(np.int32), self._split) for x in (numbers, labels))
-            psi = np.float32(truncation_psi)
-            # uint32: a Python integer of 2^31 and above does not fit the int32 that it would become.
-            w = self._styles(self._params, self.w_avg, number, label, np.uint32(seed), psi)
-            parts.append(np.asarray(w)[:real])
+        for batch, real in padded_batches(len(numbers), self.batch_size):
+            number, label = (values[batch].astype(np.int32) for values in (numbers, labels))
+            parts.append(self._styles(shared, number, label)[:real])
         return np.concatenate(parts)
 
     def w_plus(self, w: np.ndarray) -> np.ndarray:
@@ -79,9 +73,9 @@ class Sampler:
     def paint(self, w_plus: np.ndarray) -> Iterator[np.ndarray]:
         """uint8 images [n, S, S, 3] of w_plus [M, num_ws, w_dim] or of one style each [M, w_dim], a batch at a time."""
         w_plus = self.w_plus(w_plus)
-        for rows, real in padded_batches(len(w_plus), self.batch_size):
-            styles = jax.device_put(jnp.asarray(w_plus[rows]), self._split)
-            yield to_uint8(np.asarray(self._image(self._params, self._noise, self._alpha, styles))[:real])
+        shared = (self._params, self._noise, self._alpha)
+        for batch, real in padded_batches(len(w_plus), self.batch_size):
+            yield to_uint8(self._image(shared, w_plus[batch])[:real])
 
     def images(
         self, numbers: np.ndarray, labels: np.ndarray, *, seed: int, truncation_psi: float
@@ -97,5 +91,5 @@ def drawn_labels(config: ConfigDict, labels: np.ndarray, count: int, seed: int) 
     """
     if not config.model.num_labels:
         return np.zeros(count, np.int32)
-    rows = [np.random.default_rng([seed, number]).integers(len(labels)) for number in range(count)]
-    return np.asarray(labels)[rows].astype(np.int32)
+    chosen = [np.random.default_rng([seed, number]).integers(len(labels)) for number in range(count)]
+    return np.asarray(labels)[chosen].astype(np.int32)
