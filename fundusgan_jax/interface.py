@@ -18,6 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fundusgan_jax.data.packed import ensure_packed, split_named
+from fundusgan_jax.devices.local import replicated
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.reconstructions import image_figures
 from fundusgan_jax.evaluate.sets import known_means
@@ -104,12 +105,12 @@ def compare(photographs: Any, images: Any, perceptual: str | None = None) -> dic
     real, fake = _images(photographs, "photographs"), _images(images, "images")
     if real.shape != fake.shape:
         raise UserError(f"photographs are {real.shape} and images {fake.shape}; both must have one shape")
-    network = _perceptual(perceptual)
+    network = replicated(_perceptual(perceptual))
     figures: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(real), BATCH):
-        part = slice(start, start + BATCH)
-        for name, values in image_figures(np.asarray(real[part]), np.asarray(fake[part]), network).items():
-            figures.setdefault(name, []).append(values)
+    for batch, count in padded_batches(len(real), min(BATCH, len(real))):
+        values_of = image_figures(np.asarray(real[batch]), np.asarray(fake[batch]), network)
+        for name, values in values_of.items():
+            figures.setdefault(name, []).append(values[:count])
     return known_means({name: np.concatenate(values) for name, values in figures.items()})
 
 

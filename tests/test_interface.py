@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +14,7 @@ import fundusgan_jax
 from fundusgan_jax.data.phantom.dataset import open_phantoms
 from fundusgan_jax.evaluate.__main__ import main as evaluate
 from fundusgan_jax.generate.paint import model_painter
-from fundusgan_jax.steps.latents import initial_mapping
+from fundusgan_jax.steps.fundusgan_step import first_state
 from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
 from fundusgan_jax.workdir.contents import ema_variables, restore_state
 from tests.support.tiny import tiny_config, tiny_prior_config
@@ -27,13 +28,19 @@ PHANTOMS = {"data__dataset": "phantom", "data__phantom_num": 10}
 def workdirs(tmp_path_factory):
     """FundusGANs without and with a prior's styles, and a conditional prior; their seeds differ from generation's."""
     root = tmp_path_factory.mktemp("interface")
-    config, sizes = tiny_config(**PHANTOMS, seed=3), {"model__z_dim": 8, "model__mapping_layers": 2}
-    untrained_workdir(root / "fundusgan", config)
-    styled = tiny_config(**PHANTOMS, **sizes, seed=3)
-    styled.train.init_from = "a prior"
-    untrained_workdir(root / "styled", styled, initial_mapping(styled, jax.random.key(1)))
+    config = tiny_config(
+        **PHANTOMS, model__z_dim=8, model__mapping_layers=2, train__init_from="prior", seed=3
+    )
+    styled = first_state(config)
+    untrained_workdir(root / "styled", config, styled)
+    # As a run has it whose source had no mapping network.
+    nothing = jax.tree.map(jnp.zeros_like, styled.variables.mapping)
+    variables = styled.variables._replace(mapping=nothing)
+    untrained_workdir(root / "fundusgan", config, styled._replace(variables=variables))
     untrained_workdir(root / "prior", tiny_prior_config(model__num_labels=3))
-    open_phantoms(root / "phantom", 10, 64, 0)
+    dataset = open_phantoms(root / "fundusgan" / "phantom", 10, 64, 3)
+    (root / "styled" / "phantom").symlink_to(root / "fundusgan" / "phantom")
+    (root / "prepared").symlink_to(dataset.directory)
     return root
 
 
@@ -99,13 +106,13 @@ def test_a_fundusgan_samples_a_priors_styles(workdirs, model):
 
 
 def test_a_dataset_is_found_by_its_folder_and_by_the_run_that_used_it(workdirs, photographs):
-    for folder, count in ((workdirs / "phantom", None), (workdirs / "fundusgan", len(photographs))):
+    for folder, count in ((workdirs / "prepared", None), (workdirs / "fundusgan", len(photographs))):
         images, labels = fundusgan_jax.open_dataset(folder, split="train")
         assert images.shape[1:] == (64, 64, 3) and images.dtype == np.uint8
         assert labels.shape == (len(images),) and labels.dtype == np.int32
         assert count in (None, len(images))
     with pytest.raises(fundusgan_jax.UserError, match="no photographs in split 'validation'"):
-        fundusgan_jax.open_dataset(workdirs / "phantom", split="validation")
+        fundusgan_jax.open_dataset(workdirs / "prepared", split="validation")
 
 
 def pairs(folder, images):
@@ -125,7 +132,7 @@ def by_command(tmp_path, real, fake, *flags):
 def test_compare_gives_the_commands_figures(tmp_path, monkeypatch):
     monkeypatch.setenv(WEIGHTS_FOLDER_VARIABLE, str(tmp_path))
     rng = np.random.default_rng(0)
-    real = rng.integers(0, 256, (18, 192, 192, 3), np.uint8)  # 192: MS-SSIM needs 176
+    real = rng.integers(0, 256, (3, 192, 192, 3), np.uint8)  # 192: MS-SSIM needs 176
     fake = np.clip(real + rng.normal(0, 20, real.shape), 0, 255).astype(np.uint8)
     with pytest.warns(UserWarning, match="LPIPS is left out: .*weights fetch"):
         figures = fundusgan_jax.compare(real, fake)
@@ -135,14 +142,13 @@ def test_compare_gives_the_commands_figures(tmp_path, monkeypatch):
         == set(expected)
         == {f"{name}{ending}" for name in ("ssim", "psnr", "ms_ssim") for ending in ("", "_fov")}
     )
-    # 18 images in batches of 16 and of the command's 16: sums of the same order.
     assert figures == pytest.approx(expected, rel=1e-6)
 
 
 def test_compare_gives_the_commands_perceptual_distance(tmp_path, shared, monkeypatch):
     monkeypatch.setenv(WEIGHTS_FOLDER_VARIABLE, str(shared / "weights"))
     rng = np.random.default_rng(1)
-    real, fake = rng.integers(0, 256, (2, 3, 64, 64, 3), np.uint8)
+    real, fake = rng.integers(0, 256, (2, 18, 64, 64, 3), np.uint8)  # two batches
     figures = fundusgan_jax.compare(real, fake, perceptual="squeezenet")
     expected = by_command(tmp_path, real, fake, "--metrics=lpips", "--perceptual=squeezenet")
     assert set(expected) <= set(figures) and len(expected) == 2
@@ -206,7 +212,7 @@ def test_documented_lines_run(page, workdirs, tmp_path, monkeypatch, capsys):
     (tmp_path / "runs").mkdir()
     for name in ("demo", "mine"):
         (tmp_path / "runs" / name).symlink_to(workdirs / "fundusgan")
-    (tmp_path / "prepared").symlink_to(workdirs / "phantom")
+    (tmp_path / "prepared").symlink_to(workdirs / "prepared")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(WEIGHTS_FOLDER_VARIABLE, str(tmp_path))
     names: dict[str, object] = {}

@@ -21,18 +21,11 @@ def with_noise(params, strength=0.5):
     return jax.tree_util.tree_map_with_path(changed, params)
 
 
-def untrained_workdir(workdir: Path, config: ConfigDict, mapping=None) -> Path:
-    """A workdir with a checkpoint of step 0.
-
-    mapping: parameters of a prior's mapping network, as FundusGAN has them that started from one.
-    """
-    state = first_prior(config) if config.task == "prior" else first_state(config)
-    if config.task == "prior":
-        state = state._replace(ema=with_noise(state.ema))
-    else:
-        state = state._replace(ema=with_noise(state.ema))
-        if mapping is not None:
-            state = state._replace(variables=state.variables._replace(mapping=mapping))
+def untrained_workdir(workdir: Path, config: ConfigDict, state=None) -> Path:
+    """A workdir with a checkpoint of step 0; state None draws it."""
+    if state is None:
+        state = first_prior(config) if config.task == "prior" else first_state(config)
+    state = state._replace(ema=with_noise(state.ema))
     write_manifest(workdir, config, "nothing was trained")
     checkpoints = open_checkpoints(config, workdir)
     checkpoints.save(0, jax.device_get(state))
