@@ -23,6 +23,7 @@ from benchmarks.train_step import DTYPES, add_training_flags, choice_of, shared_
 from fundusgan_jax.data.packed import PackedDataset, ensure_packed, split_named
 from fundusgan_jax.data.pipeline import Cache
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.steps.batch import RawBatch
 from fundusgan_jax.steps.flops import STEP, phase_flops
 
 DESCRIPTION = """Times training steps that are fed as in training: by tf.data from disk (cache none), from the memory map (host)
@@ -44,17 +45,17 @@ class Fed:
         self._number = 0
         self._unread: Any = None
 
-    def step(self, sent: Any = None) -> None:
+    def step(self, batch: RawBatch | None = None) -> None:
         """The phases of the next step; waits for the step before it, as the trainer does."""
         self._number += 1
-        if sent is not None:
-            self.training.batch = sent
+        if batch is not None:
+            self.training.batch = batch
         metrics = []
         for phase in self.training.task.phases(self._number):
             part = self._parts[phase.name]
             if phase.name not in self._programs:
                 self._programs[phase.name] = self.training.compile(part)
-            metrics.append(self.training.call(part, self._programs[phase.name])[1])
+            metrics.append(self.training.call(part, self._programs[phase.name]).metrics)
         jax.block_until_ready(self._unread)
         self._unread = metrics
 
@@ -83,18 +84,14 @@ class Fed:
 
 def time_input(training: Training, timer: Timer, setting: driver.Setting) -> Measurement:
     """Pipeline alone, steps alone, both together; each `calls` times."""
-    fed, source, split = Fed(training), training.source, training.parallel.split
+    fed, batches = Fed(training), training.batches
     fed.compile_all()
-
-    def arrive() -> Any:
-        return split(next(source))
-
     forget_peak()
-    alone = _seconds(lambda: jax.block_until_ready(arrive()), timer.calls)
+    alone = _seconds(lambda: jax.block_until_ready(next(batches)), timer.calls)
     steps = _seconds(fed.step, timer.calls)
     fed.finish()
     fed.restart()
-    together = _seconds(lambda: fed.step(arrive()), timer.calls)
+    together = _seconds(lambda: fed.step(next(batches)), timer.calls)
     fed.finish()
     peak, whose = peak_memory()
     size = training.config.train.batch_size
@@ -110,12 +107,12 @@ def time_input(training: Training, timer: Timer, setting: driver.Setting) -> Mea
 def _seconds(call: Any, calls: int) -> list[float]:
     for _ in range(WARM_UP):
         call()
-    found = []
+    seconds = []
     for _ in range(calls):
         start = time.perf_counter()
         call()
-        found.append(time.perf_counter() - start)
-    return found
+        seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def _add_flags(flags: argparse.ArgumentParser) -> None:
@@ -147,12 +144,12 @@ def _settings(chosen: argparse.Namespace) -> list[driver.Setting]:
 @contextlib.contextmanager
 def _dataset(chosen: argparse.Namespace, resolution: int) -> Iterator[PackedDataset]:
     if chosen.data_dir:
-        found = ensure_packed(chosen.data_dir)
-        if found.resolution != resolution:
+        dataset = ensure_packed(chosen.data_dir)
+        if dataset.resolution != resolution:
             raise UserError(
-                f"{chosen.data_dir} holds {found.resolution} px photographs; give --resolution={found.resolution}"
+                f"{chosen.data_dir} holds {dataset.resolution} px photographs; give --resolution={dataset.resolution}"
             )
-        yield found
+        yield dataset
         return
     with tempfile.TemporaryDirectory() as folder:
         yield prepared_phantoms(Path(folder), chosen.patients, resolution)

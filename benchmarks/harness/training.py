@@ -25,9 +25,10 @@ from fundusgan_jax.steps import flops
 from fundusgan_jax.steps.adversary import lazy_interval
 from fundusgan_jax.steps.fundusgan_step import AXIS
 from fundusgan_jax.steps.prior_step import path_length_interval
+from fundusgan_jax.steps.step import Phase
 from fundusgan_jax.train import loop
-from fundusgan_jax.train.phase_programs import reading
-from fundusgan_jax.train.task import Phase, Run, Task
+from fundusgan_jax.train.phase_programs import ProgramConstants, ProgramInput, program_of
+from fundusgan_jax.train.task import Run, Task
 from fundusgan_jax.weights.perceptual import find_weights, open_perceptual
 
 # Longer than any benchmark: what is due every so many steps is never due. A multiple of every usual steps_per_call.
@@ -131,23 +132,23 @@ def _perceptual(config: ConfigDict) -> PerceptualNet | None:
 class Part(NamedTuple):
     """A phase of the task. place: 0 for a step's first one. share: of the steps that have it. flop: per image."""
 
-    phase: Phase
+    phase: Phase[Any]
     place: int
     share: float
     flop: float
 
 
-def parts_of(config: ConfigDict, task: Task) -> list[Part]:
+def parts_of(config: ConfigDict, task: Task[Any]) -> list[Part]:
     """The different phases of the steps of one period, in the order in which they first come."""
     steps = period(config)
     counted = flops.phase_flops(config)
-    found: dict[str, list[Any]] = {}
+    parts: dict[str, list[Any]] = {}
     for number in range(1, steps + 1):
         for place, phase in enumerate(task.phases(number)):
-            found.setdefault(phase.name, [phase, place, 0])[2] += 1
+            parts.setdefault(phase.name, [phase, place, 0])[2] += 1
     return [
         Part(phase, place, count / steps, counted[_counted_as(name)])
-        for name, (phase, place, count) in found.items()
+        for name, (phase, place, count) in parts.items()
     ]
 
 
@@ -159,48 +160,50 @@ class Training:
 
     def __init__(self, choice: Choice, dataset: PackedDataset | None = None) -> None:
         self.choice, self.config = choice, training_config(choice)
+        self.config.train.steps_per_call = 1  # phases are timed one by one
         self.run = training_run(self.config, choice.devices, dataset)
         self.task = loop.open_task(self.run)
         self.parallel = self.run.parallel
         self._state = self.parallel.replicate(self.task.first())
-        self.source, data, self._read = loop.batches(self.run, 0)
-        self._constants = (*self.parallel.replicate((self.task.constants, data)), ())
-        self.batch = self.parallel.split(next(self.source))
-        self._carry: dict[int, Any] = {0: ()}
+        self._constants = ProgramConstants(loop.step_constants(self.run, self.task))
+        self.batches = loop.call_batches(self.run, self.task, 0)
+        self.batch = next(self.batches)
+        self._carry: dict[int, Any] = {0: None}
 
     def parts(self) -> list[Part]:
         """The different phases of the steps of one period."""
         return parts_of(self.config, self.task)
 
     def compile(self, part: Part) -> Program:
-        """The phase mapped over the devices, with the reading of its batch, as the trainer compiles it."""
-        given = (self.batch, self._carry[part.place])
-        mapped = self.parallel.compile(reading(part.phase, self._read).run, carries=True)
-        return compiled(mapped, (self._state, given, self._constants), self.choice.dtype)
+        """The phase mapped over the devices, as the trainer compiles it."""
+        mapped = self.parallel.compile(program_of(part.phase).run)
+        return compiled(mapped, (self._state, self._inputs(part), self._constants), self.choice.dtype)
+
+    def _inputs(self, part: Part) -> ProgramInput:
+        return ProgramInput(self.batch, self._carry[part.place])
 
     def call(self, part: Part, program: Program) -> Any:
         """One update on `batch`; what it hands on is kept for the phase that follows."""
-        given = (self.batch, self._carry[part.place])
-        self._state, metrics, carry = program.compiled(self._state, given, self._constants)
-        self._carry[part.place + 1] = carry
-        return self._state, metrics, carry
+        output = program.compiled(self._state, self._inputs(part), self._constants)
+        self._state, self._carry[part.place + 1] = output.state, output.carry
+        return output
 
     def measure(self, timer: Timer, settings: dict[str, Any]) -> Iterator[Measurement]:
         """Every phase, and where there are several under phase 'step' the whole step on average over the schedule.
 
         The average is computed from the phases' medians and quartiles: a trainer does not wait between them.
         """
-        shares, found = [], []
+        shares, measurements = [], []
         for part in self.parts():
             program = self.compile(part)
             work = work_of(self.choice, self.config, part.flop)
             call = functools.partial(self.call, part, program)
-            made = time_program(timer, {**settings, "phase": part.phase.name}, program, call, work)
+            measurement = time_program(timer, {**settings, "phase": part.phase.name}, program, call, work)
             shares.append(part.share)
-            found.append(made)
-            yield made
-        if len(found) > 1:
-            yield averaged(found, shares, {**settings, "phase": "step"})
+            measurements.append(measurement)
+            yield measurement
+        if len(measurements) > 1:
+            yield averaged(measurements, shares, {**settings, "phase": "step"})
 
 
 def work_of(choice: Choice, config: ConfigDict, flop_per_image: float) -> Work:
@@ -209,22 +212,24 @@ def work_of(choice: Choice, config: ConfigDict, flop_per_image: float) -> Work:
     return Work(size, choice.dtype, flop_per_image * size, choice.devices)
 
 
-def averaged(found: Sequence[Measurement], shares: Sequence[float], settings: dict[str, Any]) -> Measurement:
+def averaged(
+    measurements: Sequence[Measurement], shares: Sequence[float], settings: dict[str, Any]
+) -> Measurement:
     """A step that has each phase in a share of the steps: three values, of lower quartiles, medians, upper quartiles; memory of
     the phase that takes most."""
     seconds = [0.0, 0.0, 0.0]
     flop = 0.0
-    for made, share in zip(found, shares):
-        low, high = quartiles(made.seconds)
-        for index, value in enumerate((low, statistics.median(made.seconds), high)):
+    for one, share in zip(measurements, shares):
+        low, high = quartiles(one.seconds)
+        for index, value in enumerate((low, statistics.median(one.seconds), high)):
             seconds[index] += share * value
-        flop += share * made.work.flop
-    whole = joined([made.program for made in found if made.program], shares)
-    last = found[-1]
+        flop += share * one.work.flop
+    whole = joined([one.program for one in measurements if one.program], shares)
+    last = measurements[-1]
     return last._replace(
         settings=settings, seconds=seconds, work=last.work._replace(flop=flop), program=whole, operations=(),
-        calls=len(last.seconds), peak_bytes=max(made.peak_bytes for made in found),
-        begun_bytes=max(made.begun_bytes for made in found),
+        calls=len(last.seconds), peak_bytes=max(one.peak_bytes for one in measurements),
+        begun_bytes=max(one.begun_bytes for one in measurements),
     )  # fmt: skip
 
 

@@ -1,47 +1,27 @@
-"""Feeds batches: from disk through tf.data, from a memory map, or from photographs kept on the devices.
+"""Feeds batches: from disk through tf.data, from a memory map, or as row numbers of photographs kept on the devices.
 
-All three give the same bits in the same order (`order.batch_order`): which photograph, mirrored or not, is a
-function of (seed, step) alone, so a resumed run continues without replaying what it has seen.
+All three give the same rows in the same order (`order.batch_order`): which photograph, mirrored or not, is a function
+of (seed, step) alone, so a resumed run continues without replaying what it has seen. Photographs travel as bytes; the
+step mirrors and scales them (`steps.batch.decoded`).
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Literal, NamedTuple, TypeVar
 
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from fundusgan_jax.data.order import Order, batch_order
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.steps.batch import Batch, to_float
+from fundusgan_jax.steps.batch import Photographs, RawBatch, photographs_at
 
 Cache = Literal["none", "host", "device"]
 PREFETCH = 2
-# A mirrored right eye is a left one: index into EYES ('unknown', 'right', 'left').
-SWAPPED_EYE = np.array([0, 2, 1], np.int32)
 Item = TypeVar("Item")
-
-
-class DeviceData(NamedTuple):
-    """A split kept on the devices. images: uint8 [N, S, S, 3]; label, eye: int32 [N]."""
-
-    images: Any
-    label: Any
-    eye: Any
-
-
-class DeviceOrder(NamedTuple):
-    """What the host sends per step where the photographs are on the devices: index int32 [B], flip bool
-    [B], sample int32 [B]."""
-
-    index: Any
-    flip: Any
-    sample: Any
 
 
 class Stream(NamedTuple):
@@ -75,53 +55,40 @@ def orders(num_examples: int, stream: Stream) -> Iterator[Order]:
         yield Order(*(values[part] for values in whole))
 
 
-def train_batches(dataset: PackedDataset, split: str, cache: Cache, stream: Stream) -> Iterator[Batch]:
-    """The batches of `stream`, prefetched.
+def raw_batches(dataset: PackedDataset, split: str, cache: Cache, stream: Stream) -> Iterator[RawBatch]:
+    """The batches of `stream` as numpy arrays, each of batch_size / process_count rows.
 
     Args:
         dataset: the packed dataset; with cache 'none' the TFDS dataset beside it is read instead.
         split: its name.
-        cache: 'none' (tf.data, random access on disk) or 'host' (memory map, no TensorFlow).
+        cache: 'none' (tf.data, random access on disk), 'host' (memory map, no TensorFlow) or 'device' (row numbers
+            alone: the devices hold the photographs).
         stream: which batches.
-
-    Yields:
-        Batch of batch_size / process_count photographs, float32 in [-1, 1].
     """
-    part = dataset.splits[split]
-    chosen = orders(len(part.images), stream)
-    if cache == "none":
-        from fundusgan_jax.data import tf_pipeline
+    stored = stored_photographs(dataset.splits[split])
+    count = len(stored.image)
+    numbers = (
+        RawBatch(order.index.astype(np.int32), order.flip, order.sample.astype(np.int32), None)
+        for order in orders(count, stream)
+    )
+    if cache == "device":
+        return numbers
+    if cache == "host":
+        return (raw._replace(photographs=photographs_at(stored, raw.index)) for raw in numbers)
+    from fundusgan_jax.data import tf_pipeline
 
-        yield from tf_pipeline.batches(dataset.directory, split, chosen)
-    else:
-        yield from prefetched(lambda: (host_batch(part, order) for order in chosen))
-
-
-def host_batch(split: PackedSplit, order: Order) -> Batch:
-    """Gathers, flips and scales one batch on the host."""
-    images = np.stack([split.images[row] for row in order.index])
-    images[order.flip] = images[order.flip, :, ::-1]
-    eye = split.eye[order.index]
-    eye = np.where(order.flip, SWAPPED_EYE[eye], eye)
-    return Batch(to_float(images), split.label[order.index], eye, order.sample.astype(np.int32))
-
-
-def device_orders(dataset: PackedDataset, split: str, stream: Stream) -> Iterator[DeviceOrder]:
-    """The same stream as `train_batches`, as row numbers for `gather`."""
-    for order in orders(len(dataset.splits[split].images), stream):
-        yield DeviceOrder(order.index.astype(np.int32), order.flip, order.sample.astype(np.int32))
+    # A stream of its own: tf.data draws its row numbers in another thread, and ahead.
+    indices = (order.index for order in orders(count, stream))
+    decoded = tf_pipeline.photographs(dataset.directory, split, indices)
+    return (raw._replace(photographs=photographs) for raw, photographs in zip(numbers, decoded))
 
 
-def gather(data: DeviceData, order: DeviceOrder) -> Batch:
-    """Gathers, flips and scales one batch on the device, inside the jitted step."""
-    images: Array = jnp.take(data.images, order.index, axis=0)
-    images = jnp.where(order.flip[:, None, None, None], images[:, :, ::-1], images)
-    eye = jnp.take(data.eye, order.index)
-    eye = jnp.where(order.flip, jnp.asarray(SWAPPED_EYE)[eye], eye)
-    return Batch(to_float(images), jnp.take(data.label, order.index), eye, order.sample)
+def stored_photographs(split: PackedSplit) -> Photographs:
+    """A split's memory map and its labels and eyes."""
+    return Photographs(split.images, split.label, split.eye)
 
 
-def prefetched(make: Callable[[], Iterator[Item]]) -> Iterator[Item]:
+def prefetched(produce: Callable[[], Iterator[Item]]) -> Generator[Item, None, None]:
     """Runs an iterator in a thread, PREFETCH items ahead; its exceptions are raised here, and the thread
     ends when the consumer does."""
     items: queue.Queue[tuple[str, Any]] = queue.Queue(PREFETCH)
@@ -138,7 +105,7 @@ def prefetched(make: Callable[[], Iterator[Item]]) -> Iterator[Item]:
 
     def work() -> None:
         try:
-            for item in make():
+            for item in produce():
                 if not put("item", item):
                     return
             put("end", None)

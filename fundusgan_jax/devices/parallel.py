@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.steps.step import StepOutput
 
 Mode = Literal["shard_map", "pmap"]
 
@@ -17,9 +18,9 @@ Mode = Literal["shard_map", "pmap"]
 class DataParallel:
     """Maps a step over devices: state replicated, batch split along its first axis.
 
-    The step is called as step(state, batch, constants) -> (state, metrics) with the axis name bound, or,
-    where it carries, (state, metrics, carry): an array per sample that a later step takes in its batch.
-    `constants` (frozen networks, a dataset kept on the devices) are replicated. The state is donated.
+    The step is called as step(state, batch, constants) -> StepOutput with the axis name bound; what it carries, an array
+    with a row per sample, stays split. `constants` (frozen networks, a dataset kept on the devices) are replicated. The
+    state is donated.
 
     Args:
         mode: 'shard_map' or 'pmap'; both give the same numbers.
@@ -29,14 +30,19 @@ class DataParallel:
 
     def __init__(self, mode: Mode, axis_name: str, devices: Sequence[jax.Device] | None = None) -> None:
         self.mode, self.axis_name = mode, axis_name
-        found = jax.devices() if devices is None else devices
         # Those of a process side by side: process k has the k-th part of every batch.
-        self.devices = sorted(found, key=lambda device: (device.process_index, device.id))
+        self.devices = sorted(
+            jax.devices() if devices is None else devices,
+            key=lambda device: (device.process_index, device.id),
+        )
         self.local = [device for device in self.devices if device.process_index == jax.process_index()]
         # Auto axes: explicit ones, make_mesh's default, would ask for a sharding of every operation.
         self._mesh = Mesh(np.asarray(self.devices), (axis_name,), axis_types=(AxisType.Auto,))
         self._replicated = NamedSharding(self._mesh, PartitionSpec())
         self._split = NamedSharding(self._mesh, PartitionSpec(axis_name))
+        # pmap's: the first axis counts this process's devices.
+        local = Mesh(np.asarray(self.local), (axis_name,), axis_types=(AxisType.Auto,))
+        self._one_each = NamedSharding(local, PartitionSpec(axis_name))
 
     def check_batch_size(self, batch_size: int) -> None:
         """UserError where the batch does not divide over the devices, or processes have more devices than others."""
@@ -57,10 +63,8 @@ class DataParallel:
             if len(self.local) == len(self.devices):
                 return jax.device_put(tree, self._replicated)
             return jax.tree.map(self._replicate_over_processes, tree)
-        local = Mesh(np.asarray(self.local), (self.axis_name,), axis_types=(AxisType.Auto,))
-        sharding = NamedSharding(local, PartitionSpec(self.axis_name))
         return jax.tree.map(
-            lambda x: jax.device_put(np.stack([np.asarray(x)] * len(self.local)), sharding), tree
+            lambda x: jax.device_put(np.stack([np.asarray(x)] * len(self.local)), self._one_each), tree
         )
 
     def _replicate_over_processes(self, x: Any) -> jax.Array:
@@ -74,15 +78,23 @@ class DataParallel:
         return first if self.mode == "shard_map" else jax.tree.map(lambda x: x[0], first)
 
     def split(self, batch: Any) -> Any:
-        """This process's part of the batch [n, ...] -> arrays split over the devices."""
+        """This process's part of the batch, host arrays [n, ...] -> arrays split over the devices; returns before they
+        are there."""
         if self.mode == "shard_map":
             return jax.tree.map(
                 lambda x: jax.make_array_from_process_local_data(self._split, np.asarray(x)), batch
             )
         count = len(self.local)
-        return jax.tree.map(lambda x: np.asarray(x).reshape(count, -1, *np.shape(x)[1:]), batch)
+        return jax.tree.map(
+            lambda x: jax.device_put(np.asarray(x).reshape(count, -1, *np.shape(x)[1:]), self._one_each),
+            batch,
+        )
 
-    def compile(self, step: Callable[[Any, Any, Any], Any], carries: bool = False) -> Callable[..., Any]:
+    def split_shapes(self, batch: Any) -> Any:
+        """Shapes and dtypes of a whole batch [N, ...] -> the same with the sharding that `split` gives; shard_map only."""
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._split), batch)
+
+    def compile(self, step: Callable[[Any, Any, Any], StepOutput[Any]]) -> Callable[..., Any]:
         """The step mapped over the devices; takes what `replicate` and `split` return."""
         if self.mode == "pmap":
             return jax.pmap(step, axis_name=self.axis_name, donate_argnums=(0,), devices=self.devices)
@@ -91,7 +103,7 @@ class DataParallel:
             step,
             mesh=self._mesh,
             in_specs=(whole, part, whole),
-            out_specs=(whole, whole, part) if carries else (whole, whole),
+            out_specs=StepOutput(whole, whole, part),  # type: ignore[arg-type]  # specs in their places
             # Replication is ours to keep (gradients are averaged by name in the step, as under pmap);
             # with the check on, shard_map would sum the gradients itself as well.
             check_vma=False,

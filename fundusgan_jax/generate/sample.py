@@ -15,7 +15,7 @@ from fundusgan_jax.models.generator import NoiseMode, truncate
 from fundusgan_jax.ops.full_precision import full_precision
 from fundusgan_jax.steps.batch import padded_batches, to_uint8
 from fundusgan_jax.steps.latents import draw_z, to_w
-from fundusgan_jax.steps.prior_step import Z_PURPOSE, PriorState, generator_config, paint
+from fundusgan_jax.steps.prior_step import Z_PURPOSE, PriorState, fade_in, generator_config, paint
 
 
 @full_precision
@@ -48,10 +48,11 @@ class Sampler:
     """
 
     def __init__(self, config: ConfigDict, state: PriorState, resolution: int) -> None:
+        alpha = np.float32(fade_in(config, int(state.step), resolution))
         self.batch_size, self.num_ws = config.eval.batch_size, generator_config(config).num_ws
         params = state.ema if config.eval.use_ema else state.params
         self._params, self._noise, self._alpha, self.w_avg = replicated(
-            jax.device_get((params, state.noise, state.alpha, state.w_avg))
+            jax.device_get((params, state.noise, alpha, state.w_avg))
         )
         frozen = FrozenConfigDict(config)
         self._styles, self._image = local_program(_styles, frozen), local_program(_image, frozen, resolution)

@@ -264,6 +264,19 @@ class Growth(NamedTuple):
     stable_kimg: float
 
 
+def alpha_at(growth: Growth, resolution: int, images_seen: Array | int) -> Array | float:
+    """Alpha of the stage of `resolution` when `images_seen` images have been shown, as `stage_at`; 1 once it has faded in.
+
+    images_seen: may be traced; the stage may not.
+    """
+    fading, stable = round(1000 * growth.fade_kimg), round(1000 * growth.stable_kimg)
+    if resolution == growth.start or fading == 0:
+        return 1.0
+    stages = int(math.log2(resolution // growth.start))
+    begins = stable + (stages - 1) * (fading + stable)
+    return jnp.clip((jnp.asarray(images_seen) - begins) / fading, 0.0, 1.0)
+
+
 def stage_at(growth: Growth, images_seen: int) -> tuple[int, float]:
     """The resolution and alpha of the batch that begins after `images_seen` images.
 

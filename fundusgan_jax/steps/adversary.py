@@ -18,6 +18,7 @@ from fundusgan_jax.steps import losses
 from fundusgan_jax.steps.augmentation import FUNDUS, adapted, augment
 from fundusgan_jax.steps.latents import one_hot
 from fundusgan_jax.steps.optimiser import blocks_on, guarded, lazy_adam, mean_gradient, sample_keys
+from fundusgan_jax.steps.step import Metrics
 
 # What a sample's random keys are for; folded into them, so that no two draws share one.
 AUGMENT_FOR_GENERATOR, AUGMENT_REAL, AUGMENT_FAKE = 101, 102, 103
@@ -45,7 +46,7 @@ def channel_table(config: ConfigDict, resolution: int) -> tuple[tuple[int, int],
     )
 
 
-def how(config: ConfigDict, training: bool = True) -> dict[str, Any]:
+def computation(config: ConfigDict, training: bool = True) -> dict[str, Any]:
     """The networks' fields dtype and remat: model.dtype and train.remat in training, float32 in everything else."""
     return {
         "dtype": config.model.dtype if training else "float32",
@@ -73,10 +74,10 @@ def logits(
     layers = label_mapping_layers(config)
     if config.model.style == "adain":
         growing = GrowingDiscriminator(
-            images.shape[1], table, mapping_layers=layers, axis_name=axis_name, **how(config)
+            images.shape[1], table, mapping_layers=layers, axis_name=axis_name, **computation(config)
         )
         return growing.apply({"params": params}, images, classes, alpha)  # type: ignore[return-value]
-    network = Discriminator(table, mapping_layers=layers, axis_name=axis_name, **how(config))
+    network = Discriminator(table, mapping_layers=layers, axis_name=axis_name, **computation(config))
     return network.apply({"params": params}, images, classes)  # type: ignore[return-value]
 
 
@@ -175,7 +176,7 @@ def update_adversary(
     with_r1: bool,
     alpha: Array | float = 1.0,
     axis_name: str | None = None,
-) -> tuple[AdversaryState, dict[str, Array], dict[str, Array]]:
+) -> tuple[AdversaryState, Metrics]:
     """One step of the discriminator on one device's share of the batch.
 
     Args:
@@ -189,8 +190,7 @@ def update_adversary(
         axis_name: device axis, or None.
 
     Returns:
-        The next state, the terms (means over the whole batch), and per checked name whether it was not finite;
-        where one is, the state is the old one.
+        The next state, and what was measured.
     """
     optimizer = discriminator_optimizer(config, real.shape[1])
     params, opt_state = adversary.params, adversary.opt_state
@@ -198,12 +198,12 @@ def update_adversary(
     checked: dict[str, Any] = {}
     rows, parts = Rows(real, fake, label, sample), config.train.accumulate
     for name, objective in objectives(config, adversary, with_r1, alpha, axis_name).items():
-        gradients, (found, _) = mean_gradient(objective, params, rows, parts, blocks_on(axis_name))
+        gradients, (means, _) = mean_gradient(objective, params, rows, parts, blocks_on(axis_name))
         if axis_name is not None:
-            gradients, found = lax.pmean((gradients, found), axis_name)
+            gradients, means = lax.pmean((gradients, means), axis_name)
         updates, opt_state = optimizer.update(gradients, opt_state, params)
         params = optax.apply_updates(params, updates)
-        terms |= found
+        terms |= means
         checked[f"gradient of the discriminator ({name})"] = gradients
     updated = AdversaryState(
         params,
@@ -212,8 +212,8 @@ def update_adversary(
         adversary.sign_sum + terms["real_sign"],
         adversary.sign_count + 1,
     )
-    kept, bad = guarded(adversary, _adapted(config, updated), {**terms, **checked})
-    return kept, {**terms, "augment_p": kept.augment_p}, bad
+    checked_state, nonfinite = guarded(adversary, _adapted(config, updated), {**terms, **checked})
+    return checked_state, Metrics({**terms, "augment_p": checked_state.augment_p}, nonfinite)
 
 
 class Rows(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a step eats: the batch's type, the one conversion between bytes and floats, batches of one size."""
+"""Photographs on their way into a step: as they are stored, as the host sends them, as the step computes with them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,36 @@ from typing import Any, NamedTuple
 import numpy as np
 
 EYES = ("unknown", "right", "left")
+# A mirrored right eye is a left one: index into EYES.
+SWAPPED_EYE = np.array([0, 2, 1], np.int32)
+
+
+class Photographs(NamedTuple):
+    """Photographs as they are stored; arrays are numpy on the host and jax on the devices.
+
+    image: [N, S, S, 3] uint8. label: [N] int32 class index, -1 where unknown. eye: [N] int32 index into EYES.
+    """
+
+    image: Any
+    label: Any
+    eye: Any
+
+
+class RawBatch(NamedTuple):
+    """One batch as the host sends it; `steps.step.decoded` makes a `Batch` of it inside the step.
+
+    index: [N] int32 rows of the split. flip: [N] bool, mirrored left to right. sample: as of `Batch`.
+    photographs: these rows, or None where the devices hold the whole split.
+    """
+
+    index: Any  # type: ignore[assignment]  # tuple has a method of this name
+    flip: Any
+    sample: Any
+    photographs: Photographs | None
 
 
 class Batch(NamedTuple):
-    """One batch; arrays are numpy on the host and jax inside the step.
+    """One batch as a step computes with it.
 
     image: [N, S, S, 3] float32 in [-1, 1].
     label: [N] int32 class index, -1 where unknown.
@@ -25,6 +51,11 @@ class Batch(NamedTuple):
     label: Any
     eye: Any
     sample: Any
+
+
+def photographs_at(photographs: Photographs, index: Any) -> Photographs:
+    """The rows `index` [N] of a split, on the host or on the devices."""
+    return Photographs(*(values[index] for values in photographs))
 
 
 def group_blocks(num_devices: int) -> int:

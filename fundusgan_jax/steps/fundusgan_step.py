@@ -19,12 +19,11 @@ from fundusgan_jax.models.plan import GeneratorConfig
 from fundusgan_jax.steps import losses
 from fundusgan_jax.steps.adversary import (
     AdversaryState,
+    computation,
     generator_logits,
-    how,
     initial_adversary,
     update_adversary,
 )
-from fundusgan_jax.steps.batch import Batch
 from fundusgan_jax.steps.latents import initial_mapping
 from fundusgan_jax.steps.optimiser import (
     averaged,
@@ -35,6 +34,7 @@ from fundusgan_jax.steps.optimiser import (
     sample_keys,
     schedule,
 )
+from fundusgan_jax.steps.step import Metrics, StepConstants, StepInput, StepOutput
 
 AXIS = "data"
 
@@ -70,7 +70,7 @@ def model_config(
         channel_max=config.model.channel_max,
         w_dim=config.model.w_dim,
         delta=config.model.delta,
-        **how(config, training),
+        **computation(config, training),
     )
     encoder = EncoderConfig(
         depth=int(config.encoder.backbone.removeprefix("resnet")),
@@ -81,7 +81,7 @@ def model_config(
         w_dim=generator.w_dim,
         base_channels=generator.channels_at(4),
         axis_name=axis_name,
-        **how(config, training),
+        **computation(config, training),
     )
     return FundusGANConfig(input_size=size, encoder=encoder, generator=generator)
 
@@ -164,47 +164,34 @@ def loss_terms(
     }
     total = config.loss.l2 * terms["l2"] + config.loss.reg * terms["reg"]
     if perceptual is not None:
-        distance = perceptual_distance(perceptual, reconstruction.image, image, **how(config))
+        distance = perceptual_distance(perceptual, reconstruction.image, image, **computation(config))
         terms[perceptual.metric] = jnp.mean(distance)
         total = total + config.loss.lpips * terms[perceptual.metric]
     return {"loss": total, **terms}
 
 
-def train_step(
-    state: TrainState,
-    batch: Batch,
-    perceptual: PerceptualNet | None,
-    *,
-    config: ConfigDict,
-    axis_name: str | None = AXIS,
-) -> tuple[TrainState, dict[str, Any]]:
-    """One step without an adversary: `generator_phase` without its images."""
-    state, terms, _ = generator_phase(state, batch, perceptual, config=config, axis_name=axis_name)
-    return state, terms
-
-
 def generator_phase(
     state: TrainState,
-    batch: Batch,
-    perceptual: PerceptualNet | None,
+    step_input: StepInput,
+    constants: StepConstants,
     *,
     config: ConfigDict,
     axis_name: str | None = AXIS,
-) -> tuple[TrainState, dict[str, Any], Array]:
-    """One update of encoder and generator on one device's share of the batch.
+) -> StepOutput[TrainState]:
+    """One update of encoder and generator; the step ends with it.
 
     Args:
         state: the same on every device.
-        batch: this device's share; image [N, S, S, 3] float32 in [-1, 1].
-        perceptual: the frozen perceptual network, or None where loss.lpips is 0.
+        step_input: this device's share of the batch.
+        constants: of the run.
         config: the run's settings; static.
         axis_name: device axis over which gradients, metrics and batch statistics are averaged; None on
             one device without a mapped axis.
 
     Returns:
-        The next state, the loss terms (means over the whole batch; under 'nonfinite', which of them or of
-        the gradients were not finite: the state is then the old one), and the reconstructions [N, S, S, 3].
+        The next state, the loss terms, and as carry the reconstructions [N, S, S, 3] where a discriminator follows.
     """
+    batch = step_input.batch
     model = model_config(config, axis_name, training=True)
     keys = sample_keys(config.seed, batch.sample) if config.model.noise_mode == "random" else None
 
@@ -214,7 +201,7 @@ def generator_phase(
         painted = fundusgan.reconstruct(
             model, variables, batch.image, noise_mode=config.model.noise_mode, noise_keys=keys, train=True
         )
-        terms = loss_terms(config, painted, batch.image, variables.w_avg, perceptual)
+        terms = loss_terms(config, painted, batch.image, variables.w_avg, constants.perceptual)
         if state.adversary is not None:
             judged = generator_logits(
                 config, state.adversary, painted.image, batch.label, batch.sample, axis_name=axis_name
@@ -237,26 +224,31 @@ def generator_phase(
         ema=averaged(state.ema, params, ema_decay(config, state.step)),
     )
     checked = {f"gradient of the {part}": gradients[part] for part in ("encoder", "generator")}
-    kept, bad = guarded(state, updated, {**terms, **checked})
-    return kept._replace(step=state.step + 1), {**terms, "nonfinite": bad}, images
+    checked_state, nonfinite = guarded(state, updated, {**terms, **checked})
+    # The images stay on the devices for the discriminator; without one nobody reads them.
+    return StepOutput(
+        checked_state._replace(step=state.step + 1),
+        Metrics(terms, nonfinite),
+        images if state.adversary is not None else None,
+    )
 
 
 def discriminator_phase(
     state: TrainState,
-    batch_and_fake: tuple[Batch, Array],
-    constants: None = None,
+    step_input: StepInput,
+    constants: StepConstants,
     *,
     config: ConfigDict,
     with_r1: bool,
     axis_name: str | None = AXIS,
-) -> tuple[TrainState, dict[str, Any]]:
-    """One update of the discriminator on photographs and the reconstructions that `generator_phase` made of them.
+) -> StepOutput[TrainState]:
+    """One update of the discriminator on photographs and the reconstructions that `generator_phase` carries to it.
 
-    with_r1: whether R1 is due; static. Result as of `generator_phase`, without images.
+    with_r1: whether R1 is due; static. The other arguments as of `generator_phase`.
     """
-    batch, fake = batch_and_fake
-    assert state.adversary is not None  # this phase exists where loss.adv is above 0
-    adversary, terms, bad = update_adversary(
+    batch, fake = step_input
+    assert state.adversary is not None and fake is not None  # this phase exists where loss.adv is above 0
+    adversary, metrics = update_adversary(
         config,
         state.adversary,
         batch.image,
@@ -266,7 +258,7 @@ def discriminator_phase(
         with_r1=with_r1,
         axis_name=axis_name,
     )
-    return state._replace(adversary=adversary), {**terms, "nonfinite": bad}
+    return StepOutput(state._replace(adversary=adversary), metrics)
 
 
 def reconstruct_step(

@@ -130,13 +130,13 @@ def mean_gradient(
         return gradient(params, rows)
 
     def add(total: Any, part: Any) -> tuple[Any, tuple[Any, Any]]:
-        found, made = gradient(params, part)
-        return jax.tree.map(jnp.add, total, found), made
+        of_part, auxiliary = gradient(params, part)
+        return jax.tree.map(jnp.add, total, of_part), auxiliary
 
     zeros = jax.tree.map(jnp.zeros_like, params)
-    total, (means, made) = lax.scan(add, zeros, _parted(rows, parts, blocks))
+    total, (means, arrays) = lax.scan(add, zeros, _parted(rows, parts, blocks))
     means = jax.tree.map(lambda x: jnp.mean(x, 0), means)
-    return jax.tree.map(lambda x: x / parts, total), (means, _joined(made, blocks))
+    return jax.tree.map(lambda x: x / parts, total), (means, _joined(arrays, blocks))
 
 
 def ema_decay(config: ConfigDict, step: Array) -> Array:
@@ -179,5 +179,5 @@ def guarded(old: State, new: State, checked: Mapping[str, Any]) -> tuple[State, 
     bad["updated state"] = ~all_finite(new)
     any_bad = jnp.any(jnp.stack(list(bad.values())))
     # Not where(): XLA:CPU would fuse all the checks into each of its selections and compile for minutes.
-    kept = lax.cond(any_bad, lambda a, b: a, lambda a, b: b, old, new)
-    return kept, {ANY: any_bad, **bad}
+    state = lax.cond(any_bad, lambda a, b: a, lambda a, b: b, old, new)
+    return state, {ANY: any_bad, **bad}

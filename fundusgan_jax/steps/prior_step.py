@@ -15,14 +15,14 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from fundusgan_jax.models.generator import NoiseMode, Synthesis
 from fundusgan_jax.models.plan import GeneratorConfig
-from fundusgan_jax.models.progressive import AdaINSynthesis, Growth, stage_at
+from fundusgan_jax.models.progressive import AdaINSynthesis, Growth, alpha_at, stage_at
 from fundusgan_jax.ops.resample import average_pool
 from fundusgan_jax.steps import losses
 from fundusgan_jax.steps.adversary import (
     AdversaryState,
     channel_table,
+    computation,
     generator_logits,
-    how,
     initial_adversary,
     update_adversary,
 )
@@ -40,6 +40,7 @@ from fundusgan_jax.steps.optimiser import (
     moments_anew,
     sample_keys,
 )
+from fundusgan_jax.steps.step import Metrics, StepConstants, StepInput, StepOutput
 
 AXIS = "data"
 W_AVG_DECAY, PL_DECAY = 0.995, 0.01  # per pass through the mapping network, per update (StyleGAN2-ADA)
@@ -54,7 +55,7 @@ class PriorState(NamedTuple):
 
     step: int32 steps taken. params: {'mapping', 'synthesis'}. noise: stored noise maps. opt_state: Adam's
     moments of params. ema: moving average of params. w_avg: [w_dim] mean latent. pl_mean: running mean of
-    the path lengths. alpha: fade-in of a growing network, 1 elsewhere. adversary: the discriminator.
+    the path lengths. adversary: the discriminator. A growing network's fade-in follows from the step: `fade_in`.
     """
 
     step: Array
@@ -64,7 +65,6 @@ class PriorState(NamedTuple):
     ema: dict[str, Any]
     w_avg: Array
     pl_mean: Array
-    alpha: Array
     adversary: AdversaryState
 
 
@@ -76,7 +76,7 @@ def generator_config(config: ConfigDict, *, training: bool = False) -> Generator
         channel_base=config.model.channel_base,
         channel_max=config.model.channel_max,
         w_dim=config.model.w_dim,
-        **how(config, training),
+        **computation(config, training),
     )
 
 
@@ -93,11 +93,16 @@ def resolution_at(config: ConfigDict, step: int) -> int:
     return stage_at(growth(config), done)[0]
 
 
+def fade_in(config: ConfigDict, step: Array | int, resolution: int) -> Array | float:
+    """Alpha of a network of side `resolution` after `step` steps, in [0, 1]; 1 where nothing fades in."""
+    return alpha_at(growth(config), resolution, step * config.train.batch_size)
+
+
 def _synthesis(config: ConfigDict, resolution: int, training: bool = False) -> Any:
     sizes = generator_config(config, training=training)
     if config.model.style == "adain":
         table = channel_table(config, resolution)
-        return AdaINSynthesis(resolution, table, sizes.w_dim, sizes.num_ws, **how(config, training))
+        return AdaINSynthesis(resolution, table, sizes.w_dim, sizes.num_ws, **computation(config, training))
     return Synthesis(sizes)
 
 
@@ -140,7 +145,6 @@ def initial_prior(config: ConfigDict, key: Array, resolution: int | None = None)
         ema=jax.tree.map(jnp.copy, params),
         w_avg=jnp.zeros(config.model.w_dim),
         pl_mean=jnp.zeros(()),
-        alpha=jnp.ones(()),
         adversary=initial_adversary(config, resolution, adversary_key),
     )
 
@@ -241,7 +245,7 @@ def _painted(
         state.noise,
         w_plus,
         resolution=resolution,
-        alpha=state.alpha,
+        alpha=fade_in(config, state.step, resolution),
         noise_mode=mode,
         noise_keys=keys,
         training=True,
@@ -250,28 +254,29 @@ def _painted(
 
 def generator_phase(
     state: PriorState,
-    batch: Batch,
-    constants: None = None,
+    step_input: StepInput,
+    constants: StepConstants,
     *,
     config: ConfigDict,
     with_pl: bool,
     resolution: int,
     axis_name: str | None = AXIS,
-) -> tuple[PriorState, dict[str, Any]]:
+) -> StepOutput[PriorState]:
     """One update of mapping and synthesis on one device's share, then one of the path length where it is due.
 
     Args:
         state: the same on every device.
-        batch: only its labels and sample numbers are used.
+        step_input: only its labels and sample numbers are used.
+        constants: not used.
         config: the run's settings; static.
         with_pl: whether the path length regulariser is due; static.
         resolution: side that is painted now; static.
         axis_name: device axis of the averages, or None.
 
     Returns:
-        The next state (its step unchanged) and the terms, with the names of what was not finite under
-        'nonfinite'.
+        The next state, its step unchanged, and the terms.
     """
+    batch = step_input.batch
     optimizer = prior_optimizer(config)
     gradients, terms, w_mean = adversarial_gradients(config, state, batch, resolution, axis_name)
     checked = {**terms, "gradient of the generator": gradients}
@@ -293,8 +298,8 @@ def generator_phase(
         w_avg=w_avg,
         pl_mean=pl_mean,
     )
-    kept, bad = guarded(state, updated, checked)
-    return kept, {**terms, "nonfinite": bad}
+    checked_state, nonfinite = guarded(state, updated, checked)
+    return StepOutput(checked_state, Metrics(terms, nonfinite))
 
 
 def adversarial_gradients(
@@ -311,11 +316,13 @@ def adversarial_gradients(
         Over all devices: the gradient of state.params, the terms ({'loss'}), the mean w [w_dim].
     """
 
+    alpha = fade_in(config, state.step, resolution)
+
     def objective(params: dict[str, Any], batch: Batch) -> tuple[Array, tuple[Any, tuple[()]]]:
         w, w_plus = mixed_styles(config, params, batch, GENERATOR, resolution, draws)
         images = _painted(config, state, params, w_plus, batch, GENERATOR, resolution)
         judged = generator_logits(
-            config, state.adversary, images, batch.label, batch.sample, state.alpha, axis_name
+            config, state.adversary, images, batch.label, batch.sample, alpha, axis_name
         )
         loss = losses.generator_adversarial(judged)
         return loss, (({"loss": loss}, jnp.mean(w, 0)), ())
@@ -394,23 +401,25 @@ def path_length_gradients(
 
 def discriminator_phase(
     state: PriorState,
-    batch: Batch,
-    constants: None = None,
+    step_input: StepInput,
+    constants: StepConstants,
     *,
     config: ConfigDict,
     with_r1: bool,
     resolution: int,
     axis_name: str | None = AXIS,
-) -> tuple[PriorState, dict[str, Any]]:
+) -> StepOutput[PriorState]:
     """One update of the discriminator (see `steps.adversary.update_adversary`); ends the step.
 
-    Arguments and result as in `generator_phase`; with_r1: whether R1 is due; static.
+    with_r1: whether R1 is due; static. The other arguments as of `generator_phase`.
     """
+    batch = step_input.batch
+    alpha = fade_in(config, state.step, resolution)
 
     fake, w = fakes(config, state, batch, resolution)
     growing = config.model.style == "adain"
-    real = at_stage(batch.image, resolution, state.alpha) if growing else batch.image
-    adversary, terms, bad = update_adversary(
+    real = at_stage(batch.image, resolution, alpha) if growing else batch.image
+    adversary, metrics = update_adversary(
         config,
         state.adversary,
         real,
@@ -418,19 +427,17 @@ def discriminator_phase(
         batch.label,
         batch.sample,
         with_r1=with_r1,
-        alpha=state.alpha,
+        alpha=alpha,
         axis_name=axis_name,
     )
-    alpha = jnp.minimum(
-        state.alpha + config.train.batch_size / max(config.growth.fade_kimg * 1000.0, 1e-3), 1.0
-    )
     w_mean = jnp.mean(w, 0) if axis_name is None else lax.pmean(jnp.mean(w, 0), axis_name)
-    w_avg = jnp.where(bad[ANY], state.w_avg, averaged(state.w_avg, w_mean, W_AVG_DECAY))
-    ended = state._replace(step=state.step + 1, w_avg=w_avg, alpha=alpha, adversary=adversary)
+    w_avg = averaged(state.w_avg, w_mean, W_AVG_DECAY)
+    w_avg = jnp.where(metrics.nonfinite[ANY], state.w_avg, w_avg)
+    ended = state._replace(step=state.step + 1, w_avg=w_avg, adversary=adversary)
     if growing:
-        faded = (state.alpha < 1) & (alpha == 1)
+        faded = (jnp.asarray(alpha) < 1) & (jnp.asarray(fade_in(config, ended.step, resolution)) == 1)
         ended = lax.cond(faded, with_moments_anew, lambda state: state, ended)
-    return ended, {**terms, "nonfinite": bad}
+    return StepOutput(ended, metrics)
 
 
 def with_moments_anew(state: PriorState) -> PriorState:
@@ -451,10 +458,10 @@ def fakes(
     return in_parts(painted, batch._replace(image=(), eye=()), config.train.accumulate)  # type: ignore[no-any-return]
 
 
-def at_stage(images: Array, resolution: int, alpha: Array) -> Array:
+def at_stage(images: Array, resolution: int, alpha: Array | float) -> Array:
     """Photographs as a growing network sees them: pooled to its side and, while its last layers fade in,
     blended with their own half resolution (Karras et al. 2018). [N, S, S, 3] -> [N, r, r, 3]."""
     pooled: Array = average_pool(images, images.shape[1] // resolution)
     coarse: Array = average_pool(pooled, 2)
     coarse = coarse.repeat(2, 1).repeat(2, 2)
-    return jnp.where(alpha < 1, coarse + alpha * (pooled - coarse), pooled)
+    return jnp.where(jnp.asarray(alpha) < 1, coarse + alpha * (pooled - coarse), pooled)

@@ -23,7 +23,8 @@ from fundusgan_jax.steps.fundusgan_step import (
     model_config,
     state_shapes,
 )
-from fundusgan_jax.train.task import Phase, Run
+from fundusgan_jax.steps.step import Phase, StepConstants
+from fundusgan_jax.train.task import Run
 from fundusgan_jax.train.transfer import initialised_from
 from fundusgan_jax.weights.import_torchvision import load_backbone
 from fundusgan_jax.workdir.contents import ema_variables
@@ -36,21 +37,11 @@ class FundusGANTask:
 
     def __init__(self, run: Run) -> None:
         self.run, self.config = run, run.config
-        self.constants = run.perceptual
+        self.constants = StepConstants(run.perceptual)
         self.scorer = FundusGANScorer(run.config, run.dataset, run.perceptual)
-        frozen = FrozenConfigDict(run.config)
-        paint = functools.partial(generator_phase, config=frozen, axis_name=AXIS)
-
-        def generator(state: Any, given: Any, constants: Any) -> Any:
-            state, metrics, images = paint(state, given[0], constants)
-            # The images stay on the devices for the discriminator; without one nobody reads them.
-            return state, metrics, images if run.config.loss.adv > 0 else ()
-
-        def discriminator(state: Any, given: Any, constants: Any, with_r1: bool) -> Any:
-            state, metrics = discriminator_phase(state, given, config=frozen, with_r1=with_r1, axis_name=AXIS)
-            return state, metrics, ()
-
-        self._generator = Phase("generator", generator)
+        settings = {"config": FrozenConfigDict(run.config), "axis_name": AXIS}
+        discriminator = functools.partial(discriminator_phase, **settings)
+        self._generator = Phase("generator", functools.partial(generator_phase, **settings))
         self._plain = Phase("discriminator", functools.partial(discriminator, with_r1=False))
         self._with_r1 = Phase("discriminator with R1", functools.partial(discriminator, with_r1=True))
 
@@ -63,7 +54,7 @@ class FundusGANTask:
         state = _with_backbone(self.run, first_state(self.config))
         return initialised_from(self.config, state) if self.config.train.init_from else state
 
-    def phases(self, number: int) -> tuple[Phase, ...]:
+    def phases(self, number: int) -> tuple[Phase[TrainState], ...]:
         """See `train.task.Task`."""
         if self.config.loss.adv == 0:
             return (self._generator,)

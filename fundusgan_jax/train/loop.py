@@ -7,12 +7,13 @@ import itertools
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 from ml_collections import ConfigDict
 
 from fundusgan_jax.config import best_metric, validate
@@ -26,10 +27,13 @@ from fundusgan_jax.evaluate.stop import Stopped, never
 from fundusgan_jax.progress import Progress, waiting
 from fundusgan_jax.report.grid import can_draw
 from fundusgan_jax.report.page import write_report
+from fundusgan_jax.steps.batch import Photographs, RawBatch
 from fundusgan_jax.steps.fundusgan_step import AXIS
 from fundusgan_jax.steps.optimiser import ANY
+from fundusgan_jax.steps.step import State, StepConstants
 from fundusgan_jax.train.fundusgan_task import FundusGANTask
-from fundusgan_jax.train.phase_programs import Call, StepPrograms, as_sent, calls, calls_ahead
+from fundusgan_jax.train.interval_means import Sums, added, means, restored_sums, saved_sums
+from fundusgan_jax.train.phase_programs import Call, StepPrograms, calls, calls_ahead, stacked
 from fundusgan_jax.train.stopping import Stopper, due_step, leave_due, settle_due
 from fundusgan_jax.train.task import Run, Task
 from fundusgan_jax.train.transfer import check_source
@@ -84,7 +88,7 @@ def _check_labels(config: ConfigDict, dataset: PackedDataset) -> None:
         )
 
 
-def open_task(run: Run) -> Task:
+def open_task(run: Run) -> Task[Any]:
     """The kind of training that config.task names."""
     if run.config.task == "prior":
         from fundusgan_jax.train.prior_task import PriorTask
@@ -93,29 +97,36 @@ def open_task(run: Run) -> Task:
     return FundusGANTask(run)
 
 
-def batches(run: Run, start: int) -> tuple[Iterator[Any], Any, Callable[[Any, Any], Any]]:
-    """Batches from step `start` on, what they are gathered from on the devices, and how a step reads its batch."""
-    config = run.config
-    split = config.data.train_split
+def call_batches(run: Run, task: Task[State], start: int) -> Generator[RawBatch, None, None]:
+    """What the calls after step `start` compute on, `stacked` and on the devices; gathered and sent by another thread."""
+    config, split = run.config, run.config.data.train_split
+    total = config.train.num_steps
     stream = pipeline.Stream(
         config.seed,
         config.train.batch_size,
         config.data.flip,
         start,
-        config.train.num_steps,
+        total,
         jax.process_index(),
         jax.process_count(),
     )
-    if config.data.cache != "device":
-        source = pipeline.train_batches(run.dataset, split, config.data.cache, stream)
-        return source, None, as_sent
-    part = split_named(run.dataset, split)
-    data = pipeline.DeviceData(np.asarray(part.images), part.label, part.eye)
-    return (
-        pipeline.device_orders(run.dataset, split, stream),
-        data,
-        lambda order, data: pipeline.gather(data, order),
-    )
+
+    def stream_of_calls() -> Iterator[RawBatch]:
+        batches = pipeline.raw_batches(run.dataset, split, config.data.cache, stream)
+        for call in calls(task, start, total, config.train.steps_per_call):
+            yield run.parallel.split(stacked(list(itertools.islice(batches, len(call.steps)))))
+
+    return pipeline.prefetched(stream_of_calls)
+
+
+def step_constants(run: Run, task: Task[State]) -> StepConstants:
+    """The task's, with the training split where the devices hold it; replicated."""
+    constants = task.constants
+    if run.config.data.cache == "device":
+        split = split_named(run.dataset, run.config.data.train_split)
+        stored = pipeline.stored_photographs(split)
+        constants = constants._replace(dataset=Photographs(*map(np.asarray, stored)))
+    return run.parallel.replicate(constants)  # type: ignore[no-any-return]
 
 
 class Trainer:
@@ -125,7 +136,7 @@ class Trainer:
     that the device never waits for the host.
     """
 
-    def __init__(self, run: Run, task: Task) -> None:
+    def __init__(self, run: Run, task: Task[State]) -> None:
         self.run, self.config, self.task = run, run.config, task
         self.checkpoints, latest = open_shared_checkpoints(run.config, run.workdir)
         restored = None if latest is None else self.checkpoints.restore(latest, task.shapes(latest))
@@ -138,8 +149,12 @@ class Trainer:
         self.log = (
             MetricsLog(run.workdir, self.start, self.due is not None) if distributed.is_first() else None
         )
-        self._pending: tuple[int, Any] | None = None
-        self._unchecked: tuple[int, dict[str, Any]] | None = None
+        self._batches, self._first_batch = call_batches(run, task, self.start), list[RawBatch]()
+        # What the steps since the last row have summed up to, and the sums of a row that is due.
+        progress = {} if latest is None else self.checkpoints.progress(latest)
+        self._sums = restored_sums(progress.get("sums", {}))
+        self._pending: tuple[int, Sums] | None = None
+        self._unchecked: tuple[int, dict[str, Array]] | None = None
         self._skipped = 0
         # From the first step on.
         self._stopper: Stopper | None = None
@@ -151,19 +166,19 @@ class Trainer:
         Raises:
             UserError: it needs more memory than the devices have.
         """
-        source, data, read = batches(self.run, self.start)
-        constants = self.run.parallel.replicate((self.task.constants, data))
-        self._programs = StepPrograms(self.config, self.run.parallel, read, constants)
-        first = next(source)
-        self._source = itertools.chain([first], source)
+        self._programs: StepPrograms[Any] = StepPrograms(
+            self.config, self.run.parallel, step_constants(self.run, self.task)
+        )
+        # Data that cannot be read are told before minutes of compiling.
+        self._first_batch.append(next(self._batches))
         # Else the state has the size of the stage that is over; `_dispatch` compiles once it has grown.
         if not self.task.grows_before(self.start + 1):
-            self._compile_ahead(self.start, first)
+            self._compile_ahead(self.start)
 
-    def _compile_ahead(self, start: int, batch: Any) -> None:
+    def _compile_ahead(self, start: int) -> None:
         train = self.config.train
         ahead = calls_ahead(self.task, start, train.num_steps, train.steps_per_call)
-        self._programs.prepare(ahead, self.state, batch, distributed.is_first())
+        self._programs.prepare(ahead, self.state, distributed.is_first())
 
     def train(self) -> bool:
         """Trains to num_steps; False where a signal stopped it first. Saved and logged either way."""
@@ -182,6 +197,7 @@ class Trainer:
             self.checkpoints.wait()
             raise
         finally:
+            self._batches.close()
             if self._stopper is not None:
                 self._stopper.close()
         self.best_step = self.checkpoints.best_step()
@@ -196,12 +212,13 @@ class Trainer:
             left = self._after_step(number, False)
         for call in calls(self.task, self.start, train.num_steps, train.steps_per_call):
             number, count = call.last, len(call.steps)
-            metrics = self._dispatch(call, list(itertools.islice(self._source, count)))
+            terms = self._dispatch(call, self._next_batch())
             self._stopper = self._stopper or Stopper()
             self._log_pending()
+            self._sums = added(self._sums, terms)
             self._images += train.batch_size * count
             if number % train.log_every == 0 or number == train.num_steps:
-                self._pending = (number, metrics)
+                self._pending, self._sums = (number, self._sums), {}
             # Read once: a signal that comes while this step is saved or drawn stops after the next one.
             stopping = self._stopper.wanted(number)
             self._progress.update(train.batch_size * count)
@@ -214,20 +231,23 @@ class Trainer:
         if self.log is not None:
             self.log.close()
 
-    def _dispatch(self, call: Call, sent: list[Any]) -> dict[str, Any]:
-        """Dispatches the steps of one call, then looks at what the call before it found."""
+    def _next_batch(self) -> RawBatch:
+        return self._first_batch.pop() if self._first_batch else next(self._batches)
+
+    def _dispatch(self, call: Call[Any], batch: RawBatch) -> dict[str, Array]:
+        """Dispatches the steps of one call, then looks whether the call before it was finite; returns the terms."""
         if self.task.grows_before(call.first):
             grown = self.task.grown(call.first, self.run.parallel.single(self.state))
             self.state = self.run.parallel.replicate(grown)
-            self._compile_ahead(call.first - 1, sent[0])
+            self._compile_ahead(call.first - 1)
         before = self._programs.compile_seconds
-        self.state, metrics, nonfinite = self._programs.run(call, self.state, sent)
+        self.state, metrics = self._programs.run(call, self.state, batch)
         compiling = self._programs.compile_seconds - before
         self._since += compiling
         self._progress.leave_out(compiling)
         self._check_finite()
-        self._unchecked = (call.first, nonfinite)
-        return metrics
+        self._unchecked = (call.first, metrics.nonfinite)
+        return self.run.parallel.single(metrics.terms)  # type: ignore[no-any-return]
 
     def _check_finite(self) -> None:
         """Stops the run where a step of the last unchecked call met a number that is not finite, or counts it as skipped.
@@ -236,17 +256,17 @@ class Trainer:
         """
         if self._unchecked is None:
             return
-        (first, found), self._unchecked = self._unchecked, None
+        (first, nonfinite), self._unchecked = self._unchecked, None
 
         def flags(name: str) -> np.ndarray:
-            return np.atleast_1d(self.run.parallel.single(found[name]))
+            return np.atleast_1d(self.run.parallel.single(nonfinite[name]))
 
-        any_bad = np.any([flags(name) for name in found if name.endswith(f": {ANY}")], 0)
+        any_bad = np.any([flags(name) for name in nonfinite if name.endswith(f": {ANY}")], 0)
         for index, is_bad in enumerate(any_bad):
             if not is_bad:
                 self._skipped = 0
                 continue
-            named = [name for name in found if not name.endswith(f": {ANY}") and flags(name)[index]]
+            named = [name for name in nonfinite if not name.endswith(f": {ANY}") and flags(name)[index]]
             self._not_finite(f"step {first + index} is not finite ({', '.join(named)})")
 
     def _not_finite(self, what: str) -> None:
@@ -270,12 +290,11 @@ class Trainer:
         raise UserError(f"{what}; {good} of {self.run.workdir}; {mend}")
 
     def _log_pending(self) -> None:
-        """Writes the row of an earlier step, whose metrics have arrived or are waited for now."""
+        """Writes the row of an earlier step, whose sums have arrived or are waited for now."""
         if self._pending is None:
             return
-        step, metrics = self._pending
-        self._pending = None
-        values = {name: float(value) for name, value in self.run.parallel.single(metrics).items()}
+        (step, sums), self._pending = self._pending, None
+        values = means(sums)
         now = time.monotonic()
         rate = self._images / max(now - self._since, 1e-9)
         self._since, self._images = now, 0
@@ -323,7 +342,7 @@ class Trainer:
         if number == self.due:
             self.checkpoints.add_metrics(number, ranked or {})
         elif saving:
-            self.checkpoints.save(number, state, ranked)
+            self.checkpoints.save(number, state, ranked, {"sums": saved_sums(self._sums)})
         if evaluating and not left:
             settle_due(self.run.workdir)
         self._since += time.monotonic() - paused

@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 from fundusgan_jax.config import divides, validate
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, ensure_packed, split_named
 from fundusgan_jax.data.phantom.render import phantom_counts
-from fundusgan_jax.data.pipeline import DeviceData, DeviceOrder, gather
 from fundusgan_jax.devices.compilation_cache import keeping_hint
 from fundusgan_jax.devices.memory import advice, device_memory, gib, is_exhaustion
 from fundusgan_jax.devices.parallel import DataParallel
@@ -23,16 +22,15 @@ from fundusgan_jax.models.lpips import PerceptualNet, map_channels
 from fundusgan_jax.models.squeezenet import SqueezeNet
 from fundusgan_jax.models.vgg import VGG16
 from fundusgan_jax.progress import Progress, waiting
-from fundusgan_jax.steps.batch import Batch
+from fundusgan_jax.steps.batch import RawBatch
 from fundusgan_jax.steps.flops import STEP, phase_flops
 from fundusgan_jax.steps.fundusgan_step import AXIS
+from fundusgan_jax.steps.step import StepConstants, photograph_shapes, raw_batch_shapes
 from fundusgan_jax.train.phase_programs import (
     HORIZON,
     Call,
     Lowered,
-    Read,
     Ready,
-    as_sent,
     calls,
     compile_all,
     distinct_calls,
@@ -87,7 +85,7 @@ class Planner:
         self.parallel = DataParallel("shard_map", AXIS, devices)
         self.devices = len(self.parallel.devices)
 
-    def task(self, config: ConfigDict) -> Task:
+    def task(self, config: ConfigDict) -> Task[Any]:
         """The task that training would run, on stand-ins for photographs and perceptual network."""
         # Not above: train/loop.py imports the flows of evaluation, which --help does not wait for.
         from fundusgan_jax.train.loop import open_task
@@ -95,14 +93,14 @@ class Planner:
         dataset = _stand_in(config)
         return open_task(Run(config, Path(), dataset, perceptual_shapes(config), self.parallel))
 
-    def first_planned(self, task: Task) -> int:
+    def first_planned(self, task: Task[Any]) -> int:
         """The step before the first that is planned: of the last HORIZON, where a growing network has its final size."""
         per_call, total = self.config.train.steps_per_call, self.config.train.num_steps
         start = max(total - HORIZON, 0) // per_call * per_call
         grown = [number - 1 for number in range(start + 1, total + 1) if task.grows_before(number)]
         return max([start, *grown])
 
-    def calls(self, task: Task) -> tuple[list[Call], int]:
+    def calls(self, task: Task[Any]) -> tuple[list[Call[Any]], int]:
         """The different calls of the run's last steps, where a growing network has its final size; and how many programs
         they have."""
         per_call, total = self.config.train.steps_per_call, self.config.train.num_steps
@@ -123,23 +121,19 @@ class Planner:
         changed = "".join(f", {name}={value}" for name, value in train.items())
         progress = Progress(count, "programs", f"compiling for {per_device} images a device{changed}")
         with progress.running(keeping_hint()):
-            lowered = lower_calls(self.parallel, wanted, *self._inputs(config, task))
+            lowered = lower_calls(self.parallel, wanted, *self._shapes(config, task))
             return compile_all(lowered, progress.update)
 
-    def lowered(self, task: Task, platform: str = "") -> Iterator[Lowered]:
+    def lowered(self, task: Task[Any], platform: str = "") -> Iterator[Lowered]:
         """The programs of `self.config` before the backend compiles them; `platform` as of `lower_calls`."""
-        return lower_calls(self.parallel, self.calls(task)[0], *self._inputs(self.config, task), platform)
+        return lower_calls(self.parallel, self.calls(task)[0], *self._shapes(self.config, task), platform)
 
-    def _inputs(self, config: ConfigDict, task: Task) -> tuple[Read, Any, Any, Any]:
-        """How a step reads its batch; state, batch as it is sent, and constants, as shapes and dtypes."""
+    def _shapes(self, config: ConfigDict, task: Task[Any]) -> tuple[Any, RawBatch, StepConstants]:
+        """State, batch as it is sent, and constants, as shapes and dtypes."""
         size, side = config.train.batch_size, config.data.resolution
-        state = task.shapes(config.train.num_steps)
-        if not self.kept:
-            return as_sent, state, _batch_shapes(size, side), (task.constants, None)
-        numbers, kept = (jax.ShapeDtypeStruct((count,), jnp.int32) for count in (size, self.kept))
-        sent = DeviceOrder(numbers, jax.ShapeDtypeStruct((size,), jnp.bool_), numbers)
-        data = DeviceData(jax.ShapeDtypeStruct((self.kept, side, side, 3), jnp.uint8), kept, kept)
-        return (lambda order, data: gather(data, order)), state, sent, (task.constants, data)
+        dataset = photograph_shapes(self.kept, side) if self.kept else None
+        constants = task.constants._replace(dataset=dataset)
+        return task.shapes(config.train.num_steps), raw_batch_shapes(size, side, not self.kept), constants
 
     def need(self, per_device: int, **train: Any) -> Need:
         """Memory at `per_device` images a device; EXHAUSTED where even compiling takes more than there is."""
@@ -168,12 +162,6 @@ class Planner:
         """Whether training would take so many images a device."""
         parts = train.get("accumulate", self.config.train.accumulate)
         return divides(self.config, per_device * self.devices, self.devices, parts)
-
-
-def _batch_shapes(size: int, resolution: int) -> Batch:
-    numbers = jax.ShapeDtypeStruct((size,), jnp.int32)
-    image = jax.ShapeDtypeStruct((size, resolution, resolution, 3), jnp.float32)
-    return Batch(image, numbers, numbers, numbers)
 
 
 def _stand_in(config: ConfigDict) -> PackedDataset:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import FrozenConfigDict
 
 from fundusgan_jax.evaluate.prior import PriorScorer, draw_samples
 from fundusgan_jax.evaluate.sets import open_features
 from fundusgan_jax.evaluate.stop import ShouldStop
-from fundusgan_jax.models.progressive import stage_at
 from fundusgan_jax.report.evaluation import FILE, write_evaluation
 from fundusgan_jax.steps.adversary import r1_gamma
 from fundusgan_jax.steps.prior_step import (
@@ -21,13 +18,13 @@ from fundusgan_jax.steps.prior_step import (
     discriminator_phase,
     first_prior,
     generator_phase,
-    growth,
     path_length_interval,
     prior_shapes,
     resolution_at,
     with_moments_anew,
 )
-from fundusgan_jax.train.task import Phase, Run
+from fundusgan_jax.steps.step import Phase, StepConstants
+from fundusgan_jax.train.task import Run
 from fundusgan_jax.train.transfer import fitted, initialised_from
 
 
@@ -36,7 +33,7 @@ class PriorTask:
 
     def __init__(self, run: Run) -> None:
         self.run, self.config = run, run.config
-        self.constants = None
+        self.constants = StepConstants()
         self._frozen = FrozenConfigDict(run.config)
         source = open_features(run.config)
         self._scorer = PriorScorer(run.config, run.dataset, source) if source else None
@@ -54,38 +51,30 @@ class PriorTask:
         """Only the final size of a growing network: at a smaller one distances mean something else."""
         return resolution_at(self.config, number) == self.config.model.resolution
 
-    def phases(self, number: int) -> tuple[Phase, ...]:
+    def phases(self, number: int) -> tuple[Phase[PriorState], ...]:
         """See `train.task.Task`."""
         train, side = self.config.train, resolution_at(self.config, number)
         interval = path_length_interval(self.config)
         with_pl = interval > 0 and number % interval == 0
         with_r1 = number % train.r1_every == 0 and r1_gamma(self.config) > 0
-        return self._phase("G", generator_phase, side, with_pl=with_pl), self._phase(
-            "D", discriminator_phase, side, with_r1=with_r1
+        settings = {"config": self._frozen, "resolution": side, "axis_name": AXIS}
+        generator = functools.partial(generator_phase, with_pl=with_pl, **settings)
+        discriminator = functools.partial(discriminator_phase, with_r1=with_r1, **settings)
+        return (
+            Phase(f"G{' + path length' * with_pl} at {side} px", generator),
+            Phase(f"D{' + R1' * with_r1} at {side} px", discriminator),
         )
-
-    def _phase(self, name: str, step: Any, side: int, **due: bool) -> Phase:
-        extra = {"with_pl": " + path length", "with_r1": " + R1"}
-        name += "".join(extra[key] for key, value in due.items() if value) + f" at {side} px"
-        compute = functools.partial(step, config=self._frozen, resolution=side, axis_name=AXIS, **due)
-
-        def run(state: Any, given: Any, constants: Any) -> Any:
-            return *compute(state, given[0]), ()
-
-        return Phase(name, run)
 
     def grows_before(self, number: int) -> bool:
         """Whether a growing network doubles its side before step `number`."""
         return number > 1 and resolution_at(self.config, number) != resolution_at(self.config, number - 1)
 
     def grown(self, number: int, state: PriorState) -> PriorState:
-        """The next stage: every array that both sizes share is kept, Adam's moments begin anew; alpha starts where the
-        schedule says."""
+        """The next stage: every array that both sizes share is kept, Adam's moments begin anew."""
         side = resolution_at(self.config, number)
         larger, new = fitted(jax.device_get(state), jax.device_get(first_prior(self.config, side)))
         print(f"\nstep {number}: growing to {side} px, {len(new)} new arrays", flush=True)
-        _, alpha = stage_at(growth(self.config), (number - 1) * self.config.train.batch_size)
-        return jax.device_get(with_moments_anew(larger._replace(alpha=np.asarray(alpha, np.float32))))  # type: ignore[no-any-return]
+        return jax.device_get(with_moments_anew(larger))  # type: ignore[no-any-return]
 
     def evaluate(self, number: int, state: PriorState, should_stop: ShouldStop) -> dict[str, float]:
         """Distances between config.eval.num_samples images and the reference photographs."""

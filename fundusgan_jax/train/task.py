@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from ml_collections import ConfigDict
 
@@ -12,6 +11,7 @@ from fundusgan_jax.data.packed import PackedDataset
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.evaluate.stop import ShouldStop
 from fundusgan_jax.models.lpips import PerceptualNet
+from fundusgan_jax.steps.step import Phase, State, StepConstants
 
 
 class Run(NamedTuple):
@@ -24,38 +24,27 @@ class Run(NamedTuple):
     parallel: DataParallel
 
 
-class Phase(NamedTuple):
-    """One compiled part of a step.
-
-    name: of the program; phases of one name are the same program. run: (state, (batch, carry), constants)
-    -> (state, metrics, carry); carry: arrays with one row per sample that the next phase of the step takes.
-    """
-
-    name: str
-    run: Callable[[Any, Any, Any], tuple[Any, dict[str, Any], Any]]
-
-
-class Task(Protocol):
+class Task(Protocol[State]):
     """One kind of training."""
 
-    constants: Any
+    constants: StepConstants
 
-    def shapes(self, step: int) -> Any:
+    def shapes(self, step: int) -> State:
         """Shapes and dtypes of the state after `step` steps."""
 
-    def first(self) -> Any:
+    def first(self) -> State:
         """The state before the first step."""
 
-    def phases(self, number: int) -> tuple[Phase, ...]:
+    def phases(self, number: int) -> tuple[Phase[State], ...]:
         """The phases of step `number` (counted from 1), in order."""
 
     def grows_before(self, number: int) -> bool:
         """Whether the network changes its size before step `number`."""
 
-    def grown(self, number: int, state: Any) -> Any:
+    def grown(self, number: int, state: State) -> State:
         """The state for step `number`, made from the smaller network's."""
 
-    def evaluate(self, number: int, state: Any, should_stop: ShouldStop) -> dict[str, float]:
+    def evaluate(self, number: int, state: State, should_stop: ShouldStop) -> dict[str, float]:
         """Scores the state after step `number`, writes eval.json, returns the figures.
 
         Raises:
@@ -65,5 +54,5 @@ class Task(Protocol):
     def ranks(self, number: int) -> bool:
         """Whether the figures of step `number` may be compared with those of later steps."""
 
-    def draw(self, number: int, state: Any) -> None:
+    def draw(self, number: int, state: State) -> None:
         """Writes the sample grid of step `number`."""

@@ -13,7 +13,7 @@ from fundusgan_jax.errors import UserError
 from fundusgan_jax.ops.trees import named_leaves
 from fundusgan_jax.steps.adversary import channel_table, label_mapping_layers
 from fundusgan_jax.steps.fundusgan_step import TrainState
-from fundusgan_jax.steps.prior_step import PriorState, generator_config
+from fundusgan_jax.steps.prior_step import PriorState, fade_in, generator_config, resolution_at
 from fundusgan_jax.weights.flat_file import write_flat
 from fundusgan_jax.weights.import_stylegan import (
     ImportedDiscriminator,
@@ -85,7 +85,8 @@ def networks_of(config: ConfigDict, state: PriorState | TrainState, which: str) 
             "w_avg": state.w_avg,
         }
         if config.model.style == "adain":
-            tree["alpha"] = state.alpha
+            side = resolution_at(config, int(state.step))
+            tree["alpha"] = np.float32(fade_in(config, int(state.step), side))
     else:
         variables = state.variables
         tree = {**variables._asdict(), **(state.ema if which == "ema" else variables.params)}

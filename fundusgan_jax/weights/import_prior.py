@@ -67,7 +67,6 @@ def first_state(config: ConfigDict, networks: Networks) -> tuple[PriorState, lis
         ema=ema,
         w_avg=jnp.asarray(w_avg),
         pl_mean=jnp.zeros(()),
-        alpha=jnp.ones(()),
         adversary=_adversary(config, judge.variables["params"] if judge else None),
     )
     return jax.device_get(state), notes

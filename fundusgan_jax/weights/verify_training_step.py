@@ -139,7 +139,6 @@ def _state(npz: Npz, generator: ImportedGenerator, judge: ImportedDiscriminator)
         ema=params,
         w_avg=jnp.asarray(generator.w_avg),
         pl_mean=jnp.asarray(npz["pl_mean"]),
-        alpha=jnp.ones(()),
         adversary=AdversaryState(judge.variables["params"], (), zero, zero, zero),
     )
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), state)

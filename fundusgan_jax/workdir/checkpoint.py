@@ -24,6 +24,10 @@ from fundusgan_jax.ops.trees import named_leaves
 FOLDER = "checkpoints"
 # Folder and file of a checkpoint where orbax keeps its metrics and looks for them.
 METRICS = "metrics"
+# Item of a checkpoint: JSON beside the state, what the trainer goes on with.
+PROGRESS = "progress"
+# Leaves of older checkpoints that follow from the settings and the step.
+DERIVED = ("alpha",)
 
 
 class Checkpoints:
@@ -94,10 +98,16 @@ class Checkpoints:
         except OSError as error:
             raise _full(self.folder, error) from error
 
-    def save(self, step: int, state: Any, metrics: dict[str, float] | None = None) -> None:
+    def save(
+        self,
+        step: int,
+        state: Any,
+        metrics: dict[str, float] | None = None,
+        progress: dict[str, Any] | None = None,
+    ) -> None:
         """Saves a pytree of arrays under `step`; returns once the arrays are copied.
 
-        Metrics without the best metric (or none) leave the checkpoint out of the ranking.
+        Metrics without the best metric (or none) leave the checkpoint out of the ranking. progress: see `progress`.
 
         Raises:
             UserError: the disk is full or not writable; older checkpoints are intact.
@@ -106,7 +116,10 @@ class Checkpoints:
         leaves = {name: np.array(leaf, copy=True) for name, leaf in _named(state).items()}
         sums = {name: zlib.crc32(leaf.tobytes()) for name, leaf in leaves.items()}
         ranked = metrics if metrics and self._metric in metrics else None
-        arguments = ocp.args.Composite(state=ocp.args.PyTreeSave(leaves), crc32=ocp.args.JsonSave(sums))
+        beside = {PROGRESS: ocp.args.JsonSave(progress)} if progress else {}
+        arguments = ocp.args.Composite(
+            state=ocp.args.PyTreeSave(leaves), crc32=ocp.args.JsonSave(sums), **beside
+        )
         try:
             self._manager.save(step, args=arguments, metrics=ranked, force=True)
         except Exception as error:
@@ -145,18 +158,20 @@ class Checkpoints:
         if step is None:
             return None
         wanted = _named(like)
-        arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in wanted}
         try:
             sums = self._manager.restore(step, args=ocp.args.Composite(crc32=ocp.args.JsonRestore()))["crc32"]
-            if set(sums) != set(wanted):
+            if odd := sorted((set(sums) ^ set(wanted)).difference(DERIVED)):
                 if any("/fusion0/" in name for name in set(sums) - set(wanted)):
                     raise UserError(f"checkpoint {self.folder / str(step)} {EARLIER_FUSIONS}")
-                odd = sorted(set(sums) ^ set(wanted))
                 raise UserError(
                     f"checkpoint {self.folder / str(step)} belongs to another model ({odd[0]} and "
                     f"{len(odd) - 1} more differ); use the configuration that made it"
                 )
-            item = ocp.args.PyTreeRestore(wanted, restore_args=arguments)
+            # orbax reads all leaves or none.
+            scalar = jax.ShapeDtypeStruct((), np.float32)
+            whole = {name: wanted.get(name, scalar) for name in sums}
+            arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in whole}
+            item = ocp.args.PyTreeRestore(whole, restore_args=arguments)
             leaves = self._manager.restore(step, args=ocp.args.Composite(state=item))["state"]
         except UserError:
             raise
@@ -165,13 +180,27 @@ class Checkpoints:
         for name, leaf in leaves.items():
             if zlib.crc32(np.ascontiguousarray(leaf).tobytes()) != sums[name]:
                 raise self._damaged(step, f"{name} has changed")
-            if leaf.shape != wanted[name].shape:
+            if name in wanted and leaf.shape != wanted[name].shape:
                 raise UserError(
                     f"checkpoint {self.folder / str(step)} has {name} of shape {leaf.shape}, the configuration "
                     f"says {wanted[name].shape}; use the configuration that made it"
                 )
         ordered = [leaves[name] for name in wanted]
         return step, jax.tree.unflatten(jax.tree.structure(like), ordered)
+
+    def progress(self, step: int) -> dict[str, Any]:
+        """What was saved beside the state; {} where nothing was.
+
+        Raises:
+            UserError: the checkpoint is damaged.
+        """
+        if not (self.folder / str(step) / PROGRESS).is_dir():
+            return {}
+        arguments = ocp.args.Composite(**{PROGRESS: ocp.args.JsonRestore()})
+        try:
+            return dict(self._manager.restore(step, args=arguments)[PROGRESS])
+        except Exception as error:
+            raise self._damaged(step, f"{type(error).__name__}") from error
 
     def raw(self, step: int) -> dict[str, np.ndarray]:
         """The checkpoint's arrays by name, for comparisons of two runs leaf by leaf; not checked."""

@@ -33,7 +33,9 @@ class MetricsLog:
     """Appends rows to WORKDIR/metrics.jsonl (and to TensorBoard where TensorFlow and tensorboard are).
 
     Opened for a run that continues after step k, it first drops the rows of later steps and a half-written
-    line, so that a killed and resumed run has the rows of an uninterrupted one.
+    line, so that a killed and resumed run has the rows of an uninterrupted one. A 'train' row's terms are means over the
+    steps since the row before it (`train.interval_means`); a checkpoint between two rows carries the sums of the steps
+    since the earlier one, and a resumed run completes the later row with them.
 
     Args:
         workdir: folder of the run.
@@ -59,12 +61,12 @@ class MetricsLog:
 
         JSON has no NaN: a number that is not finite is written as null and named under 'not_finite'.
         """
-        odd = sorted(
+        not_finite = sorted(
             name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)
         )
-        clean = {name: None if name in odd else value for name, value in row.items()}
-        if odd:
-            clean["not_finite"] = odd
+        clean = {name: None if name in not_finite else value for name, value in row.items()}
+        if not_finite:
+            clean["not_finite"] = not_finite
         try:
             self._file.write(json.dumps(clean) + "\n")
             self._file.flush()

@@ -18,6 +18,7 @@ from fundusgan_jax.errors import UserError
 from fundusgan_jax.ops.pool import max_pool
 from fundusgan_jax.steps import fundusgan_step, prior_step
 from fundusgan_jax.steps.fundusgan_step import state_shapes
+from fundusgan_jax.steps.step import StepConstants, StepInput
 from fundusgan_jax.train.plan import perceptual_shapes
 from tests.support.tiny import random_batch, tiny_config, tiny_prior_config
 
@@ -86,13 +87,20 @@ def test_no_gradient_of_a_step_depends_on_the_order_of_a_scatter():
     batch, images = random_batch(8), jax.ShapeDtypeStruct((8, 64, 64, 3), jnp.float32)
     net = perceptual_shapes(config)
     phases = [
-        (fundusgan_step.generator_phase, {}, state_shapes(config), batch, net, config),
+        (
+            fundusgan_step.generator_phase,
+            {},
+            state_shapes(config),
+            StepInput(batch),
+            StepConstants(net),
+            config,
+        ),
         (
             fundusgan_step.discriminator_phase,
             {"with_r1": True},
             state_shapes(config),
-            (batch, images),
-            None,
+            StepInput(batch, images),
+            StepConstants(),
             config,
         ),
     ]
@@ -102,7 +110,8 @@ def test_no_gradient_of_a_step_depends_on_the_order_of_a_scatter():
         (prior_step.discriminator_phase, {"with_r1": True}),
     ):
         due["resolution"] = 16
-        phases.append((phase, due, prior_step.prior_shapes(prior), random_batch(8, 16), None, prior))
-    for phase, due, state, given, constants, settings in phases:
+        inputs = StepInput(random_batch(8, 16))
+        phases.append((phase, due, prior_step.prior_shapes(prior), inputs, StepConstants(), prior))
+    for phase, due, state, inputs, constants, settings in phases:
         run = functools.partial(phase, config=settings, axis_name=None, **due)
-        assert scattered(run, state, given, constants) == [], (phase.__module__, phase.__name__)
+        assert scattered(run, state, inputs, constants) == [], (phase.__module__, phase.__name__)

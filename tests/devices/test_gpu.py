@@ -14,6 +14,7 @@ from ml_collections import FrozenConfigDict
 from benchmarks import reproduce
 from benchmarks.harness.random_networks import random_perceptual
 from fundusgan_jax.steps import fundusgan_step, prior_step
+from fundusgan_jax.steps.step import StepConstants, StepInput
 from fundusgan_jax.workdir.manifest import read_manifest
 from tests.benchmarks.test_reproduce import ROOT, SMALL
 from tests.steps.test_low_precision import check_pictures, smooth_batch
@@ -42,8 +43,13 @@ def fundusgan_step_of(due):
     batch = smooth_batch(4, 64)
 
     def run(state, batch):
-        state, _, images = fundusgan_step.generator_phase(state, batch, None, **settings)
-        return fundusgan_step.discriminator_phase(state, (batch, images), with_r1=due, **settings)[0]
+        state, _, images = fundusgan_step.generator_phase(
+            state, StepInput(batch), StepConstants(), **settings
+        )
+        inputs = StepInput(batch, images)
+        return fundusgan_step.discriminator_phase(
+            state, inputs, StepConstants(), with_r1=due, **settings
+        ).state
 
     return run, fundusgan_step.first_state(config), batch
 
@@ -54,8 +60,9 @@ def prior_step_of(due):
     batch = smooth_batch(8, 16)
 
     def run(state, batch):
-        state, _ = prior_step.generator_phase(state, batch, with_pl=due, **settings)
-        return prior_step.discriminator_phase(state, batch, with_r1=due, **settings)[0]
+        inputs, constants = StepInput(batch), StepConstants()
+        state = prior_step.generator_phase(state, inputs, constants, with_pl=due, **settings).state
+        return prior_step.discriminator_phase(state, inputs, constants, with_r1=due, **settings).state
 
     return run, prior_step.first_prior(config), batch
 

@@ -10,6 +10,7 @@ import pytest
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.steps.optimiser import sample_keys
+from fundusgan_jax.steps.step import Metrics, StepOutput
 
 AXIS = "device"
 BATCH = 8
@@ -19,18 +20,18 @@ def draw(state, sample, constants):
     """Noise of each sample, and its sum over the batch in the state."""
     noise = jax.vmap(functools.partial(jax.random.normal, shape=(3,)))(sample_keys(1, sample))
     total = jax.lax.psum(jnp.sum(sample), AXIS)
-    return state + total + constants, {"total": total}, noise
+    return StepOutput(state + total + constants, Metrics({"total": total}, {}), noise)
 
 
 def drawn(mode: str, devices: list[jax.Device]) -> np.ndarray:
     """The noise of samples 8 to 15, in their order; [8, 3]."""
     parallel = DataParallel(mode, AXIS, devices)
     state, constants = parallel.replicate((np.asarray(5, np.int32), np.asarray(7, np.int32)))
-    step = parallel.compile(draw, carries=True)
+    step = parallel.compile(draw)
     state, metrics, noise = step(
         state, parallel.split(np.arange(BATCH, 2 * BATCH, dtype=np.int32)), constants
     )
-    assert int(parallel.single(metrics)["total"]) == sum(range(8, 16))
+    assert int(parallel.single(metrics).terms["total"]) == sum(range(8, 16))
     assert int(parallel.single(state)) == 5 + 7 + sum(range(8, 16))
     return np.asarray(noise).reshape(BATCH, 3)
 

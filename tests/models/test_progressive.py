@@ -14,6 +14,7 @@ from fundusgan_jax.models.progressive import (
     GrowingDiscriminator,
     Growth,
     adain,
+    alpha_at,
     fade,
     stage_at,
 )
@@ -311,6 +312,19 @@ def test_misfits_are_refused():
 )
 def test_schedule_at_its_borders(images_seen, stage):
     assert stage_at(Growth(start=8, final=32, fade_kimg=0.1, stable_kimg=0.3), images_seen) == stage
+
+
+@pytest.mark.parametrize(
+    "growth", [Growth(8, 32, 0.1, 0.3), Growth(8, 32, 0.1, 0.0), Growth(8, 32, 0.0, 0.2)]
+)
+def test_alpha_follows_from_the_number_of_images_without_drift(growth):
+    alpha = jax.jit(lambda images, side: jnp.float32(alpha_at(growth, side, images)), static_argnums=1)
+    for images_seen in range(0, 1000, 7):
+        resolution, expected = stage_at(growth, images_seen)
+        assert float(alpha(images_seen, resolution)) == np.float32(expected), images_seen
+        # The checkpoint of a stage's last step, when the next stage would have begun.
+        if images_seen > 800:
+            assert float(alpha(images_seen, 16)) == 1
 
 
 def test_schedules_without_a_fade_or_without_growth():

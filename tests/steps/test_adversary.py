@@ -82,18 +82,18 @@ def test_r1_is_its_formula_with_the_rule_for_gamma(monkeypatch):
 def test_r1_flattens_the_discriminator_on_photographs():
     config, state = made(loss__r1_gamma=10.0, optim__discriminator_lr=1e-2)
     step = program(config, True)
-    _, first, _ = step(state)
+    _, first = step(state)
     for _ in range(15):
-        state, terms, _ = step(state)
-    assert float(terms["r1"]) < 0.5 * float(first["r1"])
+        state, metrics = step(state)
+    assert float(metrics.terms["r1"]) < 0.5 * float(first.terms["r1"])
 
 
 def test_the_discriminator_learns_to_tell_two_sets_apart():
     config, state = made(optim__discriminator_lr=1e-2)
     step = program(config, False)
     for _ in range(25):
-        state, terms, bad = step(state)
-    assert float(terms["d_real"]) > 0 > float(terms["d_fake"]) and not bool(bad["any"])
+        state, (terms, nonfinite) = step(state)
+    assert float(terms["d_real"]) > 0 > float(terms["d_fake"]) and not bool(nonfinite["any"])
 
 
 def test_p_moves_towards_the_target_and_is_kept_between():
@@ -106,14 +106,14 @@ def test_p_moves_towards_the_target_and_is_kept_between():
         before = state._replace(
             params=params, augment_p=jnp.asarray(0.5), sign_sum=jnp.zeros(()), sign_count=jnp.zeros(())
         )
-        once, terms, _ = updated(config, before)
-        assert float(terms["real_sign"]) == direction
+        once, metrics = updated(config, before)
+        assert float(metrics.terms["real_sign"]) == direction
         assert float(once.augment_p) == 0.5 and float(once.sign_count) == 1
-        twice, _, _ = updated(config, once._replace(params=params))
+        twice, _ = updated(config, once._replace(params=params))
         # Two steps of 8 images of the 320 in which p may go from 0 to 1.
         assert float(twice.augment_p) == pytest.approx(0.5 + direction * 16 / 320)
         assert float(twice.sign_count) == 0
-    fixed, _, _ = updated(made(augment__mode="fixed")[0], before)
+    fixed, _ = updated(made(augment__mode="fixed")[0], before)
     assert float(fixed.augment_p) == 0.5
 
 
@@ -142,14 +142,14 @@ def test_augmentation_reaches_photographs_and_fakes_alike_and_lets_the_gradient_
         jax.jit(functools.partial(generator_logits, c))(off, FAKE, LABEL, SAMPLE) for c in (config, plain)
     ]
     np.testing.assert_allclose(judged[0], judged[1], rtol=1e-5, atol=1e-6)
-    terms = [updated(c, state)[1] for c in (config, plain)]
+    terms = [updated(c, state)[1].terms for c in (config, plain)]
     for name in ("d_real", "d_fake"):
         assert float(terms[0][name]) != float(terms[1][name])
 
 
 def test_frozen_blocks_keep_their_bits_and_the_rest_learns():
     config, state = made(train__freeze_discriminator=2)
-    after, _, _ = updated(config, state, with_r1=True)
+    after, _ = updated(config, state, with_r1=True)
     for name in state.params:
         frozen = name.startswith(("fromrgb", "b16_", "b8_"))
         # The bias of a layer may have no gradient; a whole module that learns has moved somewhere.
@@ -162,7 +162,7 @@ def test_r1_of_every_step_is_part_of_the_update_and_later_ones_have_their_own():
     counts = []
     for config in (together, lazily):
         fresh = initial_adversary(config, 16, jax.random.key(0))
-        after, terms, _ = updated(config, fresh, with_r1=True)
-        assert "r1" in terms
+        after, metrics = updated(config, fresh, with_r1=True)
+        assert "r1" in metrics.terms
         counts.append([int(x) for x in jax.tree.leaves(after.opt_state) if x.dtype == jnp.int32])
     assert set(counts[0]) == {1} and set(counts[1]) == {2}

@@ -17,6 +17,7 @@ from fundusgan_jax.steps.flops import (
     network_flops,
     phase_flops,
 )
+from fundusgan_jax.steps.step import StepConstants, StepInput
 from tests.support.tiny import tiny_config, tiny_prior_config
 
 SIZE, SIDE = 8, 64
@@ -49,7 +50,11 @@ def test_a_priors_phases_agree_with_xla():
 
     def phase(function, **due):
         return counted(
-            lambda s, b: function(s, b, config=config, resolution=SIDE, axis_name=None, **due), state, batch()
+            lambda s, b: function(
+                s, b, StepConstants(), config=config, resolution=SIDE, axis_name=None, **due
+            ),
+            state,
+            StepInput(batch()),
         )
 
     for name, function, due in (
@@ -68,16 +73,17 @@ def test_fundusgans_phases_agree_with_xla():
     state, ours = fundusgan_step.state_shapes(config), phase_flops(config)
     image = jax.ShapeDtypeStruct((SIZE, SIDE, SIDE, 3), jnp.float32)
     found = counted(
-        lambda s, b: fundusgan_step.generator_phase(s, b, None, config=config, axis_name=None), state, batch()
+        lambda s, b: fundusgan_step.generator_phase(s, b, StepConstants(), config=config, axis_name=None),
+        state,
+        StepInput(batch()),
     )
     assert ours[GENERATOR] == pytest.approx(found, rel=0.15)
     found = counted(
-        lambda s, b, f: fundusgan_step.discriminator_phase(
-            s, (b, f), config=config, with_r1=True, axis_name=None
+        lambda s, b: fundusgan_step.discriminator_phase(
+            s, b, StepConstants(), config=config, with_r1=True, axis_name=None
         ),
         state,
-        batch(),
-        image,
+        StepInput(batch(), image),
     )
     assert ours[R1] == pytest.approx(found, rel=0.15)
 

@@ -12,8 +12,9 @@ from ml_collections import FrozenConfigDict
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.steps import losses
-from fundusgan_jax.steps.fundusgan_step import AXIS, TrainState, first_state, generator_phase, train_step
+from fundusgan_jax.steps.fundusgan_step import AXIS, TrainState, first_state, generator_phase
 from fundusgan_jax.steps.optimiser import ema_decay, sample_keys
+from fundusgan_jax.steps.step import StepConstants, StepInput
 from tests.support.tiny import random_batch, tiny_config
 
 
@@ -30,15 +31,22 @@ def run(mode, devices, steps=5, **changes) -> Trained:
     config = FrozenConfigDict(tiny_config(**changes))
     parallel = DataParallel(mode, AXIS, jax.devices()[:devices])
     state = parallel.replicate(first_state(config))
-    compiled = parallel.compile(functools.partial(train_step, config=config, axis_name=AXIS))
+    compiled = parallel.compile(functools.partial(generator_phase, config=config, axis_name=AXIS))
     rows, gradients = [], []
     for number in range(steps):
-        state, metrics = compiled(state, parallel.split(random_batch(8, seed=number)), None)
-        found = parallel.single(metrics)
-        assert not any(bool(bad) for bad in found.pop("nonfinite").values())
-        rows.append({name: float(value) for name, value in found.items()})
+        inputs = StepInput(parallel.split(random_batch(8, seed=number)))
+        state, metrics, _ = compiled(state, inputs, StepConstants())
+        metrics = parallel.single(metrics)
+        assert not any(bool(flag) for flag in metrics.nonfinite.values())
+        rows.append({name: float(value) for name, value in metrics.terms.items()})
         gradients = gradients or first_moments(parallel.single(state))
     return Trained(jax.device_get(parallel.single(state)), gradients, rows)
+
+
+def alone(config, batch):
+    """The step on one batch, compiled for one device without a mapped axis."""
+    phase = functools.partial(generator_phase, config=config, axis_name=None)
+    return jax.jit(lambda state: phase(state, StepInput(batch), StepConstants()))
 
 
 def first_moments(state) -> list[np.ndarray]:
@@ -112,10 +120,12 @@ def test_a_batch_in_parts_gives_the_gradient_and_the_images_of_the_whole_in_its_
         )
         phase = functools.partial(generator_phase, config=config, axis_name=None)
         found.append(
-            jax.jit(lambda state, phase=phase: phase(state, random_batch(8), None))(first_state(config))
+            jax.jit(lambda state, phase=phase: phase(state, StepInput(random_batch(8)), StepConstants()))(
+                first_state(config)
+            )
         )
-    (one, terms, images), (other, same_terms, same_images) = found
-    assert not any(bool(bad) for bad in {**terms.pop("nonfinite"), **same_terms.pop("nonfinite")}.values())
+    (one, (terms, nonfinite), images), (other, (same_terms, same_nonfinite), same_images) = found
+    assert not any(bool(flag) for flag in [*nonfinite.values(), *same_nonfinite.values()])
     assert {k: float(v) for k, v in same_terms.items()} == pytest.approx(
         {k: float(v) for k, v in terms.items()}, rel=1e-5
     )
@@ -136,11 +146,11 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(on_one):
 def test_the_loss_falls_on_a_batch_seen_again_and_again():
     config = FrozenConfigDict(tiny_config(optim__encoder_lr=1e-3, optim__generator_lr=1e-3))
     state, batch = first_state(config), random_batch(4)
-    step = jax.jit(lambda state: train_step(state, batch, None, config=config, axis_name=None))
+    step = alone(config, batch)
     losses_seen = []
     for _ in range(20):
-        state, metrics = step(state)
-        losses_seen.append(float(metrics["loss"]))
+        state, metrics, _ = step(state)
+        losses_seen.append(float(metrics.terms["loss"]))
     assert losses_seen[-1] < 0.5 * losses_seen[0]
     assert int(state.step) == 20
 
@@ -149,7 +159,7 @@ def test_the_loss_falls_on_a_batch_seen_again_and_again():
 def test_a_frozen_generator_keeps_its_bits_while_encoder_and_fusions_learn():
     config = FrozenConfigDict(tiny_config(train__freeze_generator=True))
     before = first_state(config)
-    after, _ = jax.jit(lambda s: train_step(s, random_batch(8), None, config=config, axis_name=None))(before)
+    after = alone(config, random_batch(8))(before).state
     kept, moved = [], []
     for name, old in before.variables.params["generator"].items():
         equal = jax.tree.map(

@@ -15,6 +15,7 @@ from fundusgan_jax.models.lpips import perceptual_distance
 from fundusgan_jax.models.squeezenet import SqueezeNet
 from fundusgan_jax.models.vgg import VGG16
 from fundusgan_jax.steps import fundusgan_step, prior_step
+from fundusgan_jax.steps.step import StepConstants, StepInput
 from tests.support.tiny import random_batch, tiny_config, tiny_prior_config
 
 WIDE = {"model__channel_max": 32, "model__channel_base": 1024}
@@ -84,10 +85,11 @@ def fundusgan_curve(config, steps):
     }
     for number in range(1, steps + 1):
         batch = smooth_batch(4, 64, number % 3)
-        state, terms, images = paint(state, batch, None)
-        state, more = judge[number % config.train.r1_every == 0](state, (batch, images))
-        assert not any(map(np.any, jax.tree.leaves([terms.pop("nonfinite"), more.pop("nonfinite")])))
-        rows.append({**terms, **more})
+        state, metrics, images = paint(state, StepInput(batch), StepConstants())
+        due = number % config.train.r1_every == 0
+        state, more, _ = judge[due](state, StepInput(batch, images), StepConstants())
+        assert not any(map(np.any, jax.tree.leaves([metrics.nonfinite, more.nonfinite])))
+        rows.append({**metrics.terms, **more.terms})
     return state, rows
 
 
@@ -103,10 +105,11 @@ def prior_curve(config, steps):
     ]
     for number in range(1, steps + 1):
         batch = smooth_batch(8, 16, number % 3)
-        state, terms = phases[0][pl_every > 0 and number % pl_every == 0](state, batch)
-        state, more = phases[1][number % config.train.r1_every == 0](state, batch)
-        assert not any(map(np.any, jax.tree.leaves([terms.pop("nonfinite"), more.pop("nonfinite")])))
-        rows.append({**terms, **more})
+        inputs = StepInput(batch), StepConstants()
+        state, metrics, _ = phases[0][pl_every > 0 and number % pl_every == 0](state, *inputs)
+        state, more, _ = phases[1][number % config.train.r1_every == 0](state, *inputs)
+        assert not any(map(np.any, jax.tree.leaves([metrics.nonfinite, more.nonfinite])))
+        rows.append({**metrics.terms, **more.terms})
     return state, rows
 
 

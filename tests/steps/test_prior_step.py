@@ -29,6 +29,7 @@ from fundusgan_jax.steps.prior_step import (
     path_length_gradients,
     prior_shapes,
 )
+from fundusgan_jax.steps.step import Metrics, StepConstants, StepInput, StepOutput
 from tests.support.tiny import random_batch, tiny_prior_config
 
 # Every kernel of every kind is there at 8 px, and the programs compile in seconds.
@@ -58,12 +59,13 @@ def train(mode, devices, steps=2, **changes):
     phases = compiled(generator_phase, with_pl=True), compiled(discriminator_phase, with_r1=True)
     rows = []
     for number in range(steps):
-        batch, found = parallel.split(labelled(random_batch(8, SIDE, seed=number))), {}
+        inputs, terms = StepInput(parallel.split(labelled(random_batch(8, SIDE, seed=number)))), {}
         for phase in phases:
-            state, metrics = phase(state, batch, None)
-            found |= jax.device_get(parallel.single(metrics))
-            assert not any(found.pop("nonfinite").values())
-        rows.append({name: float(value) for name, value in found.items()})
+            state, metrics, _ = phase(state, inputs, StepConstants())
+            metrics = jax.device_get(parallel.single(metrics))
+            assert not any(metrics.nonfinite.values())
+            terms |= metrics.terms
+        rows.append({name: float(value) for name, value in terms.items()})
     return jax.device_get(parallel.single(state)), rows
 
 
@@ -78,7 +80,8 @@ def on_one():
 
 def alone(phase, config, **due):
     """The phase compiled for one device without a mapped axis."""
-    return jax.jit(functools.partial(phase, config=config, resolution=SIDE, axis_name=None, **due))
+    compute = functools.partial(phase, config=config, resolution=SIDE, axis_name=None, **due)
+    return jax.jit(lambda state, batch: compute(state, StepInput(batch), StepConstants()))
 
 
 def relative(a, b):
@@ -128,8 +131,8 @@ def test_the_terms_and_the_step_are_counted(on_one):
 def test_a_phase_leaves_the_other_network_alone():
     config, batch = config_of(), random_batch(8, SIDE)
     before = first_prior(config)
-    after_g, _ = alone(generator_phase, config, with_pl=False)(before, batch)
-    after_d, _ = alone(discriminator_phase, config, with_r1=False)(before, batch)
+    after_g = alone(generator_phase, config, with_pl=False)(before, batch).state
+    after_d = alone(discriminator_phase, config, with_r1=False)(before, batch).state
 
     def same(a, b):
         return all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
@@ -145,8 +148,8 @@ def test_the_generator_learns_to_please_a_discriminator_that_stands_still():
     step = alone(generator_phase, config, with_pl=False)
     seen = []
     for _ in range(30):
-        state, metrics = step(state, batch)
-        seen.append(float(metrics["loss"]))
+        state, metrics, _ = step(state, batch)
+        seen.append(float(metrics.terms["loss"]))
     assert seen[-1] < seen[0] - 0.3
 
 
@@ -158,15 +161,15 @@ def test_w_avg_follows_every_pass_through_the_mapping_network(on_one):
     def mean_w(params, batch, purpose):
         return np.mean(mixed_styles(config, params, batch, purpose, SIDE)[0], 0)
 
-    after, _ = alone(generator_phase, config, with_pl=False)(state, batch)
+    after = alone(generator_phase, config, with_pl=False)(state, batch).state
     expected = 0.005 * mean_w(state.params, batch, GENERATOR)
     np.testing.assert_allclose(after.w_avg, expected, rtol=1e-4)
-    with_pl, _ = alone(generator_phase, config, with_pl=True)(state, batch)
+    with_pl = alone(generator_phase, config, with_pl=True)(state, batch).state
     half = batch._replace(label=batch.label[::2], sample=batch.sample[::2])
     # Of the parameters between the two updates: those after the first.
     expected = expected + 0.005 * (mean_w(after.params, half, PATH_LENGTH) - expected)
     np.testing.assert_allclose(with_pl.w_avg, expected, rtol=1e-4)
-    ended, _ = alone(discriminator_phase, config, with_r1=False)(with_pl, batch)
+    ended = alone(discriminator_phase, config, with_r1=False)(with_pl, batch).state
     expected = expected + 0.005 * (np.mean(fakes(config, with_pl, batch, SIDE)[1], 0) - expected)
     np.testing.assert_allclose(ended.w_avg, expected, rtol=1e-4)
 
@@ -196,10 +199,12 @@ def test_the_path_length_gradient_reaches_the_running_mean(devices, parts, size)
         jax.jit(jax.grad(functools.partial(penalty, through=t)))(state.params) for t in (1, 0)
     )
     parallel = DataParallel("shard_map", AXIS, jax.devices()[:devices])
-    program = parallel.compile(
-        lambda state, batch, constants: path_length_gradients(config, state, state.params, batch, SIDE, AXIS)
-    )
-    found, _ = program(parallel.replicate(state), parallel.split(batch), None)
+
+    def gradients(state, batch, constants):
+        found, _ = path_length_gradients(config, state, state.params, batch, SIDE, AXIS)
+        return StepOutput(found, Metrics({}, {}))
+
+    found = parallel.compile(gradients)(parallel.replicate(state), parallel.split(batch), None).state
     found = jax.device_get(parallel.single(found))
     assert relative(found, expected) < 1e-5 < 1e-3 < relative(without, expected)
 
@@ -294,8 +299,8 @@ def test_a_nan_leaves_no_trace_in_the_state_and_is_named(phase, due):
     broken = jax.tree.map(lambda x: x.at[0].set(jnp.nan), state.adversary.params["b4_out"])
     adversary = state.adversary._replace(params={**state.adversary.params, "b4_out": broken})
     state = state._replace(adversary=adversary)
-    after, metrics = alone(phase, config, **{due: False})(state, batch)
-    named = [name for name, bad in metrics["nonfinite"].items() if bool(bad)]
+    after, metrics, _ = alone(phase, config, **{due: False})(state, batch)
+    named = [name for name, flag in metrics.nonfinite.items() if bool(flag)]
     assert "any" in named and len(named) > 1
     for name in ("params", "ema", "opt_state", "w_avg"):
         same = jax.tree.map(lambda a, b: bool((a == b).all()), getattr(state, name), getattr(after, name))
@@ -306,20 +311,25 @@ def test_a_nan_leaves_no_trace_in_the_state_and_is_named(phase, due):
 
 def test_adams_moments_begin_anew_where_a_fade_ends():
     # StyleGAN's training_loop resets both optimisers when the level of detail becomes whole (and when it ceases to be).
-    config = config_of(model__style="adain", growth__fade_kimg=0.1, optim__warmup_steps=9)
-    batch, state = random_batch(8, SIDE), first_prior(config)
-    step = alone(discriminator_phase, config, with_r1=False)
+    settings = {"growth__fade_kimg": 0.1, "growth__stable_kimg": 0.08, "optim__warmup_steps": 9}
+    config = FrozenConfigDict(tiny_prior_config(model__style="adain", **settings))
+    state, inputs = first_prior(config, 16), StepInput(random_batch(8, 16))
+    phase = functools.partial(
+        discriminator_phase, config=config, with_r1=False, resolution=16, axis_name=None
+    )
+    step = jax.jit(lambda state: phase(state, inputs, StepConstants()))
 
-    def counts(alpha):
-        ended, _ = step(state._replace(alpha=jnp.asarray(alpha)), batch)
+    def counts(number):
+        ended = step(state._replace(step=jnp.asarray(number))).state
         moments, schedule = ended.adversary.opt_state
         sizes = [float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(moments.nu)]
-        return float(ended.alpha), int(moments.count), max(sizes), int(schedule.count)
+        return int(moments.count), max(sizes), int(schedule.count)
 
-    alpha, count, size, schedule = counts(0.5)
-    assert (alpha, count, schedule) == (pytest.approx(0.58), 1, 1) and size > 0
-    assert counts(0.95) == (1.0, 0, 0.0, 1)
-    assert counts(1.0)[1] == 1
+    # 16 px fades in from image 80 to image 180, 8 a step.
+    count, size, schedule = counts(17)
+    assert (count, schedule) == (1, 1) and size > 0
+    assert counts(22) == (0, 0.0, 1)
+    assert counts(23)[0] == 1
 
 
 def test_photographs_fade_in_with_the_network():

@@ -19,20 +19,27 @@ from fundusgan_jax.train.phase_programs import StepPrograms
 from fundusgan_jax.train.prior_task import PriorTask
 
 
+def local_rows(x: jax.Array) -> np.ndarray:
+    """This process's rows of an array that is split over the devices."""
+    shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([shard.data for shard in shards])
+
+
 def record(path: str) -> None:
     """Appends to PATH, per step and process: the numbers of its samples and a checksum of each image."""
     run = StepPrograms.run
 
-    def recorded(self, call, state, batches):
+    def recorded(self, call, state, batch):
+        sample, flip, images = map(local_rows, (batch.sample, batch.flip, batch.photographs.image))
+        seen = [np.where(mirrored, image[:, ::-1], image) for mirrored, image in zip(flip, images)]
+        rows = {
+            "process": jax.process_index(),
+            "sample": sample.tolist(),
+            "image": [zlib.crc32(np.ascontiguousarray(image).tobytes()) for image in seen],
+        }
         with open(path, "a") as file:
-            for batch in batches:
-                rows = {
-                    "process": jax.process_index(),
-                    "sample": np.asarray(batch.sample).tolist(),
-                    "image": [zlib.crc32(np.ascontiguousarray(image).tobytes()) for image in batch.image],
-                }
-                file.write(json.dumps(rows) + "\n")
-        return run(self, call, state, batches)
+            file.write(json.dumps(rows) + "\n")
+        return run(self, call, state, batch)
 
     StepPrograms.run = recorded
 

@@ -9,13 +9,13 @@ import pytest
 from fundusgan_jax import progress
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.stop import Stopped
+from fundusgan_jax.steps.step import Metrics, Phase, StepConstants, StepOutput
 from fundusgan_jax.train import loop, phase_programs
 from fundusgan_jax.train.stopping import due_step
-from fundusgan_jax.train.task import Phase
 from tests.support.tiny import tiny_config
 
 
-def bare_trainer(monkeypatch, bad_steps=(), **changes):
+def bare_trainer(bad_steps=(), **changes):
     """A Trainer whose devices, data and model are stand-ins; step k of `bad_steps` reports a NaN in 'l2'."""
     saved: list[int] = []
     drawn: list[int] = []
@@ -25,15 +25,17 @@ def bare_trainer(monkeypatch, bad_steps=(), **changes):
         train__grid_every=1000, train__checkpoint_every=1000, train__eval_every=1000, **changes
     )
 
-    def compile(step, carries=False):
-        def run(state, given, constants):
-            seen.append(given[0])
-            bad = given[0] in bad_steps
-            return state, {"loss": 0.0, "nonfinite": {"any": bad, "l2": bad, "lpips": False}}, ()
+    def compile(step):
+        def run(state, inputs, constants):
+            seen.append(inputs.batch)
+            bad = inputs.batch in bad_steps
+            terms = {"loss": float("nan") if bad else float(inputs.batch)}
+            return StepOutput(state, Metrics(terms, {"G: any": bad, "G: l2": bad, "G: lpips": False}))
 
         return run
 
     trainer.run = SimpleNamespace(
+        config=trainer.config,
         parallel=SimpleNamespace(
             # pmap: programs that are not compiled ahead.
             mode="pmap",
@@ -45,7 +47,7 @@ def bare_trainer(monkeypatch, bad_steps=(), **changes):
         workdir=Path("RUN"),
     )
     trainer.task = SimpleNamespace(
-        constants=None,
+        constants=StepConstants(),
         phases=lambda number: (Phase("G", lambda *given: given),),
         grows_before=lambda number: False,
         ranks=lambda number: True,
@@ -54,26 +56,24 @@ def bare_trainer(monkeypatch, bad_steps=(), **changes):
     )
     trainer.start, trainer.state, trainer._pending, trainer._unchecked = 0, None, None, None
     trainer._skipped, trainer.due, trainer._stopper = 0, None, None
-    trainer.log = SimpleNamespace(write=lambda row: None, close=lambda: None)
+    trainer._first_batch, trainer._sums = [], {}
+    trainer._batches = (number for number in range(1, trainer.config.train.num_steps + 1))
+    trainer.logged = []
+    trainer.log = SimpleNamespace(write=trainer.logged.append, close=lambda: None)
     trainer.checkpoints = SimpleNamespace(
-        save=lambda step, state, metrics: saved.append(step),
+        save=lambda step, state, metrics, progress: saved.append(step),
         add_metrics=lambda step, metrics: saved.append((step, metrics)),
         close=lambda: None,
         wait=lambda: None,
         best_step=lambda: None,
         latest_step=lambda: saved[-1] if saved else None,
     )
-
-    def numbers(run, start):
-        return iter(range(1, trainer.config.train.num_steps + 1)), None, lambda batch, data: batch
-
-    monkeypatch.setattr(loop, "batches", numbers)
     trainer.prepare()
     return trainer, saved, drawn, seen
 
 
-def test_a_signal_while_a_grid_is_drawn_saves_before_it_stops(monkeypatch) -> None:
-    trainer, saved, drawn, _ = bare_trainer(monkeypatch)
+def test_a_signal_while_a_grid_is_drawn_saves_before_it_stops() -> None:
+    trainer, saved, drawn, _ = bare_trainer()
     trainer.config.train.grid_every = 2
 
     def draw(number, state) -> None:
@@ -103,8 +103,8 @@ def scored(trainer, tmp_path, heard_at=None):
     return ended
 
 
-def test_a_signal_ends_an_evaluation_which_the_resumed_run_makes(monkeypatch, tmp_path, capfd):
-    trainer, saved, drawn, _ = bare_trainer(monkeypatch)
+def test_a_signal_ends_an_evaluation_which_the_resumed_run_makes(tmp_path, capfd):
+    trainer, saved, drawn, _ = bare_trainer()
     ended = scored(trainer, tmp_path, heard_at=6)
     assert not trainer.train()
     assert (ended, drawn, saved) == ([3], [3], [3, 6])
@@ -114,25 +114,25 @@ def test_a_signal_ends_an_evaluation_which_the_resumed_run_makes(monkeypatch, tm
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert due_step(tmp_path) == 6
 
-    again, saved, drawn, seen = bare_trainer(monkeypatch, train__num_steps=7)
+    again, saved, drawn, seen = bare_trainer(train__num_steps=7)
     again.start, again.due, ended = 6, 6, scored(again, tmp_path)
     assert again.train()
     assert (ended, drawn, saved) == ([6, 7], [6, 7], [(6, {"ssim": 1.0}), 7])
     assert due_step(tmp_path) is None
 
 
-def test_the_last_evaluation_may_be_left_too_and_nothing_else_is_then_to_be_done(monkeypatch, tmp_path):
-    trainer, saved, _, _ = bare_trainer(monkeypatch, train__num_steps=3)
+def test_the_last_evaluation_may_be_left_too_and_nothing_else_is_then_to_be_done(tmp_path):
+    trainer, saved, _, _ = bare_trainer(train__num_steps=3)
     scored(trainer, tmp_path, heard_at=3)
     assert not trainer.train() and saved == [3]
-    again, saved, drawn, seen = bare_trainer(monkeypatch, train__num_steps=3)
+    again, saved, drawn, seen = bare_trainer(train__num_steps=3)
     again.start, again.due, ended = 3, 3, scored(again, tmp_path)
     assert again.train()
     assert (ended, drawn, saved, seen) == ([3], [3], [(3, {"ssim": 1.0})], [])
 
 
-def test_a_signal_before_an_evaluation_does_not_begin_it(monkeypatch, tmp_path):
-    trainer, saved, _, _ = bare_trainer(monkeypatch)
+def test_a_signal_before_an_evaluation_does_not_begin_it(tmp_path):
+    trainer, saved, _, _ = bare_trainer()
     ended = scored(trainer, tmp_path)
     trainer.config.train.grid_every = 2
 
@@ -146,7 +146,7 @@ def test_a_signal_before_an_evaluation_does_not_begin_it(monkeypatch, tmp_path):
 
 
 def test_time_spent_on_compiling_does_not_count_in_the_rate(monkeypatch, capsys):
-    trainer, _, _, _ = bare_trainer(monkeypatch, train__num_steps=2, train__log_every=1)
+    trainer, _, _, _ = bare_trainer(train__num_steps=2, train__log_every=1)
     now = [0.0]
     for module in (loop, progress, phase_programs):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
@@ -157,17 +157,15 @@ def test_time_spent_on_compiling_does_not_count_in_the_rate(monkeypatch, capsys)
         return compiled(phase, *given)
 
     monkeypatch.setattr(trainer._programs, "_ready", slow)
-    rows = []
-    trainer.log = SimpleNamespace(write=rows.append, close=lambda: None)
     trainer.train()
     # Written while the second step runs, for two seconds.
-    assert rows[0]["img_per_sec"] == 4.0
+    assert trainer.logged[0]["img_per_sec"] == 4.0
     text = capsys.readouterr().err
     assert "compiling G: 0/1" in text and "16/16 (100 %), 8 img/s" in text and "| step 2 loss" in text
 
 
-def test_a_step_that_is_not_finite_stops_and_names_step_term_and_the_last_good_checkpoint(monkeypatch):
-    trainer, saved, _, seen = bare_trainer(monkeypatch, bad_steps=[7])
+def test_a_step_that_is_not_finite_stops_and_names_step_term_and_the_last_good_checkpoint():
+    trainer, saved, _, seen = bare_trainer(bad_steps=[7])
     trainer.config.train.checkpoint_every = 3
     with pytest.raises(UserError) as error:
         trainer.train()
@@ -177,21 +175,28 @@ def test_a_step_that_is_not_finite_stops_and_names_step_term_and_the_last_good_c
     assert seen[-1] == 8 and saved == [3, 6]
 
 
-def test_a_bad_step_at_a_checkpoint_is_found_before_it_is_saved(monkeypatch):
-    trainer, saved, _, _ = bare_trainer(monkeypatch, bad_steps=[6])
+def test_a_bad_step_at_a_checkpoint_is_found_before_it_is_saved():
+    trainer, saved, _, _ = bare_trainer(bad_steps=[6])
     trainer.config.train.checkpoint_every = 3
     with pytest.raises(UserError, match="step 6 .*checkpoint is step 3"):
         trainer.train()
     assert saved == [3]
 
 
-def test_skip_goes_on_and_says_so_but_not_for_ever(monkeypatch, capsys):
-    trainer, _, _, seen = bare_trainer(monkeypatch, [7, 9], train__on_nan="skip", train__num_steps=20)
+def test_skip_goes_on_and_says_so_but_not_for_ever(capsys):
+    trainer, _, _, seen = bare_trainer([7, 9], train__on_nan="skip", train__num_steps=20)
     assert trainer.train()
     assert seen == list(range(1, 21))
     assert "step 7 is not finite (G: l2)" in capsys.readouterr().err
 
-    trainer, _, _, seen = bare_trainer(monkeypatch, range(5, 999), train__on_nan="skip", train__num_steps=998)
+    trainer, _, _, seen = bare_trainer(range(5, 999), train__on_nan="skip", train__num_steps=998)
     with pytest.raises(UserError, match="50 steps in a row"):
         trainer.train()
     assert seen[-1] == 5 + loop.MOST_SKIPPED
+
+
+def test_a_row_has_the_means_of_the_steps_since_the_last_one_without_those_that_were_left_out():
+    trainer, *_ = bare_trainer([7], train__on_nan="skip", train__num_steps=10, train__log_every=4)
+    assert trainer.train()
+    rows = [(row["step"], row["loss"]) for row in trainer.logged if row["kind"] == "train"]
+    assert rows == [(4, 2.5), (8, (5 + 6 + 8) / 3), (10, 9.5)]

@@ -1,5 +1,7 @@
 """train/phase_programs.py: the distinct phases of the steps ahead, and programs compiled from shapes that run on arrays."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -8,22 +10,35 @@ from fundusgan_jax.data import pipeline
 from fundusgan_jax.data.packed import PackedSplit
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.steps.batch import Photographs, RawBatch
 from fundusgan_jax.steps.fundusgan_step import AXIS, first_state
+from fundusgan_jax.steps.step import Metrics, Phase, StepConstants, StepOutput, raw_batch_shapes
 from fundusgan_jax.train import phase_programs
+from fundusgan_jax.train.interval_means import added, means
 from fundusgan_jax.train.phase_programs import (
     Call,
+    ProgramConstants,
+    ProgramInput,
     StepPrograms,
-    as_sent,
     calls,
     calls_ahead,
     compile_all,
     distinct_calls,
     lower_calls,
     programs_of,
+    stacked,
 )
 from fundusgan_jax.train.plan import Planner
-from fundusgan_jax.train.task import Phase
 from tests.support.tiny import tiny_config, tiny_prior_config
+
+
+def raw_batch(size, side, first=0):
+    """Black photographs, of samples `first` on."""
+    numbers = np.zeros(size, np.int32)
+    photographs = Photographs(np.zeros((size, side, side, 3), np.uint8), numbers, numbers)
+    return RawBatch(
+        numbers, np.zeros(size, bool), np.arange(first, first + size, dtype=np.int32), photographs
+    )
 
 
 def names(task, start, total, per_call=1):
@@ -48,28 +63,51 @@ def test_only_what_will_run_is_compiled():
 def test_programs_compiled_from_shapes_run_and_hand_rows_on():
     parallel = Planner(tiny_prior_config()).parallel
 
-    def first(state, given, constants):
-        batch, _ = given
-        return state + 1, {"sum": jax.lax.psum(batch.sum(), parallel.axis_name)}, batch * constants
+    def first(state, inputs, constants):
+        sample = inputs.batch.sample
+        total = jax.lax.psum(sample.sum(), parallel.axis_name)
+        return StepOutput(state + 1, Metrics({"sum": total}, {}), sample * constants.perceptual)
 
-    def second(state, given, constants):
-        batch, carry = given
-        return state + 1, {"carried": jax.lax.psum(carry.sum(), parallel.axis_name)}, ()
+    def second(state, inputs, constants):
+        total = jax.lax.psum(inputs.carry.sum(), parallel.axis_name)
+        return StepOutput(state + 1, Metrics({"carried": total}, {}))
 
     ahead = [Call(1, ((Phase("first", first), Phase("second", second)),))]
-    float32 = np.float32
-    shapes = (
-        jax.ShapeDtypeStruct((), float32),
-        jax.ShapeDtypeStruct((16,), float32),
-        (jax.ShapeDtypeStruct((), float32), None),
-    )
-    programs = compile_all(lower_calls(parallel, ahead, as_sent, *shapes))
+    number = jax.ShapeDtypeStruct((), np.int32)
+    shapes = number, raw_batch_shapes(16, 4, True), StepConstants(number)
+    programs = compile_all(lower_calls(parallel, ahead, *shapes))
     assert list(programs) == ["first", "second"]
-    state, constants = parallel.replicate(float32(0)), (parallel.replicate(float32(3)), None, ())
-    batch = parallel.split(np.arange(16, dtype=float32))
-    state, metrics, carry = programs["first"].run(state, (batch, ()), constants)
-    state, more, _ = programs["second"].run(state, (batch, carry), constants)
-    assert (float(state), float(metrics["sum"]), float(more["carried"])) == (2, 120, 360)
+    state = parallel.replicate(np.int32(0))
+    constants = ProgramConstants(StepConstants(parallel.replicate(np.int32(3))))
+    batch = parallel.split(raw_batch(16, 4))
+    state, metrics, carry = programs["first"].run(state, ProgramInput(batch), constants)
+    state, more, _ = programs["second"].run(state, ProgramInput(batch, carry), constants)
+    assert (int(state), int(metrics.terms["sum"]), int(more.terms["carried"])) == (2, 120, 360)
+
+
+def test_a_term_that_a_step_of_a_call_does_not_have_is_no_number():
+    """Two steps in one program, of which the second has a regulariser: what is logged is the mean over that one."""
+    parallel = DataParallel("shard_map", AXIS, jax.devices()[:2])
+
+    def phase(state, inputs, constants, extra):
+        total = jax.lax.psum(inputs.batch.sample.sum(), AXIS).astype(np.float32)
+        return StepOutput(
+            state + 1, Metrics({"loss": total, **({"r1": total} if extra else {})}, {"any": total < 0})
+        )
+
+    plain, lazy = (Phase(f"D{' + R1' * due}", functools.partial(phase, extra=due)) for due in (False, True))
+    call = Call(1, ((plain,), (lazy,)))
+    programs = StepPrograms(tiny_prior_config(), parallel, StepConstants())
+    sent = parallel.split(stacked([raw_batch(4, 4), raw_batch(4, 4, first=4)]))
+    state, metrics = programs.run(call, parallel.replicate(np.int32(0)), sent)
+    assert int(state) == 2
+    np.testing.assert_array_equal(metrics.terms["loss"], [6, 22])
+    np.testing.assert_array_equal(metrics.terms["r1"], [np.nan, 22])
+    assert {name: flags.tolist() for name, flags in metrics.nonfinite.items()} == {
+        "D: any": [False, False],
+        "D + R1: any": [False, False],
+    }
+    assert means(added({}, parallel.single(metrics.terms))) == {"loss": 14, "r1": 22}
 
 
 def spans(task, start, total, per_call):
@@ -110,21 +148,21 @@ def after_six_steps(per_call, devices):
     task = Planner(config).task(config)
     rng = np.random.default_rng(0)
     labels = np.zeros(16, np.int32)
-    data = pipeline.DeviceData(rng.integers(0, 256, (16, 64, 64, 3), np.uint8), labels, labels)
-    split = PackedSplit(data.images, labels, labels, (), ())
+    data = Photographs(rng.integers(0, 256, (16, 64, 64, 3), np.uint8), labels, labels)
+    split = PackedSplit(data.image, labels, labels, (), ())
     dataset = task.run.dataset._replace(splits={"train": split})
-    orders = list(pipeline.device_orders(dataset, "train", pipeline.Stream(0, 8, True, 0, 6)))
-    programs = StepPrograms(
-        config, parallel, lambda order, data: pipeline.gather(data, order), parallel.replicate((None, data))
-    )
+    batches = list(pipeline.raw_batches(dataset, "train", "device", pipeline.Stream(0, 8, True, 0, 6)))
+    programs = StepPrograms(config, parallel, parallel.replicate(StepConstants(None, data)))
+    sums = {}
     state, flags = parallel.replicate(first_state(config)), []
     for call in calls(task, 0, 6, per_call):
         before = jax.tree.leaves(state)
-        state, metrics, nonfinite = programs.run(call, state, orders[call.first - 1 : call.last])
-        flags += list(np.stack([np.atleast_1d(bad) for bad in nonfinite.values()], 1))
+        sent = parallel.split(stacked(batches[call.first - 1 : call.last]))
+        state, metrics = programs.run(call, state, sent)
+        sums = added(sums, parallel.single(metrics.terms))
+        flags += list(np.stack([np.atleast_1d(flag) for flag in metrics.nonfinite.values()], 1))
         assert all(leaf.is_deleted() for leaf in before if leaf.ndim), "the state is donated"
-    values = {name: float(value) for name, value in metrics.items()}
-    return jax.device_get(parallel.single(state)), values, flags
+    return jax.device_get(parallel.single(state)), means(sums), flags
 
 
 @pytest.mark.slow  # test_main_prior.py has a prior; this is a FundusGAN with its photographs on the devices
@@ -152,14 +190,14 @@ def test_what_does_not_fit_is_refused_before_the_first_step(monkeypatch):
     parallel = DataParallel("shard_map", AXIS, jax.devices()[:1])
     monkeypatch.setattr(phase_programs, "device_memory", lambda device: 2**20)
 
-    def needy(state, given, constants):
-        batch = jax.lax.psum(given[0], AXIS)
-        return state, {"loss": batch.sum(), "nonfinite": {}}, ()
+    def needy(state, inputs, constants):
+        loss = jax.lax.psum(inputs.batch.image, AXIS).sum()
+        return StepOutput(state, Metrics({"loss": loss}, {}))
 
     ahead = [Call(1, ((Phase("small", needy),),))]
-    programs = StepPrograms(config, parallel, as_sent, (None, None))
-    programs.prepare(ahead, parallel.replicate(np.zeros(())), np.zeros((8, 16), np.float32), False)
+    StepPrograms(config, parallel, StepConstants()).prepare(ahead, parallel.replicate(np.zeros(())), False)
+    config.data.resolution = 256
     with pytest.raises(UserError, match="batch_size=8 needs .*'small'.*accumulate=2"):
-        StepPrograms(config, parallel, as_sent, (None, None)).prepare(
-            ahead, parallel.replicate(np.zeros(())), np.zeros((8, 2**16), np.float32), False
+        StepPrograms(config, parallel, StepConstants()).prepare(
+            ahead, parallel.replicate(np.zeros(())), False
         )

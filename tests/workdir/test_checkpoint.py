@@ -47,6 +47,26 @@ def test_round_trip(tmp_path: Path) -> None:
     checkpoints.close()
 
 
+def test_what_an_older_version_saved_although_it_follows_from_the_step_is_passed_over(tmp_path: Path) -> None:
+    checkpoints = open_in(tmp_path)
+    checkpoints.save(1, {**state(3), "alpha": jnp.float32(0.25)})
+    checkpoints.wait()
+    _, restored = checkpoints.restore(1, state())
+    assert_same_bits(restored, state(3))
+    with pytest.raises(UserError, match="another model"):
+        checkpoints.restore(1, {**state(), "beta": jnp.float32(0)})
+    checkpoints.close()
+
+
+def test_progress_stands_beside_the_state(tmp_path: Path) -> None:
+    checkpoints = open_in(tmp_path)
+    checkpoints.save(1, state(1), progress={"sums": {"loss": [0.1, 3.0]}})
+    checkpoints.save(2, state(2))
+    checkpoints.wait()
+    assert checkpoints.progress(1) == {"sums": {"loss": [0.1, 3.0]}} and checkpoints.progress(2) == {}
+    checkpoints.close()
+
+
 def test_metrics_that_come_later_rank_a_checkpoint_and_touch_nothing_else(
     tmp_path: Path, monkeypatch
 ) -> None:
