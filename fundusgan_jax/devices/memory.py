@@ -116,7 +116,7 @@ def advice(config: ConfigDict, fitting: int, devices: int, remat: bool | None = 
         fitting: a batch size that may fit, 0 for none.
         devices: of all hosts.
         remat: whether rematerialisation may help; None where nobody has compiled the step with it: not on processors,
-            where XLA gains nothing by it (benchmarks/NOTES.md, "Plans").
+            where XLA gains nothing by it (docs/memory.md).
     """
     train = config.train
     ways = []
