@@ -66,10 +66,12 @@ COMMANDS = [command for path in DOCUMENTS for command in commands_of(path)]
 
 
 def source_of(module: str) -> str:
+    """The source of a command, and of the benchmarks whose flags it takes too."""
     path = ROOT / module.replace(".", "/")
-    files = [path.with_suffix(".py")] if path.with_suffix(".py").exists() else list(path.glob("*.py"))
-    harness = (ROOT / "benchmarks" / "harness" / "driver.py",) if module.startswith("benchmarks") else ()
-    return "".join(file.read_text() for file in (*files, *harness))
+    text = path.with_suffix(".py").read_text()
+    for name in re.findall(r"^from benchmarks\.(\w+) import .*\badd_\w*flags", text, re.MULTILINE):
+        text += (ROOT / "benchmarks" / f"{name}.py").read_text()
+    return text + (ROOT / "benchmarks" / "harness" / "driver.py").read_text()
 
 
 def test_readme_is_short():
