@@ -155,8 +155,8 @@ def prepare_image(rgb: np.ndarray, resolution: int) -> Prepared:
     visible = _visible_share(rgb.shape, circle)
     if visible < LEAST_VISIBLE:
         raise Rejected(f"zoomed in: the photograph shows {100 * visible:.0f} % of its field of view")
-    _check_quality(_crop(rgb, circle, QUALITY_SIZE))
-    return Prepared(_crop(rgb, circle, resolution), (circle.y, circle.x), circle.radius)
+    _check_quality(crop_to_circle(rgb, circle, QUALITY_SIZE))
+    return Prepared(crop_to_circle(rgb, circle, resolution), (circle.y, circle.x), circle.radius)
 
 
 def _visible_share(shape: tuple[int, ...], circle: Circle) -> float:
@@ -167,8 +167,8 @@ def _visible_share(shape: tuple[int, ...], circle: Circle) -> float:
     return float((inside & disc).sum() / disc.sum())
 
 
-def _crop(rgb: np.ndarray, circle: Circle, resolution: int) -> np.ndarray:
-    """The square around the circle at `resolution`, black outside the circle."""
+def crop_to_circle(rgb: np.ndarray, circle: Circle, resolution: int) -> np.ndarray:
+    """The square around the circle at `resolution`, black outside the circle: uint8 [S, S, 3]."""
     half = circle.radius * MARGIN
     top, left = int(np.floor(circle.y - half)) - 2, int(np.floor(circle.x - half)) - 2
     side = int(np.ceil(2 * half)) + 5
