@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("tensorflow", "tensorflow_datasets", "clu", "orbax.checkpoint")
+HEAVY = ("tensorflow", "tensorflow_datasets", "clu", "orbax.checkpoint", "starlette", "statsmodels")
 # What a file may import: only what stands to the left of its own folder, or its own folder without a circle.
 ROOMS = """errors atomic progress flags | ops | models | anatomy | metrics | steps | settings config | data | devices | workdir
     | weights | report | generate | evaluate | train | studies reader_study explore export

@@ -67,7 +67,7 @@ def default_columns(answers: Answers) -> list[str]:
     ]
 
 
-def study_lines(study: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def study_lines(study: Study) -> tuple[list[dict[str, str]], dict[str, Any]]:
     """The study's answers as lines of answers.csv, and what was noted beside them.
 
     Raises:
@@ -101,7 +101,7 @@ def study_lines(study: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 def _line(
     stored: sqlite3.Row, truth: dict[str, str], study: Study, consent: dict[str, str]
-) -> dict[str, Any]:
+) -> dict[str, str]:
     reader = study.readers.get(stored["reader"])
     columns = {**consent, **{k: v for k, v in (reader.columns if reader else {}).items() if v}}
     years = columns.get("years", "")
@@ -117,11 +117,11 @@ def _line(
         "image": stored["image"],
         "truth": truth[stored["image"]],
         "answer": stored["answer"],
-        "seconds": max(stored["client_ms"] - stored["hidden_ms"], 0) / 1000,
-        "position": stored["position"] + 1,
-        "server_seconds": "" if stored["server_ms"] is None else stored["server_ms"] / 1000,
-        "hidden_seconds": stored["hidden_ms"] / 1000,
-        "views": stored["views"],
+        "seconds": f"{max(stored['client_ms'] - stored['hidden_ms'], 0) / 1000:.3f}",
+        "position": str(stored["position"] + 1),
+        "server_seconds": "" if stored["server_ms"] is None else f"{stored['server_ms'] / 1000:.3f}",
+        "hidden_seconds": f"{stored['hidden_ms'] / 1000:.3f}",
+        "views": str(stored["views"]),
         "server_time": f"{stored['time']:.3f}",
         "flags": _flags(stored),
     }

@@ -33,8 +33,8 @@ TOP_TITLES = {
 }
 THUMBNAIL = 220
 OWN_STYLE = """
-.top { display: flex; gap: 1rem; flex-wrap: wrap; } .top figure { margin: 0; } .top img { display: block; width: 220px; }
-figcaption { font-size: .85rem; color: #444; } .charts { display: flex; flex-wrap: wrap; gap: 1rem; } svg { max-width: 100%; height: auto; }
+.top { display: flex; gap: 1rem; flex-wrap: wrap; } .top figure { margin: 0; width: 220px; } .top img { display: block; width: 220px; }
+td.wrap { white-space: normal; min-width: 7rem; } figcaption { font-size: .85rem; color: #444; } .charts { display: flex; flex-wrap: wrap; gap: 1rem; } svg { max-width: 100%; height: auto; }
 p.lead { font-size: 1.05rem; } th { text-align: right; } td.text, th:first-child { text-align: left; }
 """
 
@@ -220,7 +220,7 @@ def _two_way_groups(record: dict[str, Any], column: str, reference: str) -> tupl
                 if difference
                 else ""
             )
-            own.append(cell(text or ("reference" if name == reference else "–")))
+            own.append(cell(text or ("reference" if name == reference else "–"), "wrap"))
         own += [cell(number(block[figure]["mean"], 2)) for figure in ("d_prime", "criterion")]
         lines.append(own)
     head = [html.escape(column)]

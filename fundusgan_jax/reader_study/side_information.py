@@ -41,9 +41,10 @@ def _border(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         grey[y, x].ravel()
         for y in (slice(0, corner), slice(-corner, None)) for x in (slice(0, corner), slice(-corner, None))
     ])  # fmt: skip
-    lines = [mask.any(1), mask.any(1)[::-1], mask.any(0), mask.any(0)[::-1]]
+    rows, columns = np.asarray(mask.any(1)), np.asarray(mask.any(0))
+    lines = [rows, rows[::-1], columns, columns[::-1]]
     starts = [float(line.argmax()) / side for line in lines]
-    inner = np.logical_and(mask, ~ndimage.binary_erosion(mask, iterations=2))
+    inner: np.ndarray = mask & ~ndimage.binary_erosion(mask, iterations=2)
     deeper = np.asarray(
         ndimage.binary_erosion(mask, iterations=6) & ~ndimage.binary_erosion(mask, iterations=10)
     )
