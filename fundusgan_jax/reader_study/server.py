@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import math
 import socket
 import time
 from collections.abc import Callable
@@ -207,7 +206,10 @@ class Server:
             return self.page(request, "consent", questions=questions, values={}, errors={})
         if not same_origin(request):
             raise HTTPException(403, "origin")
-        form = {name: values[0].strip() for name, values in parse_qs((await request.body()).decode()).items()}
+        form = {
+            name: values[0].strip()
+            for name, values in parse_qs((await request.body()).decode(errors="replace")).items()
+        }
         errors = {
             q["name"]: self.study.text["error_answer"]
             for q in questions
@@ -379,7 +381,7 @@ def _valid(question: dict[str, Any], value: str) -> bool:
 def _milliseconds(body: dict[str, Any], name: str) -> float | None:
     value = body.get(name, 0.0)
     valid = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if valid and math.isfinite(value) and 0 <= value <= LONGEST_MS else None
+    return float(value) if valid and 0 <= value <= LONGEST_MS else None
 
 
 def _numbers(body: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

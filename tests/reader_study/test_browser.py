@@ -257,7 +257,6 @@ def test_a_phone_is_refused_where_it_is_not_allowed(browser, study):
     page.get_by_text("too small for judging").wait_for()
     assert not page.locator("#reading").is_visible() and stored(study[0], 10) == []
     # Where study.json has smallest_screen 0, the same page is used.
-    page.evaluate("document.getElementById('reading').dataset.smallest = '0'")
     page.route("**/read", lambda route: route.fulfill(
         response=(answer := route.fetch()), body=answer.text().replace('data-smallest="600"', 'data-smallest="0"')
     ))  # fmt: skip
