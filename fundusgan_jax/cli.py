@@ -1,4 +1,4 @@
-"""The console command: fundusgan train, eval, generate, plan, prepare, evaluate, weights, doctor."""
+"""The console command: fundusgan train, eval, generate, plan, prepare, evaluate, weights, reader_study, doctor."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ COMMANDS = {
     "prepare": Command("fundusgan_jax.data.prepare", "turns photographs into a dataset split by patient"),
     "evaluate": Command("fundusgan_jax.evaluate", "scores two sets of images, or compares two results"),
     "weights": Command("fundusgan_jax.weights", "imports, exports, verifies, lists and fetches weights"),
+    "reader_study": Command("fundusgan_jax.reader_study", "an image Turing test on the web, and its statistics"),
     "doctor": Command("fundusgan_jax.doctor", "looks the machine over and names what to mend"),
 }  # fmt: skip
 

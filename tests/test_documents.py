@@ -12,6 +12,7 @@ from fundusgan_jax import cli, main
 from fundusgan_jax.config import load_config
 from fundusgan_jax.data.prepare.arguments import _parser as prepare_parser
 from fundusgan_jax.evaluate.__main__ import parser as evaluate_parser
+from fundusgan_jax.reader_study.__main__ import parser as reader_study_parser
 from fundusgan_jax.settings import SETTINGS
 from fundusgan_jax.weights.__main__ import _parser as weights_parser
 
@@ -25,6 +26,7 @@ PARSERS = {
     "fundusgan_jax.data.prepare": prepare_parser,
     "fundusgan_jax.evaluate": evaluate_parser,
     "fundusgan_jax.weights": weights_parser,
+    "fundusgan_jax.reader_study": reader_study_parser,
 }
 FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Not ours.

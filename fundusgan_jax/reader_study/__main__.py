@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fundusgan_jax.errors import Parser, UserError, run_door
+from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.flags import Parser
 
 DESCRIPTION = """An image Turing test: can readers tell synthetic from real photographs?
 
