@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from fundusgan_jax import main
+from fundusgan_jax.devices import local
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.report.grid import GAP
 from tests.support.runs import arrays_of as arrays
@@ -42,7 +43,15 @@ def one_device():
         patch.setattr(jax, "devices", lambda *given: first)
         patch.setattr(jax, "local_devices", lambda *given, **named: first)
         patch.setattr(jax, "device_count", lambda *given: 1)
+        forget_devices()
         yield
+    forget_devices()
+
+
+def forget_devices():
+    """Programs for all local devices are made anew for those that there are now."""
+    local.local_program.cache_clear()
+    local._mesh.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -100,13 +100,15 @@ class Scorer:
         source: FeatureNet | None = None,
     ) -> None:
         self.split, self.batch_size = split, min(batch_size, len(split.images))
-        self._perceptual, self._source = replicated(perceptual), replicated(source)
+        self._perceptual, self._source = perceptual, source
 
     def score(
         self, paint: Painter, label: str, with_signatures: bool = False, should_stop: ShouldStop = never
     ) -> Reconstructions:
         """Figures of the reconstructions that `paint` makes; `Stopped` where should_stop says so between two batches."""
         count = len(self.split.images)
+        # Here, not above: a plan has shapes in place of weights, and scores nothing.
+        perceptual, source = replicated(self._perceptual), replicated(self._source)
         figures: dict[str, list[np.ndarray]] = {}
         marks: dict[str, list[np.ndarray]] = {}
         features: list[np.ndarray] = []
@@ -115,13 +117,13 @@ class Scorer:
         for numbers, real in stoppable(padded_batches(count, self.batch_size), should_stop):
             images = np.asarray(self.split.images[numbers])
             painted = paint(images, numbers)
-            for name, values in image_figures(images, painted, self._perceptual).items():
+            for name, values in image_figures(images, painted, perceptual).items():
                 figures.setdefault(name, []).append(values[:real])
             if with_signatures:
                 for name, values in failure_signatures(images[:real], painted[:real]).items():
                     marks.setdefault(name, []).append(values)
-            if self._source is not None:
-                features.append(batch_features(self._source, painted)[:real])
+            if source is not None:
+                features.append(batch_features(source, painted)[:real])
             progress.update(real)
         progress.close()
         return Reconstructions(

@@ -93,7 +93,10 @@ def _safetensors_header(file: BinaryIO) -> dict[str, Any]:
     (length,) = struct.unpack("<Q", file.read(8))
     if length > os.fstat(file.fileno()).st_size - 8:
         raise ValueError("its header is cut off")
-    return dict(json.loads(file.read(length)))
+    header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("its header names no arrays")
+    return header
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -44,7 +44,7 @@ def test_the_command_sets_the_flags_before_the_backend_starts(tmp_path):
         [sys.executable, "-c", code, *words], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert answer.returncode == 0, answer.stderr
-    count, *flags = answer.stdout.split()
+    count, *flags = answer.stdout.splitlines()[-1].split()
     assert count == "3" and set(GPU_FLAGS) < set(flags)
 
 

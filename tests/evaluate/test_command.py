@@ -70,7 +70,7 @@ def test_two_folders_as_sets_and_in_pairs(folders, tmp_path, capsys):
         (["--real=x", "--fake=y", "--output=z", "--metrics=fud"], "unknown fud; there are fid, kid"),
         (["--real=x", "--fake=y", "--output=z", "--num=1"], "--num=1 must be at least 2"),
         (["--real=nowhere", "--fake=y", "--output=z"], "nowhere is no folder"),
-        (["--reel=x"], "--help shows the arguments"),
+        (["--reel=x"], "unknown argument --reel=x; did you mean --real?"),
     ],
 )
 def test_mistakes_get_one_line(flags, message):

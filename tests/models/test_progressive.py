@@ -321,7 +321,8 @@ def test_alpha_follows_from_the_number_of_images_without_drift(growth):
     alpha = jax.jit(lambda images, side: jnp.float32(alpha_at(growth, side, images)), static_argnums=1)
     for images_seen in range(0, 1000, 7):
         resolution, expected = stage_at(growth, images_seen)
-        assert float(alpha(images_seen, resolution)) == np.float32(expected), images_seen
+        # A rounding of float32, whatever the number of images.
+        assert float(alpha(images_seen, resolution)) == pytest.approx(expected, rel=2e-7), images_seen
         # The checkpoint of a stage's last step, when the next stage would have begun.
         if images_seen > 800:
             assert float(alpha(images_seen, 16)) == 1

@@ -82,7 +82,7 @@ def test_metrics_that_come_later_rank_a_checkpoint_and_touch_nothing_else(
         with pytest.raises(UserError, match="cannot write .*No space left"):
             checkpoints.add_metrics(2, {"score": 0.75})
     # What a kill or a full disk leaves is a checkpoint without metrics, whoever opens it.
-    assert not list((tmp_path / "checkpoints" / "2" / "metrics").iterdir())
+    assert not list((tmp_path / "checkpoints" / "2" / "metrics").glob("*"))
     for opened in (checkpoints, open_in(tmp_path, read_only=True)):
         assert opened.best_step() == 1 and opened.latest_step() == 2
         assert_same_bits(opened.restore(2, state())[1], state(2))
