@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections import Counter
@@ -11,23 +10,27 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from benchmarks.harness.program_facts import ITEM_BYTES, Facts, program_facts
+from benchmarks.harness.topologies import CHIPS, topology_devices
 from fundusgan_jax.config import load_config, validate
 from fundusgan_jax.devices.memory import gib, is_exhaustion, program_memory
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.flags import Parser
+from fundusgan_jax.train.phase_programs import Lowered
 from fundusgan_jax.train.plan import Planner, kept_photographs
 
 DESCRIPTION = """Compiles every phase of a training step for a group of devices and prints, per phase and device: FLOP
 (XLA's count; on processors that of minimal filtering, a third or a quarter of the wide convolutions' own), bytes that
-operations read and write, cycles as a TPU's compiler estimates them, memory; convolutions by dtype, transposed maps,
-copies into another layout, collectives; and what should not be there (exit code 1 where there is any). TPUs are
-compiled for without one, where the package libtpu is installed (pip install libtpu); with --lower_only the programs
+operations read and write, cycles as a TPU's compiler estimates them, memory; convolutions by what they compute and dtype,
+windows of more than 8 taps, transposed maps, copies (of maps into another layout, and in all), conditionals, scatters,
+collectives; and what should not be there (exit code 1 where there is any). The devices of --topology need not be here:
+TPUs take the package libtpu, NVIDIA's cards the plugins (pip install '.[gpu-compiler]'); with --lower_only the programs
 that GPUs, TPUs or processors would be given are read without any of them. Nothing is run; no weights are needed, and
 no photographs but to count those that data.cache=device keeps."""
-HEADS = ("phase", "TFLOP", "GB accessed", "Mcycles", "held", "in all", "convolutions", "transposed maps", "layout copies",
-         "collectives", "compiled in")  # fmt: skip
+HEADS = ("phase", "TFLOP", "GB accessed", "Mcycles", "held", "in all", "convolutions", "wide windows", "transposed maps",
+         "layout copies", "copies", "conditionals", "scatters", "collectives", "compiled in")  # fmt: skip
 NAMES = {"float32": "f32", "bfloat16": "bf16"}
 PLATFORMS = ("cpu", "cuda", "tpu")
 # FundusGAN lays the maps of three levels out by heads, once there and once back (models/encoder.py).
@@ -37,7 +40,11 @@ HEADS_TRANSPOSED = 6
 def _parser() -> Parser:
     flags = Parser(prog="python -m benchmarks.compiled", description=DESCRIPTION)
     flags.add_argument("--config", default="configs/ddr.py", help="settings (default configs/ddr.py)")
-    flags.add_argument("--topology", default="", help="TPUs as v5e:2x4; default: the devices of this process")
+    flags.add_argument(
+        "--topology",
+        default="",
+        help=f"TPUs as v5e:2x4, cards as h100:1 ({', '.join(CHIPS)}); default: the devices of this process",
+    )
     flags.add_argument("--dtype", default="bfloat16", choices=sorted(NAMES), help="default bfloat16")
     flags.add_argument(
         "--phases", default="", help="only phases whose name has this in it (default: all)", metavar="WORD"
@@ -61,21 +68,6 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     return chosen, overrides
 
 
-def topology_devices(name: str) -> Sequence[jax.Device]:
-    """The devices of a TPU topology, of which none need be here; UserError where this machine cannot say."""
-    # libtpu asks the cloud for its machine otherwise, and waits.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    from jax.experimental import topologies
-
-    try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=name).devices  # type: ignore[no-any-return]
-    except Exception as error:  # the plugin raises what it likes
-        told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"--topology={name} is skipped: {told} (needs pip install libtpu; names as v5e:2x4)"
-        ) from error
-
-
 def findings(facts: Facts, dtype: str, heads: int = 0) -> list[str]:
     """What should not be in a program whose convolutions are to be of `dtype` ('f32', 'bf16'); one line each.
 
@@ -90,7 +82,14 @@ def findings(facts: Facts, dtype: str, heads: int = 0) -> list[str]:
     moved = facts.transposed - laid_out if laid_out.total() <= heads else facts.transposed
     found += [f"transposed {count} times: {shape}" for shape, count in moved.most_common()]
     found += [f"speaks to the host: {name}" for name in facts.host]
+    found += [f"convolution with a wide window: {name}" for name in facts.windows]
     return found
+
+
+def _findings_of_gpu(facts: Facts) -> list[str]:
+    """What a GPU waits for: it asks the host which branch to take, and adds to one place after another."""
+    told = [f"a branch that the host decides: {name}" for name in facts.conditionals]
+    return told + [f"scattered {count} times: {shape}" for shape, count in facts.scatters.most_common()]
 
 
 def _listed(counter: Counter[str]) -> str:
@@ -103,8 +102,16 @@ def _row(name: str, facts: Facts, compiled: Any, seconds: float) -> list[str]:
         cost, memory = compiled.cost_analysis() or {}, program_memory(compiled)
         cells = [f"{cost.get('flops', 0) / 1e12:.4g}", f"{cost.get('bytes accessed', 0) / 1e9:.4g}"]
         cells += [f"{facts.cycles / 1e6:.4g}" if facts.cycles else "", gib(memory.held), gib(memory.total)]
-    return [name, *cells, _listed(facts.convolutions), str(facts.transposed.total()),
-            str(facts.copied.total()), _listed(facts.collectives), f"{seconds:.0f} s"]  # fmt: skip
+    numbers = [len(facts.windows), facts.transposed.total(), facts.copied.total(), facts.copies, len(facts.conditionals),
+               facts.scatters.total()]  # fmt: skip
+    return [
+        name,
+        *cells,
+        _listed(facts.kinds),
+        *map(str, numbers),
+        _listed(facts.collectives),
+        f"{seconds:.0f} s",
+    ]
 
 
 def _amount_told(error: Exception) -> str:
@@ -131,54 +138,70 @@ def _bytes(shape: str) -> int:
     return size
 
 
+class Report:
+    """What the phases of one training were found to be made of, printed row by row."""
+
+    def __init__(self, config: ConfigDict, state: Any, kernels: list[tuple[int, ...]], on_gpu: bool) -> None:
+        self.dtype = NAMES[config.model.dtype]
+        self.heads = 0 if config.task == "prior" else HEADS_TRANSPOSED
+        self.state, self.kernels, self.on_gpu = state, kernels, on_gpu
+        self.findings: list[str] = []
+        self.compiled: dict[str, Facts] = {}
+
+    def add(self, program: Lowered, lower_only: bool) -> None:
+        """Compiles one phase and prints its row."""
+        start, name, lowered = time.monotonic(), program.name, program.program
+        facts = program_facts(lowered.as_text(dialect="hlo"), self.kernels)
+        self._note(f"{name}, before the backend", findings(facts, self.dtype, self.heads))
+        compiled = None
+        if not lower_only:
+            try:
+                compiled = lowered.compile()
+            except jax.errors.JaxRuntimeError as error:
+                if not is_exhaustion(error):
+                    raise
+                self._note(name, [f"does not fit the device: {_amount_told(error)}"])
+                return
+            facts = program_facts(str(compiled.as_text()), self.kernels)
+            self.compiled[name] = facts
+            self._note(name, findings(facts, self.dtype, self.heads))
+            self._note(name, _findings_of_gpu(facts) if self.on_gpu else [])
+            self._note(name, [] if _state_is_donated(compiled, self.state) else ["the state is not donated"])
+        print(f"| {' | '.join(_row(name, facts, compiled, time.monotonic() - start))} |", flush=True)
+
+    def close(self) -> int:
+        """Prints the findings; the exit code."""
+        print("\nFindings:" if self.findings or self.compiled else "")
+        print("\n".join(f"- {line}" for line in self.findings) or "- none of what should not be there")
+        for name, facts in self.compiled.items():
+            _print_copies(name, facts)
+        return int(bool(self.findings))
+
+    def _note(self, name: str, lines: list[str]) -> None:
+        self.findings += [f"{name}: {line}" for line in lines]
+
+
 def _run(argv: Sequence[str]) -> int:
     chosen, overrides = _parse(argv)
     config = load_config(chosen.config, [f"--config.model.dtype={chosen.dtype}", *overrides])
-    dtype = config.model.dtype
     devices = topology_devices(chosen.topology) if chosen.topology else jax.devices()
     validate(config, len(devices))
     planner = Planner(config, devices, kept_photographs(config))
     task = planner.task(planner.config)
     state = task.shapes(config.train.num_steps)
     kernels = [leaf.shape for leaf in jax.tree.leaves((state, task.constants))]
-    heads = 0 if config.task == "prior" else HEADS_TRANSPOSED
     kind = chosen.platform or devices[0].device_kind
-    print(f"{chosen.config}, {len(devices)} x {kind}, batch {config.train.batch_size}, {dtype}")
-    print(f"\n| {' | '.join(HEADS)} |\n{'|---' * len(HEADS)}|")
-    notes: dict[str, Facts] = {}
-    bad: list[str] = []
-    seen = 0
-    start = time.monotonic()
+    print(f"{chosen.config}, {len(devices)} x {kind}, batch {config.train.batch_size}, {config.model.dtype}")
+    print(f"\n| {' | '.join(HEADS)} |\n{'|---' * len(HEADS)}|", flush=True)
+    report = Report(config, state, kernels, devices[0].platform in ("gpu", "cuda"))
+    names = []
     for program in planner.lowered(task, chosen.platform):
-        name, lowered = program.name, program.program
-        if chosen.phases not in name:
-            continue
-        seen += 1
-        before = program_facts(lowered.as_text(dialect="hlo"), kernels)
-        bad += [f"{name}, before the backend: {line}" for line in findings(before, NAMES[dtype], heads)]
-        try:
-            compiled = None if chosen.lower_only else lowered.compile()
-        except jax.errors.JaxRuntimeError as error:
-            if not is_exhaustion(error):
-                raise
-            bad.append(f"{name} does not fit the device: {_amount_told(error)}")
-            start = time.monotonic()
-            continue
-        facts = before if compiled is None else program_facts(str(compiled.as_text()), kernels)
-        print(f"| {' | '.join(_row(name, facts, compiled, time.monotonic() - start))} |", flush=True)
-        if compiled is not None:
-            notes[name] = facts
-            bad += [f"{name}: {line}" for line in findings(facts, NAMES[dtype], heads)]
-            bad += [] if _state_is_donated(compiled, state) else [f"{name}: the state is not donated"]
-        start = time.monotonic()
-    if not seen:
-        names = ", ".join(program.name for program in planner.lowered(task, chosen.platform))
-        raise UserError(f"--phases={chosen.phases} is in no phase's name; there are {names}")
-    print("\nFindings:" if bad or notes else "")
-    print("\n".join(f"- {line}" for line in bad) or "- none of what should not be there")
-    for name, facts in notes.items():
-        _print_copies(name, facts)
-    return int(bool(bad))
+        names.append(program.name)
+        if chosen.phases in program.name:
+            report.add(program, chosen.lower_only)
+    if not any(chosen.phases in name for name in names):
+        raise UserError(f"--phases={chosen.phases} is in no phase's name; there are {', '.join(names)}")
+    return report.close()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
-from benchmarks.compiled import topology_devices
 from benchmarks.generator import FORMS, add_generator_flags, generator_size, settings_of
 from benchmarks.harness import driver
 from benchmarks.harness.program_facts import estimated_operations
+from benchmarks.harness.topologies import topology_devices
 from fundusgan_jax.devices.memory import is_exhaustion, program_memory
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.flags import Parser

@@ -18,8 +18,18 @@ _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _ORIGIN = re.compile(r'op_name="([^"]*)"')
 _GROUPS = re.compile(r"(feature|batch)_group_count=(\d+)")
 # What XLA makes of a convolution on GPUs, beside fusions whose insides have it as it was. convReorderFilter is none.
+_KINDS = {
+    "BackwardInput": "to input",
+    "BackwardFilter": "to kernel",
+    "dgrad": "to input",
+    "wgrad": "to kernel",
+}
+_FUSED_KIND = re.compile(r"convolution_kind=(fprop|dgrad|wgrad)")
+_WINDOW = re.compile(r"window=\{size=([\dx]+)")
 _CUDNN = re.compile(r"__cudnn\$conv(Forward|ForwardGraph|BiasActivationForward|BackwardInput|BackwardFilter)")
 ITEM_BYTES = {"f64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "s64": 8, "u64": 8}
+# cuDNN is very slow from kernels of 16 taps on (jax-ml/jax #23085); no layer of ours has more than 7.
+WIDEST = 8
 # Smaller maps cost nothing to rearrange.
 LARGE = 2**16
 HOST = ("infeed", "outfeed", "send", "recv")
@@ -52,17 +62,24 @@ class Instruction(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """convolutions: of maps (rank 4 and more; not of float32 images) by the dtype of their inputs. grouped: convolutions
-    whose kernel is not shared by all channels and samples. transposed, copied: large maps of rank 4 and more that
-    `transpose` rearranges, or a copy into another order in memory, with how often. collectives: by kind. host: what speaks to the host within it.
+    """convolutions: of maps (rank 4 and more; not of float32 images) by the dtype of their inputs. kinds: the same by what
+    they compute ('forward', 'to input', 'to kernel', where a GPU's compiler says it). grouped: convolutions whose kernel is
+    not shared by all channels and samples. windows: those with a window of more than WIDEST taps along a side. transposed, copied: large maps of rank 4 and more that
+    `transpose` rearranges, or a copy into another order in memory, with how often. copies: of anything, outside of fusions. conditionals: branches taken while the program runs. scatters: by result, loops that were scatters
+    included. collectives: by kind. host: what speaks to the host within it.
     cycles: as a TPU's compiler estimates them; 0 of other compilers, and of a program with a loop, of which it does not say
     how often it runs.
     """
 
     convolutions: Counter[str]
+    kinds: Counter[str]
     grouped: list[str]
+    windows: list[str]
     transposed: Counter[str]
     copied: Counter[str]
+    copies: int
+    conditionals: list[str]
+    scatters: Counter[str]
     collectives: Counter[str]
     host: list[str]
     cycles: int = 0
@@ -117,15 +134,18 @@ def program_facts(program: str, kernels: Iterable[tuple[int, ...]] = ()) -> Fact
         kernels: shapes of the parameters. What has the sides of one, or is a part of one (sides of at most 3
             before the channels), is no map: rearranging it costs the same whatever the images.
     """
-    facts = Facts(Counter(), [], Counter(), Counter(), Counter(), [])
+    facts = Facts(Counter(), Counter(), [], [], Counter(), Counter(), 0, [], Counter(), Counter(), [])
     known: dict[str, Shape] = {}
     parameters = {_apart_from_ones(sides) for sides in kernels}
     for item in instructions(program):
         if len(item.shapes) == 1:
             known[item.name] = item.shapes[0]
         _count(facts, item, [known[name] for name in _operands(item.rest) if name in known], parameters)
-    loops = any(item.operation == "while" for item in instructions(_entry(program)))
-    return facts if loops else facts._replace(cycles=sum(one.cycles for one in estimated_operations(program)))
+    entry = [item.operation for item in instructions(_entry(program))]
+    cycles = 0 if "while" in entry else sum(one.cycles for one in estimated_operations(program))
+    return facts._replace(
+        cycles=cycles, copies=sum(name.startswith("copy") and name != "copy-done" for name in entry)
+    )
 
 
 def _entry(program: str) -> str:
@@ -159,11 +179,16 @@ def _is_image(shape: Shape) -> bool:
 def _count(facts: Facts, item: Instruction, inputs: list[Shape], parameters: set[tuple[int, ...]]) -> None:
     operation = item.operation.removesuffix("-start")
     target = found[1] if operation == "custom-call" and (found := _TARGET.search(item.rest)) else ""
-    convolves = operation == "convolution" or _CUDNN.fullmatch(target)
+    call = _CUDNN.fullmatch(target)
+    convolves = operation == "convolution" or call
     if convolves and inputs and len(inputs[0].sides) >= 4:
         if _is_image(inputs[0]) and inputs[0].dtype == "f32":
             return
         facts.convolutions[inputs[0].dtype] += 1
+        kind = call[1] if call else (fused[1] if (fused := _FUSED_KIND.search(item.rest)) else "")
+        facts.kinds[f"{_KINDS.get(kind, 'forward')} {inputs[0].dtype}"] += 1
+        if (window := _WINDOW.search(item.rest)) and max(map(int, window[1].split("x"))) > WIDEST:
+            facts.windows.append(f"{window[1]} taps, {item.name} {item.shapes[0]}")
         if any(int(count) > 1 for _, count in _GROUPS.findall(item.rest)):
             facts.grouped.append(f"{item.name} {item.shapes[0]}")
     elif (
@@ -173,6 +198,10 @@ def _count(facts: Facts, item: Instruction, inputs: list[Shape], parameters: set
             facts.transposed[str(inputs[0])] += 1
         elif inputs[0].order != item.shapes[0].order:
             facts.copied[str(inputs[0])] += 1
+    elif operation == "conditional":
+        facts.conditionals.append(item.name)
+    elif operation == "scatter" and item.shapes:
+        facts.scatters[str(item.shapes[0])] += 1
     elif operation in COLLECTIVES:
         facts.collectives[operation] += 1
     elif operation in HOST:
