@@ -82,14 +82,15 @@ def findings(facts: Facts, dtype: str, heads: int = 0) -> list[str]:
     moved = facts.transposed - laid_out if laid_out.total() <= heads else facts.transposed
     found += [f"transposed {count} times: {shape}" for shape, count in moved.most_common()]
     found += [f"speaks to the host: {name}" for name in facts.host]
-    found += [f"convolution with a wide window: {name}" for name in facts.windows]
     return found
 
 
 def _findings_of_gpu(facts: Facts) -> list[str]:
-    """What a GPU waits for: it asks the host which branch to take, and adds to one place after another."""
-    told = [f"a branch that the host decides: {name}" for name in facts.conditionals]
-    return told + [f"scattered {count} times: {shape}" for shape, count in facts.scatters.most_common()]
+    """What a GPU is slow at: kernels that cuDNN has no fast form of, branches that the host is asked for, scattered sums."""
+    # Before the backend a kernel's gradient has a window of the map's size, which becomes a call of its own.
+    slow = [f"convolution with a wide window: {name}" for name in facts.windows]
+    slow += [f"a branch that the host decides: {name}" for name in facts.conditionals]
+    return slow + [f"scattered {count} times: {shape}" for shape, count in facts.scatters.most_common()]
 
 
 def _listed(counter: Counter[str]) -> str:

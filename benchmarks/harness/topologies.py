@@ -11,7 +11,7 @@ import jax
 
 from fundusgan_jax.errors import UserError
 
-GPU_PLUGINS = "pip install jax-cuda12-plugin jax-cuda12-pjrt nvidia-cuda-nvcc-cu12, of jax's own version"
+GPU_PLUGINS = "pip install '.[gpu-compiler]', of jax's own version; names as h100:1, a100:8"
 
 
 class Chip(NamedTuple):
@@ -33,7 +33,6 @@ class Chip(NamedTuple):
     block: int
 
 
-GIB = 2**30
 CHIPS = {
     "h100": Chip("NVIDIA H100 SXM5 80GB", (9, 0), 132, 128, 1.98, 80 * 10**9, 3_350 * 10**9, 50 * 2**20, 233_472, 232_448),
     "h200": Chip("NVIDIA H200 141GB", (9, 0), 132, 128, 1.98, 141 * 10**9, 4_800 * 10**9, 50 * 2**20, 233_472, 232_448),

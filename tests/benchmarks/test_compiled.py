@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from benchmarks.compiled import findings, main
+from benchmarks.compiled import _findings_of_gpu, findings, main
 from benchmarks.harness.program_facts import estimated_operations, program_facts
 
 MAP = jax.ShapeDtypeStruct((2, 64, 64, 16), jnp.float32)
@@ -131,6 +131,32 @@ def test_images_of_three_channels_are_no_maps():
     assert not facts.convolutions and not facts.transposed
 
 
+# What XLA:GPU leaves of a guarded update, of a lookup's gradient and of a dilated kernel's gradient.
+SLOW = """
+  %wide = (bf16[512,32,32,512]{3,2,1,0}, u8[0]{0}) custom-call(%x, %kernel), window={size=32x32 stride=8x8}, dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convForward"
+  %to_kernel = (bf16[128,3,3,128]{3,2,1,0}, u8[0]{0}) custom-call(%x, %kernel), window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardFilter"
+  %branch = (f32[8,64,64,128]{3,2,1,0}) conditional(%which, %a, %b), branch_computations={%one, %other}
+  %sum = f32[8,64,64,128]{3,2,1,0} scatter(%wide, %places, %values), to_apply=%add
+  %copy.5 = f32[8,64,64,128]{3,2,1,0} copy(%wide)
+}
+"""
+
+
+def test_what_a_gpu_is_slow_at_is_found():
+    facts = program_facts(CUDNN + SLOW)
+    assert facts.kinds == {"forward bf16": 2, "to kernel bf16": 1}
+    assert (len(facts.windows), facts.conditionals, facts.copies) == (1, ["branch"], 1)
+    slow = _findings_of_gpu(facts)
+    assert [line.split(":")[0] for line in slow] == [
+        "convolution with a wide window", "a branch that the host decides", "scattered 1 times"]  # fmt: skip
+    assert slow[2].endswith("f32[8,64,64,128]") and not _findings_of_gpu(program_facts(CUDNN + CALL + FUSION))
+
+
+def test_a_card_takes_a_number(capsys):
+    assert main(["--topology=h100:none"]) == 2
+    assert "say how many cards there are, as h100:1" in capsys.readouterr().err
+
+
 def test_the_command(capsys):
     small = ["data.resolution=64", "model.resolution=64", "model.channel_max=8", "encoder.backbone=resnet18",
              "encoder.norm=group", "encoder.fpn_channels=8", "encoder.head_channels=4", "loss.lpips=0.0"]  # fmt: skip
@@ -191,4 +217,4 @@ def test_a_program_that_does_not_fit_is_a_finding(monkeypatch, capsys):
     ]
     words = [f"--config.{setting}" for setting in small]
     assert main(["--config=configs/stylegan2.py", *words, "--phases=D at"]) == 1
-    assert "D at 16 px does not fit the device: on HBM, 17G exceed 15.75G" in capsys.readouterr().out
+    assert "D at 16 px: does not fit the device: on HBM, 17G exceed 15.75G" in capsys.readouterr().out
