@@ -204,11 +204,6 @@ def python_blocks(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
 def test_documented_lines_run(page, workdirs, tmp_path, monkeypatch, capsys):
     blocks = python_blocks(ROOT / page)
-    if page == "README.md":
-        # Until README has the lines, those of the page that it names.
-        blocks = [block for block in blocks if "fundusgan_jax.load(" in block] or python_blocks(
-            ROOT / "docs/python.md"
-        )[:1]
     (tmp_path / "runs").mkdir()
     for name in ("demo", "mine"):
         (tmp_path / "runs" / name).symlink_to(workdirs / "fundusgan")
