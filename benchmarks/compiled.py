@@ -14,12 +14,13 @@ from ml_collections import ConfigDict
 
 from benchmarks.harness.program_facts import ITEM_BYTES, Facts, program_facts
 from benchmarks.harness.topologies import CHIPS, topology_devices
-from fundusgan_jax.config import load_config, validate
+from fundusgan_jax.config import load_config
 from fundusgan_jax.devices.memory import gib, is_exhaustion, program_memory
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.flags import Parser
 from fundusgan_jax.train.phase_programs import Lowered
 from fundusgan_jax.train.plan import Planner, kept_photographs
+from fundusgan_jax.validation import validate
 
 DESCRIPTION = """Compiles every phase of a training step for a group of devices and prints, per phase and device: FLOP
 (XLA's count; on processors that of minimal filtering, a third or a quarter of the wide convolutions' own), bytes that

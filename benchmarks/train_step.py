@@ -20,7 +20,8 @@ from benchmarks.harness.timing import Measurement, Timer, peak_memory
 from benchmarks.harness.training import Choice, Training, period, training_config, training_run, work_of
 from fundusgan_jax.config import load_config
 from fundusgan_jax.steps.flops import STEP, phase_flops
-from fundusgan_jax.train.loop import Trainer, open_task
+from fundusgan_jax.train.loop import Trainer
+from fundusgan_jax.train.opening import open_task
 from fundusgan_jax.workdir.metrics_log import read_metrics
 
 DESCRIPTION = """Times the phases of a training step with the real tasks on random photographs: FundusGAN's generator, alone

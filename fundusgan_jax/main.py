@@ -142,10 +142,10 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"--workdir={workdir} is a file; name a folder")
     # After --help and the flags' mistakes have been answered: what follows takes seconds to import.
     with waiting("starting"):
-        from fundusgan_jax.config import validate
         from fundusgan_jax.devices.compilation_cache import keep_compiled_programs
         from fundusgan_jax.devices.determinism import require_determinism
         from fundusgan_jax.devices.distributed import find_cluster, joined
+        from fundusgan_jax.validation import validate
         from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
 
     if flags.weights_dir:

@@ -20,7 +20,6 @@ from fundusgan_jax.config import (
     max_delta,
     read_earlier,
     take_sizes,
-    validate,
 )
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.plan import generator_plan
@@ -28,6 +27,7 @@ from fundusgan_jax.settings import SETTINGS, settings_text
 from fundusgan_jax.steps.adversary import r1_gamma
 from fundusgan_jax.steps.flops import network_flops
 from fundusgan_jax.steps.fundusgan_step import model_config
+from fundusgan_jax.validation import validate
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(path for path in CONFIGS.glob("*.py") if path.name != "__init__.py")

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from benchmarks.generator import FULL_WIDTH
 from benchmarks.harness.random_networks import random_perceptual
 from benchmarks.harness.timing import Measurement, Program, Timer, Work, compiled, quartiles, time_program
-from fundusgan_jax.config import apply_overrides, load_config, validate
+from fundusgan_jax.config import apply_overrides, load_config
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.errors import UserError
@@ -26,9 +26,10 @@ from fundusgan_jax.steps.adversary import lazy_interval
 from fundusgan_jax.steps.fundusgan_step import AXIS
 from fundusgan_jax.steps.prior_step import path_length_interval
 from fundusgan_jax.steps.step import Phase
-from fundusgan_jax.train import loop
+from fundusgan_jax.train import loop, opening
 from fundusgan_jax.train.phase_programs import ProgramConstants, ProgramInput, program_of
 from fundusgan_jax.train.task import Run, Task
+from fundusgan_jax.validation import validate
 from fundusgan_jax.weights.perceptual import find_weights, open_perceptual
 
 # Longer than any benchmark: what is due every so many steps is never due. A multiple of every usual steps_per_call.
@@ -162,7 +163,7 @@ class Training:
         self.choice, self.config = choice, training_config(choice)
         self.config.train.steps_per_call = 1  # phases are timed one by one
         self.run = training_run(self.config, choice.devices, dataset)
-        self.task = loop.open_task(self.run)
+        self.task = opening.open_task(self.run)
         self.parallel = self.run.parallel
         self._state = self.parallel.replicate(self.task.first())
         self._constants = ProgramConstants(loop.step_constants(self.run, self.task))

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from fundusgan_jax.config import divides, possible_parts
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.validation import divides, possible_parts
 
 # As XLA and the platforms' allocators say it.
 EXHAUSTED = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")

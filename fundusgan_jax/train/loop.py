@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import sys
 import time
-import zlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,85 +15,34 @@ import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
-from fundusgan_jax.config import best_metric, validate
+from fundusgan_jax.config import best_metric
 from fundusgan_jax.data import pipeline
-from fundusgan_jax.data.packed import PackedDataset, split_named
+from fundusgan_jax.data.packed import split_named
 from fundusgan_jax.devices import distributed
 from fundusgan_jax.devices.memory import exhaustion_as_advice
-from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.stop import Stopped, never
 from fundusgan_jax.progress import Progress, waiting
 from fundusgan_jax.report.grid import can_draw
 from fundusgan_jax.report.page import write_report
 from fundusgan_jax.steps.batch import Photographs, RawBatch
-from fundusgan_jax.steps.fundusgan_step import AXIS
 from fundusgan_jax.steps.optimiser import ANY
 from fundusgan_jax.steps.step import State, StepConstants
-from fundusgan_jax.train.fundusgan_task import FundusGANTask
 from fundusgan_jax.train.interval_means import Sums, added, means, restored_sums, saved_sums
+from fundusgan_jax.train.opening import check_same, open_run, open_task
 from fundusgan_jax.train.phase_programs import Call, StepPrograms, calls, calls_ahead, stacked
 from fundusgan_jax.train.stopping import Stopper, due_step, leave_due, settle_due
 from fundusgan_jax.train.task import Run, Task
-from fundusgan_jax.train.transfer import check_source
-from fundusgan_jax.weights.perceptual import open_perceptual
 from fundusgan_jax.workdir.checkpoint import size_on_disk
 from fundusgan_jax.workdir.contents import (
     locked,
-    open_dataset,
     open_shared_checkpoints,
 )
-from fundusgan_jax.workdir.manifest import check_manifest, write_manifest
+from fundusgan_jax.workdir.manifest import write_manifest
 from fundusgan_jax.workdir.metrics_log import MetricsLog
 
 # A run that only skips will not recover.
 MOST_SKIPPED = 50
-
-
-def open_run(config: ConfigDict, workdir: Path) -> Run:
-    """Checks every setting against data, devices and workdir before anything is computed."""
-    validate(config, jax.device_count())
-    parallel = DataParallel(config.train.parallel, AXIS)
-    parallel.check_batch_size(config.train.batch_size)
-    if config.train.init_from:
-        check_source(config)  # before phantoms are rendered
-    dataset = open_dataset(config, workdir)
-    scored = (
-        [config.eval.reference_split] if config.task == "prior" and config.eval.features != "none" else []
-    )
-    for split in (config.data.train_split, config.data.eval_split, *scored):
-        split_named(dataset, split)
-    _check_labels(config, dataset)
-    count = len(split_named(dataset, config.data.train_split).images)
-    if config.train.batch_size > count:
-        distributed.say(
-            f"note: train.batch_size={config.train.batch_size} is more than the {count} photographs of split "
-            f"'{config.data.train_split}': a step sees some of them several times"
-        )
-    perceptual = open_perceptual(config)
-    perceptual_fingerprint = perceptual.fingerprint() if perceptual else None
-    check_manifest(workdir, config, dataset.fingerprint, perceptual_fingerprint)
-    if not can_draw():
-        distributed.say("note: Pillow is not installed: no sample grids (--mode=eval draws one where it is)")
-    return Run(config, workdir, dataset, perceptual, parallel)
-
-
-def _check_labels(config: ConfigDict, dataset: PackedDataset) -> None:
-    highest = int(dataset.splits[config.data.train_split].label.max())
-    if 0 < config.model.num_labels <= highest:
-        raise UserError(
-            f"model.num_labels={config.model.num_labels}, but {dataset.directory} has classes up to {highest} "
-            f"({', '.join(dataset.label_names)}); set --config.model.num_labels={highest + 1}"
-        )
-
-
-def open_task(run: Run) -> Task[Any]:
-    """The kind of training that config.task names."""
-    if run.config.task == "prior":
-        from fundusgan_jax.train.prior_task import PriorTask
-
-        return PriorTask(run)
-    return FundusGANTask(run)
 
 
 def call_batches(run: Run, task: Task[State], start: int) -> Generator[RawBatch, None, None]:
@@ -144,7 +92,7 @@ class Trainer:
         # The first step where a signal ended the evaluation of this very checkpoint, else None.
         due = due_step(run.workdir)
         self.due = due if due == self.start else None
-        _check_same(run, state)
+        check_same(run, state)
         self.state = run.parallel.replicate(state)
         self.log = (
             MetricsLog(run.workdir, self.start, self.due is not None) if distributed.is_first() else None
@@ -356,22 +304,6 @@ class Trainer:
         ranked = {} if self.task.ranks(number) else {"ranked": False}
         assert self.log is not None  # only the first process evaluates
         self.log.write({"kind": "eval", "step": number, "kimg": kimg, **figures, **ranked})
-
-
-def _check_same(run: Run, state: Any) -> None:
-    """UserError where the processes of this run do not begin alike."""
-    if jax.process_count() == 1:
-        return
-    network = run.perceptual.fingerprint() if run.perceptual else None
-    leaves = [np.ascontiguousarray(leaf).tobytes() for leaf in jax.tree.leaves(jax.device_get(state))]
-    distributed.same_everywhere(
-        {
-            "settings of checksum": zlib.crc32(run.config.to_json().encode()),
-            "photographs of checksum": run.dataset.fingerprint,
-            "perceptual weights of checksum": network,
-            "first parameters of checksum": zlib.crc32(b"".join(leaves)),
-        }
-    )
 
 
 def train(config: ConfigDict, workdir: Path, command: str) -> bool:

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fundusgan_jax.config import divides, validate
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, ensure_packed, split_named
 from fundusgan_jax.data.phantom.render import phantom_counts
 from fundusgan_jax.devices.compilation_cache import keeping_hint
@@ -38,6 +37,7 @@ from fundusgan_jax.train.phase_programs import (
 )
 from fundusgan_jax.train.step_time import TIMED_SECONDS, step_seconds
 from fundusgan_jax.train.task import Run, Task
+from fundusgan_jax.validation import divides, validate
 from fundusgan_jax.workdir.contents import check_resolution
 
 # Images a device: nobody needs more.
@@ -88,7 +88,7 @@ class Planner:
     def task(self, config: ConfigDict) -> Task[Any]:
         """The task that training would run, on stand-ins for photographs and perceptual network."""
         # Not above: train/loop.py imports the flows of evaluation, which --help does not wait for.
-        from fundusgan_jax.train.loop import open_task
+        from fundusgan_jax.train.opening import open_task
 
         dataset = _stand_in(config)
         return open_task(Run(config, Path(), dataset, perceptual_shapes(config), self.parallel))

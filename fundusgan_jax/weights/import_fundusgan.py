@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fundusgan_jax.config import read_earlier, validate
+from fundusgan_jax.config import read_earlier
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.ops.trees import named_leaves
 from fundusgan_jax.steps.fundusgan_step import TrainState, make_optimizer, state_shapes
+from fundusgan_jax.validation import validate
 from fundusgan_jax.weights.export import SETTINGS, networks_of
 from fundusgan_jax.weights.flat_file import read_flat, read_metadata
 from fundusgan_jax.weights.import_prior import fresh_adversary

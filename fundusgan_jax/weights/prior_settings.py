@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from fundusgan_jax.config import configs_folder, load_config, validate
+from fundusgan_jax.config import configs_folder, load_config
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.plan import GeneratorConfig
+from fundusgan_jax.validation import validate
 from fundusgan_jax.weights.import_stylegan import ImportedDiscriminator, ImportedGenerator
 
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from fundusgan_jax.config import load_config, validate
+from fundusgan_jax.config import load_config
 from fundusgan_jax.main import parser
+from fundusgan_jax.validation import validate
 from fundusgan_jax.weights.public_weights import PUBLIC_WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[2]

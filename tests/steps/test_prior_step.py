@@ -10,7 +10,6 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from configs import stylegan1, stylegan2
-from fundusgan_jax.config import validate
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.steps import losses
 from fundusgan_jax.steps.optimiser import guarded, lazy_adam, sample_keys
@@ -30,6 +29,7 @@ from fundusgan_jax.steps.prior_step import (
     prior_shapes,
 )
 from fundusgan_jax.steps.step import Metrics, StepConstants, StepInput, StepOutput
+from fundusgan_jax.validation import validate
 from tests.support.tiny import random_batch, tiny_prior_config
 
 # Every kernel of every kind is there at 8 px, and the programs compile in seconds.

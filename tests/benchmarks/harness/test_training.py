@@ -20,7 +20,7 @@ from benchmarks.scaling import add_efficiency
 from benchmarks.train_step import main
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.steps.flops import STEP, phase_flops
-from fundusgan_jax.train import loop
+from fundusgan_jax.train import opening
 
 # Small, and with few transforms, because they are compiled with every phase.
 PRIOR = [
@@ -128,7 +128,7 @@ def test_the_perceptual_network_needs_no_file(monkeypatch, tmp_path):
 def test_schedules():
     config = training_config(prior_choice())
     names = [
-        (part.phase.name, part.share) for part in parts_of(config, loop.open_task(training_run(config, 1)))
+        (part.phase.name, part.share) for part in parts_of(config, opening.open_task(training_run(config, 1)))
     ]
     assert names == [
         ("G at 16 px", 0.5),

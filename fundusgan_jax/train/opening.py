@@ -1,0 +1,87 @@
+"""Opens a run: settings checked against data, devices and workdir before anything is computed; its kind of training."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from fundusgan_jax.data.packed import PackedDataset, split_named
+from fundusgan_jax.devices import distributed
+from fundusgan_jax.devices.parallel import DataParallel
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.report.grid import can_draw
+from fundusgan_jax.steps.fundusgan_step import AXIS
+from fundusgan_jax.train.fundusgan_task import FundusGANTask
+from fundusgan_jax.train.task import Run, Task
+from fundusgan_jax.train.transfer import check_source
+from fundusgan_jax.validation import validate
+from fundusgan_jax.weights.perceptual import open_perceptual
+from fundusgan_jax.workdir.contents import open_dataset
+from fundusgan_jax.workdir.manifest import check_manifest
+
+
+def open_run(config: ConfigDict, workdir: Path) -> Run:
+    """Checks every setting against data, devices and workdir before anything is computed."""
+    validate(config, jax.device_count())
+    parallel = DataParallel(config.train.parallel, AXIS)
+    parallel.check_batch_size(config.train.batch_size)
+    if config.train.init_from:
+        check_source(config)  # before phantoms are rendered
+    dataset = open_dataset(config, workdir)
+    scored = (
+        [config.eval.reference_split] if config.task == "prior" and config.eval.features != "none" else []
+    )
+    for split in (config.data.train_split, config.data.eval_split, *scored):
+        split_named(dataset, split)
+    _check_labels(config, dataset)
+    count = len(split_named(dataset, config.data.train_split).images)
+    if config.train.batch_size > count:
+        distributed.say(
+            f"note: train.batch_size={config.train.batch_size} is more than the {count} photographs of split "
+            f"'{config.data.train_split}': a step sees some of them several times"
+        )
+    perceptual = open_perceptual(config)
+    perceptual_fingerprint = perceptual.fingerprint() if perceptual else None
+    check_manifest(workdir, config, dataset.fingerprint, perceptual_fingerprint)
+    if not can_draw():
+        distributed.say("note: Pillow is not installed: no sample grids (--mode=eval draws one where it is)")
+    return Run(config, workdir, dataset, perceptual, parallel)
+
+
+def _check_labels(config: ConfigDict, dataset: PackedDataset) -> None:
+    highest = int(dataset.splits[config.data.train_split].label.max())
+    if 0 < config.model.num_labels <= highest:
+        raise UserError(
+            f"model.num_labels={config.model.num_labels}, but {dataset.directory} has classes up to {highest} "
+            f"({', '.join(dataset.label_names)}); set --config.model.num_labels={highest + 1}"
+        )
+
+
+def open_task(run: Run) -> Task[Any]:
+    """The kind of training that config.task names."""
+    if run.config.task == "prior":
+        from fundusgan_jax.train.prior_task import PriorTask
+
+        return PriorTask(run)
+    return FundusGANTask(run)
+
+
+def check_same(run: Run, state: Any) -> None:
+    """UserError where the processes of this run do not begin alike."""
+    if jax.process_count() == 1:
+        return
+    network = run.perceptual.fingerprint() if run.perceptual else None
+    leaves = [np.ascontiguousarray(leaf).tobytes() for leaf in jax.tree.leaves(jax.device_get(state))]
+    distributed.same_everywhere(
+        {
+            "settings of checksum": zlib.crc32(run.config.to_json().encode()),
+            "photographs of checksum": run.dataset.fingerprint,
+            "perceptual weights of checksum": network,
+            "first parameters of checksum": zlib.crc32(b"".join(leaves)),
+        }
+    )
