@@ -9,6 +9,8 @@ from tests.reader_study.conftest import NUM, free_port, start
 
 pytest.importorskip("uvicorn", reason="extra [web] is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = playwright.expect
+expect.set_options(timeout=20_000)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -46,9 +48,11 @@ def page(browser):
     page.on(
         "request", lambda request: outside.append(request.url) if "127.0.0.1" not in request.url else None
     )
-    page.on("pageerror", lambda error: pytest.fail(f"script error: {error}"))
+    errors = []
+    page.on("pageerror", lambda error: errors.append(error))
     yield page
     assert not outside  # nothing is asked of any other host
+    assert not errors
     context.close()
 
 
@@ -72,9 +76,10 @@ def begin(page, link):
 
 
 def ready(page, label=None):
-    page.wait_for_function("document.getElementById('real').getAttribute('aria-disabled') === 'false'")
+    # Not wait_for_function: it evaluates in the page, which its content security policy forbids.
     if label:
-        page.wait_for_function("text => document.getElementById('progress').textContent === text", arg=label)
+        expect(page.locator("#progress")).to_have_text(label)
+    expect(page.locator("#real")).to_have_attribute("aria-disabled", "false")
     page.wait_for_timeout(350)  # the dead time
 
 
@@ -180,7 +185,7 @@ def test_no_network_in_the_middle(page, study):
     through_practice(page)
     page.context.set_offline(True)
     page.keyboard.press("s")
-    page.wait_for_function("document.getElementById('status').textContent.includes('No connection')")
+    expect(page.locator("#status")).to_contain_text("No connection")
     page.keyboard.press("r")  # nothing: the first answer is still on its way
     page.wait_for_timeout(800)
     page.context.set_offline(False)
