@@ -27,7 +27,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = _beside(path, path.suffix)
-    with _folder_for_writing(path.parent):
+    with folder_for_writing(path.parent):
         try:
             yield temporary
             with _writing(path), open(temporary, "rb+") as handle:
@@ -53,7 +53,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path).resolve()
     temporary = _beside(path, "")
-    with _folder_for_writing(path.parent):
+    with folder_for_writing(path.parent):
         try:
             with _writing(path):
                 temporary.mkdir()
@@ -91,13 +91,6 @@ def check_writable(folder: str | Path) -> Path:
     return Path(folder)
 
 
-@contextmanager
-def result_folder(folder: str | Path) -> Iterator[Path]:
-    """`check_writable` for a command's results; folders that it made are removed where the command fails and left them empty."""
-    with _folder_for_writing(Path(folder)):
-        yield check_writable(folder)
-
-
 def _beside(path: Path, suffix: str) -> Path:
     # Not the process id: two containers that share a folder may both be process 7.
     return path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}.tmp{suffix}")
@@ -118,7 +111,7 @@ def new_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _folder_for_writing(folder: Path) -> Iterator[None]:
+def folder_for_writing(folder: Path) -> Iterator[None]:
     """`new_folder`; UserError where it cannot be made."""
     with ExitStack() as stack:
         with _writing(folder):

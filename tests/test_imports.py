@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("tensorflow", "tensorflow_datasets", "clu", "orbax.checkpoint", "starlette", "statsmodels")
 # What a file may import: only what stands to the left of its own folder, or its own folder without a circle.
-ROOMS = """errors atomic progress flags | ops | models | anatomy | metrics | steps | settings config validation | data | devices | workdir
+ROOMS = """errors atomic folder_lock progress flags | ops | models | anatomy | metrics | steps | settings config validation | data | devices | workdir
     | weights | report | generate | evaluate | train | studies reader_study explore export
     | doctor main cli interface __init__"""
 ORDER = {name: place for place, group in enumerate(ROOMS.split("|")) for name in group.split()}

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fundusgan_jax.atomic import result_folder
 from fundusgan_jax.data.image_sets import ImageSet, is_prepared, of_folder, of_prepared
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.feature_cache import cached_features
@@ -17,6 +16,7 @@ from fundusgan_jax.evaluate.pairs import Partners, draw_pairs, partners, score_p
 from fundusgan_jax.evaluate.pictures import can_embed, draw_tsne, fresh_folder
 from fundusgan_jax.evaluate.request import Request
 from fundusgan_jax.evaluate.sets import image_features, intervals_of, known_means, left_out, score_sets
+from fundusgan_jax.folder_lock import owned_folder
 from fundusgan_jax.models.features import FeatureNet
 from fundusgan_jax.models.lpips import PerceptualNet
 from fundusgan_jax.report.evaluation import (
@@ -64,7 +64,7 @@ def evaluate_folders(request: Request) -> None:
             f"{request.output} holds a result ({FILE}); name another --output, or give --overwrite"
         )
     networks = _networks(request)
-    with result_folder(request.output):
+    with owned_folder(request.output):
         sides = _sides(request)
         evaluation = _scored(request, networks, sides)
         write_evaluation(request.output / FILE, evaluation)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from fundusgan_jax.atomic import check_writable
 from fundusgan_jax.data.image_sets import class_names
 from fundusgan_jax.data.packed import PackedDataset, split_named
 from fundusgan_jax.errors import UserError
@@ -29,11 +28,13 @@ from fundusgan_jax.evaluate.sets import (
     split_features,
 )
 from fundusgan_jax.evaluate.stop import ShouldStop, never
+from fundusgan_jax.folder_lock import owned_folder
 from fundusgan_jax.generate.paint import Painter, model_painter
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.models.lpips import PerceptualNet
 from fundusgan_jax.report.evaluation import (
     FILE,
+    FULL_FOLDER,
     Evaluation,
     Figures,
     Signatures,
@@ -245,7 +246,11 @@ def evaluate_fundusgan(config: ConfigDict, workdir: Path, step: str) -> None:
     """Scores a checkpoint of `workdir`: writes eval.json, evaluation/*.png and report.html, prints the table."""
     _, number, state = restore_state(workdir, step, config)
     assert isinstance(state, TrainState)  # config.task says so
-    check_writable(workdir)
+    with owned_folder(workdir / FULL_FOLDER):
+        _evaluate(config, workdir, number, state)
+
+
+def _evaluate(config: ConfigDict, workdir: Path, number: int, state: TrainState) -> None:
     variables = ema_variables(state, config.eval.use_ema)
     dataset = open_dataset(config, workdir)
     scorer = FundusGANScorer(config, dataset, open_perceptual(config))

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from fundusgan_jax.atomic import check_writable
 from fundusgan_jax.data.image_sets import class_names
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, evenly, split_named
 from fundusgan_jax.errors import UserError
@@ -28,9 +27,10 @@ from fundusgan_jax.evaluate.sets import (
     split_features,
 )
 from fundusgan_jax.evaluate.stop import ShouldStop, never
+from fundusgan_jax.folder_lock import owned_folder
 from fundusgan_jax.generate.sample import Sampler, drawn_labels
 from fundusgan_jax.models.features import FeatureNet
-from fundusgan_jax.report.evaluation import FILE, Evaluation, Figures, environment, write_full
+from fundusgan_jax.report.evaluation import FILE, FULL_FOLDER, Evaluation, Figures, environment, write_full
 from fundusgan_jax.report.grid import can_draw, image_grid, readable, save_png
 from fundusgan_jax.report.page import write_report
 from fundusgan_jax.report.protocol import NOT_PAIRED, protocol
@@ -202,7 +202,11 @@ def evaluate_prior(config: ConfigDict, workdir: Path, step: str) -> None:
         )
     _, number, state = restore_state(workdir, step, config)
     assert isinstance(state, PriorState)  # config.task says so
-    check_writable(workdir)
+    with owned_folder(workdir / FULL_FOLDER):
+        _evaluate(config, workdir, number, state, source)
+
+
+def _evaluate(config: ConfigDict, workdir: Path, number: int, state: PriorState, source: FeatureNet) -> None:
     dataset = open_dataset(config, workdir)
     scorer = PriorScorer(config, dataset, source)
     folder = fresh_folder(workdir)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.workdir.contents import LOCK, locked
+from fundusgan_jax.folder_lock import owned_folder
 
 INDEX, LATENTS = "index.csv", "latents.npz"
 DEFAULT_NUM = 16
@@ -69,12 +69,9 @@ def locked_output(request: Request) -> Iterator[Path]:
     output = request.output
     if output is None:
         raise UserError("--output is missing; name a folder for the images")
-    with locked(output, f"another process is writing to {output}; choose another --output"):
-        try:
-            _check_vacant(output)
-            yield output
-        finally:
-            (output / LOCK).unlink(missing_ok=True)
+    with owned_folder(output):
+        _check_vacant(output)
+        yield output
 
 
 def _check_vacant(output: Path) -> None:

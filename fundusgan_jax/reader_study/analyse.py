@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from fundusgan_jax.atomic import atomic_write, check_writable
+from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.folder_lock import owned_folder
 from fundusgan_jax.reader_study.analysis import analyse_answers
 from fundusgan_jax.reader_study.answers import Answers, of_lines, read_answers, write_table
 from fundusgan_jax.reader_study.figures_of_merit import SHARES
@@ -32,19 +33,21 @@ def analyse(flags: Namespace) -> None:
     Raises:
         UserError: there are no answers, or what there is makes no sense.
     """
-    if flags.answers is not None:
-        study, answers = None, read_answers(flags.answers)
-        output = flags.output or flags.answers.parent / "analysis"
+    study = None if flags.answers is not None else open_study(flags.study)
+    beside = flags.answers.parent if study is None else flags.study
+    with owned_folder(flags.output or beside / "analysis") as output:
+        _analyse(flags, study, output)
+
+
+def _analyse(flags: Namespace, study: Study | None, output: Path) -> None:
+    if study is None:
+        answers = read_answers(flags.answers)
         margin, fixed = flags.margin or DEFAULT_MARGIN, False
     else:
-        study = open_study(flags.study)
-        output = flags.output or flags.study / "analysis"
-        check_writable(output)
         lines, facts = study_lines(study)
         answers = of_lines(lines, str(flags.study / DATABASE))
         write_table(output / "answers.csv", lines)
         margin, fixed = facts["margin"], facts["margin_fixed"]
-    check_writable(output)
     columns = flags.groups.split(",") if flags.groups else default_columns(answers)
     record = analyse_answers(answers, columns, flags.reference, margin, fixed)
     if study is not None:

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fundusgan_jax import __version__
-from fundusgan_jax.atomic import atomic_write, check_writable
+from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.data.read_image import Rejected
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.folder_lock import LOCK, owned_folder
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.reader_study.answers import write_table
 from fundusgan_jax.reader_study.leak_audit import LARGEST_AUC, Leak, audit, audit_record, copies
@@ -76,10 +77,19 @@ def create_study(flags: Namespace) -> None:
     Raises:
         UserError: too few images, a copy among them, a leak that is not accepted, or a folder that is not empty.
     """
-    output: Path = flags.output
-    if output.exists() and any(output.iterdir()):
+    _assert_new(flags.output)
+    with owned_folder(flags.output):
+        _assert_new(flags.output)
+        _create(flags)
+
+
+def _assert_new(output: Path) -> None:
+    """UserError where the folder holds something; a lock is nothing."""
+    if output.exists() and any(path.name != LOCK for path in output.iterdir()):
         raise UserError(f"--output={output} is not empty; choose a new folder, a study is never written over")
-    check_writable(output)
+
+
+def _create(flags: Namespace) -> None:
     readers = reader_table(flags.readers)
     rng = np.random.default_rng([flags.seed, 21])
     with tempfile.TemporaryDirectory(prefix="reader_study_") as scratch:

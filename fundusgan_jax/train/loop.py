@@ -22,6 +22,7 @@ from fundusgan_jax.devices import distributed
 from fundusgan_jax.devices.memory import exhaustion_as_advice
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.stop import Stopped, never
+from fundusgan_jax.folder_lock import locked
 from fundusgan_jax.progress import Progress, waiting
 from fundusgan_jax.report.grid import can_draw
 from fundusgan_jax.report.page import write_report
@@ -34,10 +35,7 @@ from fundusgan_jax.train.phase_programs import Call, StepPrograms, calls, calls_
 from fundusgan_jax.train.stopping import Stopper, due_step, leave_due, settle_due
 from fundusgan_jax.train.task import Run, Task
 from fundusgan_jax.workdir.checkpoint import size_on_disk
-from fundusgan_jax.workdir.contents import (
-    locked,
-    open_shared_checkpoints,
-)
+from fundusgan_jax.workdir.contents import open_shared_checkpoints
 from fundusgan_jax.workdir.manifest import write_manifest
 from fundusgan_jax.workdir.metrics_log import MetricsLog
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.flags import Parser
+from fundusgan_jax.folder_lock import owned_name
 from fundusgan_jax.weights.fetch import fetch_weights
 from fundusgan_jax.weights.import_stylegan import NAMINGS
 from fundusgan_jax.weights.perceptual import HEADS_FILE
@@ -52,11 +53,12 @@ def _import(flags: argparse.Namespace) -> int:
     from fundusgan_jax.weights.import_prior import import_prior
     from fundusgan_jax.workdir.checkpoint import size_on_disk
 
-    config = fundusgan_settings(flags.file) if flags.naming == "fundusgan_jax" else None
-    if config is None:
-        sizes, *notes = import_prior(flags.file, flags.workdir, flags.naming)
-    else:
-        sizes, *notes = import_fundusgan(flags.file, flags.workdir, config)
+    with owned_name(flags.workdir):
+        config = fundusgan_settings(flags.file) if flags.naming == "fundusgan_jax" else None
+        if config is None:
+            sizes, *notes = import_prior(flags.file, flags.workdir, flags.naming)
+        else:
+            sizes, *notes = import_fundusgan(flags.file, flags.workdir, config)
     print(f"{flags.workdir}: {sizes}; {size_on_disk(flags.workdir)}")
     for note in notes:
         print(f"note: {note}")
@@ -66,7 +68,8 @@ def _import(flags: argparse.Namespace) -> int:
 def _export(flags: argparse.Namespace) -> int:
     from fundusgan_jax.weights.export import export_weights
 
-    count = export_weights(flags.workdir, flags.file, flags.step, flags.naming, flags.which)
+    with owned_name(flags.file):
+        count = export_weights(flags.workdir, flags.file, flags.step, flags.naming, flags.which)
     print(f"{flags.file}: {count} arrays, {flags.file.stat().st_size / 1e6:,.1f} MB")
     return 0
 

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from fundusgan_jax.atomic import atomic_write, new_folder
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.folder_lock import owned_name
 from fundusgan_jax.progress import Progress, format_seconds
 from fundusgan_jax.weights.public_weights import PublicWeights
 
@@ -76,7 +77,7 @@ def _copy(public: PublicWeights, source: Path, target: Path) -> None:
 def _download(public: PublicWeights, target: Path) -> None:
     part = target.with_name(f"{target.name}.part")
     try:
-        with new_folder(target.parent):
+        with new_folder(target.parent), owned_name(target):
             _bring_checked(public, part)
             os.replace(part, target)
     except OSError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +17,6 @@ from fundusgan_jax.steps.prior_step import PriorState, prior_shapes, resolution_
 from fundusgan_jax.workdir.checkpoint import FOLDER, Checkpoints
 from fundusgan_jax.workdir.manifest import config_of_workdir
 
-LOCK = ".lock"
 # Settings that make a network what it is, by the beginnings of their names; and those among them that do not.
 NETWORK = ("task", "data.resolution", "model.", "encoder.", "growth.")
 HARMLESS = ("model.dtype", "model.noise_mode", "encoder.weights")
@@ -63,55 +60,6 @@ def check_resolution(config: ConfigDict, dataset: PackedDataset) -> None:
             f"{dataset.directory} holds {dataset.resolution} px photographs, data.resolution is "
             f"{config.data.resolution}; set --config.data.resolution={dataset.resolution} or prepare again"
         )
-
-
-@contextlib.contextmanager
-def locked(folder: Path, refusal: str = "") -> Iterator[None]:
-    """Holds FOLDER/.lock: two processes that write to one folder would overwrite each other's files.
-
-    The system lets go of it when the process ends, however it ends.
-
-    Args:
-        folder: made where it is absent.
-        refusal: what a second process is told; '' is a training's.
-    """
-    try:
-        import fcntl
-    except ImportError:  # no such locks on Windows
-        yield
-        return
-    missing = [above for above in (folder, *folder.parents) if not above.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = open(folder / LOCK, "w")  # noqa: SIM115  # closed below
-    except OSError as error:
-        raise UserError(f"{folder} cannot be used: {error.strerror}; name another folder") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                refusal or f"another process is training in {folder}; stop it, or name another --workdir"
-            ) from None
-        except OSError:
-            pass  # a network file system without locks
-        with _emptied_where_it_fails(folder, missing):
-            yield
-
-
-@contextlib.contextmanager
-def _emptied_where_it_fails(workdir: Path, made: list[Path]) -> Iterator[None]:
-    """A start that fails leaves no lock, no empty folders in the workdir and none of those `made` for it, innermost first."""
-    try:
-        yield
-    except BaseException:
-        if not any(path.is_file() and path.name != LOCK for path in workdir.rglob("*")):
-            (workdir / LOCK).unlink(missing_ok=True)
-            inside = sorted(workdir.rglob("*"), reverse=True)
-            for folder in (*inside, *made):
-                with contextlib.suppress(OSError):  # somebody else's by now
-                    folder.rmdir()
-        raise
 
 
 def open_checkpoints(config: ConfigDict, workdir: Path, read_only: bool = False) -> Checkpoints:

@@ -36,6 +36,7 @@ from fundusgan_jax.data.prepare.arguments import (
 )
 from fundusgan_jax.data.prepare.sources import Photo, Source, read_source
 from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.folder_lock import owned_folder
 
 # TensorFlow is imported only where the dataset is written: every worker process imports this file.
 
@@ -65,6 +66,13 @@ def prepare(request: Request) -> dict[str, Any]:
         UserError: anything the user can mend: arguments, source, output, disk.
     """
     check(request)
+    check_output(request.output, identity(request))  # before a lock is put into a folder of somebody else's
+    with owned_folder(request.output):
+        return _prepare_owned(request)
+
+
+def _prepare_owned(request: Request) -> dict[str, Any]:
+    """`prepare` in a folder that no other process writes to."""
     for_each = _for_each(request)
     summary = request.output / "prepare.json"
     arguments = identity(request)

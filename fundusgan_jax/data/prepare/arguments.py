@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from fundusgan_jax.data.prepare.sources import LAYOUTS, Columns
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.flags import Parser
+from fundusgan_jax.folder_lock import LOCK
 
 EPILOG = """\
 layouts:
@@ -182,8 +183,10 @@ def check_output(output: Path, arguments: dict[str, Any]) -> None:
             f"cannot use --output={output}: {error.strerror or error}; choose a folder that can be written"
         ) from error
     before = read_json(output / "prepare.json") or read_json(output / ".work" / "arguments.json")
-    if not before and inside - {".work"}:
-        raise UserError(f"--output={output} holds other files ({min(inside)}): choose a new or empty folder")
+    if not before and inside - {".work", LOCK}:
+        raise UserError(
+            f"--output={output} holds other files ({min(inside - {LOCK})}): choose a new or empty folder"
+        )
     for name, value in arguments.items():
         if before and before.get(name) != value:
             raise UserError(

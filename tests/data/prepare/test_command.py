@@ -407,3 +407,35 @@ def test_workers_that_leave_nothing_are_named(tmp_path: Path) -> None:
     tasks = [pool.task_of(layouts.save(tmp_path / "a.png", 1), "a.png", 64)]
     with pytest.raises(UserError, match="1 of 1 photographs have no result in .*same command again"):
         door._prepare_elsewhere(tasks, tmp_path, 64, lambda *given: None)
+
+
+def test_a_second_prepare_is_refused_at_any_offset_and_the_first_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = request("folder", layouts.folder(tmp_path / "source"), tmp_path / "out")
+    offsets = []
+
+    def second(name: str) -> None:
+        offsets.append(name)
+        with pytest.raises(UserError, match=f"another process is writing to {wanted.output}"):
+            prepare(wanted)
+
+    def guarded(name: str) -> None:
+        first = getattr(door, name)
+
+        def stage(*arguments, **more):
+            second(f"before {name}")
+            result = first(*arguments, **more)
+            second(f"after {name}")
+            return result
+
+        monkeypatch.setattr(door, name, stage)
+
+    for name in ("read_source", "_accept", "_split", "_write_tfds", "_pack"):
+        guarded(name)
+    done = prepare(wanted)
+    assert len(offsets) == 10
+    monkeypatch.undo()
+    before = outputs(wanted.output)
+    assert len(open_packed(wanted.output).splits["train"].images) == done["splits"]["train"]
+    assert prepare(wanted) == done and outputs(wanted.output) == before
