@@ -106,6 +106,8 @@ def figures(config: ConfigDict) -> tuple[str, ...]:
     distances = () if config.eval.features == "none" else by_set
     if config.task == "prior":
         return distances
+    if config.task == "vessels":
+        return ("dice", "auc", "cldice")
     names = ["ssim", "psnr"]
     if config.data.resolution >= SMALLEST:
         names.append("ms_ssim")
@@ -123,6 +125,8 @@ def best_metric(config: ConfigDict) -> str:
     if config.train.best_metric != AUTO:
         return str(config.train.best_metric)
     there = figures(config)
+    if config.task == "vessels":
+        return "dice"
     wanted = ("fid", "frechet") if config.task == "prior" else ("lpips", "perceptual", "ssim_fov")
     return next((name for name in wanted if name in there), "")
 
@@ -134,7 +138,7 @@ def fit_sizes(config: ConfigDict) -> list[str]:
     notes: list[str] = []
     if model.resolution == 0:
         model.resolution = size
-    if config.task == "prior" or not power_of_two(size) or size < 64:
+    if config.task != "fundusgan" or not power_of_two(size) or size < 64:
         return notes
     most = max_delta(size)
     for name, right in (("base_size", size // 16), ("delta", most)):

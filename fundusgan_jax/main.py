@@ -186,8 +186,11 @@ def main(arguments: list[str]) -> int:
     elif flags.mode == "eval":
         from fundusgan_jax.evaluate.fundusgan import evaluate_fundusgan
         from fundusgan_jax.evaluate.prior import evaluate_prior
+        from fundusgan_jax.evaluate.segmentation import evaluate_segmentation
 
-        score = evaluate_prior if config.task == "prior" else evaluate_fundusgan
+        score = {"prior": evaluate_prior, "vessels": evaluate_segmentation}.get(
+            config.task, evaluate_fundusgan
+        )
         score(config, workdir, flags.step)
     else:
         from fundusgan_jax.generate.command import generate_images

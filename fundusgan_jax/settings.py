@@ -42,8 +42,8 @@ class Setting(NamedTuple):
 # The name's part before the dot is its group.
 # fmt: off
 SETTINGS = {
-    "task": Setting("fundusgan", "'fundusgan' (photograph to photograph) or 'prior' (StyleGAN from random styles)",
-        choices=("fundusgan", "prior")),
+    "task": Setting("fundusgan", "'fundusgan' (photograph to photograph), 'prior' (StyleGAN from random styles) or 'vessels' (segmentation)",
+        choices=("fundusgan", "prior", "vessels")),
     "seed": Setting(0, "of initialisation, order of photographs and noise", least=0, below=2 ** 31),
     "deterministic": Setting(False, "the same bits on the same GPUs, at a price in speed (docs/reproducibility.md)"),
 
@@ -146,6 +146,13 @@ SETTINGS = {
     "growth.start": Setting(8, "'adain': side of the first stage"),
     "growth.fade_kimg": Setting(600.0, "'adain': thousand photographs in which a new size fades in", least=0),
     "growth.stable_kimg": Setting(600.0, "'adain': thousand photographs trained at each size before the next", least=0),
+
+    "vessels.network": Setting("wnet", "vessels: 'wnet' (two small U-Nets) or 'fpn' (ResNet-18 and a pyramid down to full resolution)",
+        choices=("wnet", "fpn")),
+    "vessels.width": Setting(0, "vessels: channels of the finest level; 0 takes 8 for wnet, 16 for fpn", least=0),
+    "vessels.learning_rate": Setting(0.005, "vessels, Adam: learning rate", least=0),
+    "vessels.held_out": Setting("", "vessels: patterns of names that do not train ('*_g', comma between); '' takes the sets' own halves"),
+    "vessels.fov_diameter": Setting(540, "vessels: photographs are resized to this field of view in pixels (DRIVE's); 0 leaves their size", least=0),
 
     "eval.batch_size": Setting(8, "photographs reconstructed at a time, also by --mode=generate", least=1, may_change=True),
     "eval.num": Setting(0, "held-out photographs scored, evenly spread; 0 takes all", least=0),

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from fundusgan_jax.config import AUTO, figures, flatten, max_delta, power_of_two
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.plan import EARLIER_FUSIONS
+from fundusgan_jax.models.segmentation import STRIDES
 from fundusgan_jax.settings import SETTINGS
 from fundusgan_jax.steps.augmentation import TRANSFORMS
 from fundusgan_jax.steps.batch import group_blocks
@@ -37,6 +38,8 @@ def validate(config: ConfigDict, num_devices: int) -> None:
             raise UserError(f"{name}={value} {complaint}: {setting.comment}")
     if config.task == "prior":
         _validate_prior(config)
+    elif config.task == "vessels":
+        _validate_vessels(config)
     else:
         _validate_sizes(config)
         _validate_fundusgan(config)
@@ -82,7 +85,7 @@ def divides(config: ConfigDict, batch_size: int, num_devices: int, parts: int) -
     """Whether a batch divides over the devices, there into `parts` of one size, and each part into whole groups of the
     discriminator where there is one."""
     share, rest = divmod(batch_size, num_devices)
-    if config.task != "prior" and config.loss.adv == 0:
+    if config.task == "vessels" or (config.task != "prior" and config.loss.adv == 0):
         return rest == 0 and share % parts == 0
     if rest or (batch_size > 4 and batch_size % 4):
         return False
@@ -149,8 +152,19 @@ def _validate_prior(config: ConfigDict) -> None:
         raise UserError(f"eval.num_samples={config.eval.num_samples} is no set of images; at least 2")
 
 
+def _validate_vessels(config: ConfigDict) -> None:
+    side, stride = config.data.resolution, STRIDES[config.vessels.network]
+    if side < 32 or side % stride:
+        raise UserError(
+            f"data.resolution={side}, the side of a crop, must be at least 32 and a multiple of {stride} for "
+            f"vessels.network={config.vessels.network}"
+        )
+    if config.data.dataset != "prepared" or config.data.cache != "host":
+        raise UserError("task=vessels reads traced photographs: set data.dataset=prepared and data.cache=host")
+
+
 def _validate_adversary(config: ConfigDict) -> None:
-    if config.task != "prior" and config.loss.adv == 0:
+    if config.task == "vessels" or (config.task != "prior" and config.loss.adv == 0):
         return
     blocks = int(math.log2(config.data.resolution)) - 2
     if config.train.freeze_discriminator > blocks:

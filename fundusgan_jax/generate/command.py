@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from fundusgan_jax.errors import UserError
 from fundusgan_jax.generate.fundusgan import generate_fundusgan
 from fundusgan_jax.generate.prior import generate_prior
 from fundusgan_jax.generate.request import Request, check_request, locked_output
@@ -14,6 +15,8 @@ from fundusgan_jax.generate.request import Request, check_request, locked_output
 def generate_images(config: ConfigDict, workdir: Path, step: str, request: Request) -> None:
     """Writes PNG files and index.csv to request.output: `generate_prior` for a prior, else `generate_fundusgan`."""
     check_request(request)
+    if config.task == "vessels":
+        raise UserError(f"{workdir} segments vessels; use python -m fundusgan_jax.vessels segment")
     generate = generate_prior if config.task == "prior" else generate_fundusgan
     with locked_output(request) as output:
         generate(config, workdir, step, output, request)

@@ -103,6 +103,8 @@ def _samples(workdir: Path, manifest: Manifest, visible: bool) -> str:
     """A prior's samples show nobody; FundusGAN's grids show photographs, and reconstructions have their vessels."""
     if manifest.get("config", {}).get("task") == "prior":
         return sample_grids(workdir, "Samples")
+    if manifest.get("config", {}).get("task") == "vessels" and visible:
+        return sample_grids(workdir, "A held-out photograph: input, tracing, probability")
     if visible or not any((workdir / "samples").glob("*.png")):
         return sample_grids(workdir, "Held-out photographs: input, reconstruction, difference")
     return "<h2>Samples</h2><p>Left out, because they show photographs.</p>"
@@ -126,6 +128,10 @@ def _headline(log: list[Row], manifest: Manifest, evaluation: Evaluation | None)
 def _model_facts(config: Mapping[str, Any]) -> list[str]:
     data, model = config["data"], config["model"]
     source = "phantom eyes" if data["dataset"] == "phantom" else "fundus photographs"
+    if config.get("task") == "vessels":
+        return [
+            f"vessels by {config['vessels']['network']}, crops of {data['resolution']} px, seed {config['seed']}"
+        ]
     facts = [f"{data['resolution']} px {source}, generator at {model['resolution']} px"]
     if config.get("task") == "prior":
         kind = "StyleGAN v1, growing" if model.get("style") == "adain" else "StyleGAN2"

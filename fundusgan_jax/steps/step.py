@@ -83,14 +83,15 @@ def decoded(raw: RawBatch, dataset: Photographs | None) -> Batch:
     return Batch(scaled, photographs.label, eye, raw.sample)
 
 
-def raw_batch_shapes(size: int, resolution: int, with_photographs: bool) -> RawBatch:
+def raw_batch_shapes(size: int, resolution: int, with_photographs: bool, channels: int = 3) -> RawBatch:
     """A batch of `size` as shapes and dtypes; photographs of side `resolution`, or None."""
     numbers, flags = (jax.ShapeDtypeStruct((size,), dtype) for dtype in (jnp.int32, jnp.bool_))
-    photographs = photograph_shapes(size, resolution) if with_photographs else None
+    photographs = photograph_shapes(size, resolution, channels) if with_photographs else None
     return RawBatch(numbers, flags, numbers, photographs)
 
 
-def photograph_shapes(count: int, resolution: int) -> Photographs:
+def photograph_shapes(count: int, resolution: int, channels: int = 3) -> Photographs:
     """`count` photographs as shapes and dtypes."""
     numbers = jax.ShapeDtypeStruct((count,), jnp.int32)
-    return Photographs(jax.ShapeDtypeStruct((count, resolution, resolution, 3), jnp.uint8), numbers, numbers)
+    images = jax.ShapeDtypeStruct((count, resolution, resolution, channels), jnp.uint8)
+    return Photographs(images, numbers, numbers)

@@ -36,7 +36,9 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     scored = (
         [config.eval.reference_split] if config.task == "prior" and config.eval.features != "none" else []
     )
-    for split in (config.data.train_split, config.data.eval_split, *scored):
+    if config.task != "vessels":  # whose held-out photographs are no crops
+        scored += [config.data.eval_split]
+    for split in (config.data.train_split, *scored):
         split_named(dataset, split)
     _check_labels(config, dataset)
     count = len(split_named(dataset, config.data.train_split).images)
@@ -68,6 +70,10 @@ def open_task(run: Run) -> Task[Any]:
         from fundusgan_jax.train.prior_task import PriorTask
 
         return PriorTask(run)
+    if run.config.task == "vessels":
+        from fundusgan_jax.train.segmentation_task import SegmentationTask
+
+        return SegmentationTask(run)
     return FundusGANTask(run)
 
 

@@ -335,7 +335,8 @@ class StepPrograms(Generic[State]):
         wanted, count = distinct_calls(ahead)
         progress = Progress(count, "programs", "compiling", 0, shown)
         size, side = self._config.train.batch_size, self._config.data.resolution
-        batch = raw_batch_shapes(size, side, with_photographs=self._constants.dataset is None)
+        channels = 4 if self._config.task == "vessels" else 3  # the fourth is the tracing
+        batch = raw_batch_shapes(size, side, self._constants.dataset is None, channels)
         with progress.running(keeping_hint()):
             lowered = lower_calls(parallel, wanted, state, batch, self._constants)
             programs = compile_all(lowered, progress.update)

@@ -175,7 +175,7 @@ def _stand_in(config: ConfigDict) -> PackedDataset:
 
 def perceptual_shapes(config: ConfigDict) -> PerceptualNet | None:
     """The perceptual network of config.loss as shapes and dtypes, without its weights; None where there is none."""
-    if config.loss.lpips == 0 or config.task == "prior":
+    if config.loss.lpips == 0 or config.task != "fundusgan":
         return None
     name = config.loss.perceptual_net
     module = VGG16() if name == "vgg16" else SqueezeNet()

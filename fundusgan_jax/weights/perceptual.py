@@ -126,7 +126,7 @@ def load_perceptual(name: str, path: str = "", heads_path: str = "") -> Perceptu
 
 def open_perceptual(config: ConfigDict) -> PerceptualNet | None:
     """The perceptual network of config.loss, or None where its weight is 0."""
-    if config.loss.lpips == 0 or config.task == "prior":
+    if config.loss.lpips == 0 or config.task != "fundusgan":
         return None
     return load_perceptual(config.loss.perceptual_net, config.loss.perceptual_weights)
 

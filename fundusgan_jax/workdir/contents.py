@@ -14,16 +14,21 @@ from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.steps.fundusgan_step import TrainState, state_shapes
 from fundusgan_jax.steps.prior_step import PriorState, prior_shapes, resolution_at
+from fundusgan_jax.steps.segmentation_step import SegmentationState, segmentation_shapes
 from fundusgan_jax.workdir.checkpoint import FOLDER, Checkpoints
 from fundusgan_jax.workdir.manifest import config_of_workdir
 
 # Settings that make a network what it is, by the beginnings of their names; and those among them that do not.
-NETWORK = ("task", "data.resolution", "model.", "encoder.", "growth.")
+NETWORK = ("task", "data.resolution", "model.", "encoder.", "growth.", "vessels.network", "vessels.width")
 HARMLESS = ("model.dtype", "model.noise_mode", "encoder.weights")
 
 
 def open_dataset(config: ConfigDict, workdir: Path) -> PackedDataset:
     """The prepared dataset of config.data.dir, or the phantom's, rendered once into the workdir."""
+    if config.task == "vessels":
+        from fundusgan_jax.data.traced import open_crops
+
+        return open_crops(config)
     if config.data.dataset == "phantom":
         from fundusgan_jax.data.phantom.dataset import open_phantoms
 
@@ -65,7 +70,9 @@ def check_resolution(config: ConfigDict, dataset: PackedDataset) -> None:
 def open_checkpoints(config: ConfigDict, workdir: Path, read_only: bool = False) -> Checkpoints:
     """The workdir's checkpoints, best by config.train.best_metric; read_only leaves a running training alone."""
     metric = best_metric(config)
-    mode: Literal["min", "max"] = "max" if metric.startswith(("ssim", "psnr", "ms_ssim")) else "min"
+    mode: Literal["min", "max"] = (
+        "max" if metric.startswith(("ssim", "psnr", "ms_ssim", "dice", "auc", "cldice")) else "min"
+    )
     return Checkpoints(
         workdir,
         keep_last=config.train.keep_last,
@@ -112,7 +119,7 @@ def ema_variables(state: TrainState, use_ema: bool) -> Variables:
 
 def restore_state(
     workdir: Path, step: str, config: ConfigDict | None = None
-) -> tuple[ConfigDict, int, TrainState | PriorState]:
+) -> tuple[ConfigDict, int, TrainState | PriorState | SegmentationState]:
     """The state of a run, from checkpoint 'latest', 'best' (the latest where none is ranked) or a step number.
 
     Args:
@@ -169,8 +176,10 @@ def check_network(workdir: Path, trained: ConfigDict, config: ConfigDict) -> Non
             )
 
 
-def shapes_at(config: ConfigDict, step: int) -> TrainState | PriorState:
+def shapes_at(config: ConfigDict, step: int) -> TrainState | PriorState | SegmentationState:
     """Shapes and dtypes of the state after `step` steps; a growing prior's depend on the step."""
+    if config.task == "vessels":
+        return segmentation_shapes(config)
     if config.task != "prior":
         return state_shapes(config)
     return prior_shapes(config, resolution_at(config, step))
@@ -181,6 +190,7 @@ def restore_variables(config: ConfigDict, workdir: Path, step: str) -> tuple[int
     _, number, state = restore_state(workdir, step, config)
     if not isinstance(state, TrainState):
         raise UserError(
-            f"{workdir} is a prior's; use --mode=generate --method=sample, interpolate or mix_grid"
+            f"{workdir} is a run of task={config.task}; a prior's images: --mode=generate --method=sample, interpolate or "
+            "mix_grid; vessels: python -m fundusgan_jax.vessels segment"
         )
     return number, ema_variables(state, config.eval.use_ema)
