@@ -1,0 +1,64 @@
+"""Segmentation: sizes of the networks, losses by hand, what augmentation keeps, one step that is a function of its input."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import vessels
+from fundusgan_jax.models.segmentation import segmentation_network
+from fundusgan_jax.steps.batch import Batch
+from fundusgan_jax.steps.segmentation_losses import masked_bce, soft_dice_loss
+from fundusgan_jax.steps.segmentation_step import augmented, first_segmentation, segmentation_phase
+from fundusgan_jax.steps.step import StepConstants, StepInput
+
+
+@pytest.mark.parametrize("name, outputs", [("wnet", 2), ("fpn", 1)])
+def test_logits_have_the_photographs_size(name, outputs):
+    network, image = segmentation_network(name), jax.ShapeDtypeStruct((2, 64, 96, 3), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), image)
+    assert jax.eval_shape(network.apply, variables, image).shape == (2, 64, 96, outputs)
+    if name == "wnet":  # as its paper has it
+        assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == 68482
+
+
+def test_losses_by_hand():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2, 5, 6)).astype(np.float32)
+    truth, mask = (rng.random((2, 2, 5, 6)) < 0.5).astype(np.float32)
+    p = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    bce = -(truth * np.log(p) + (1 - truth) * np.log(1 - p))
+    assert masked_bce(logits, truth, mask) == pytest.approx((bce * mask).sum() / mask.sum(), rel=1e-5)
+    assert masked_bce(logits, truth, 0 * mask) == 0
+    both, either = ((p * truth * mask).sum((1, 2)), ((p + truth) * mask).sum((1, 2)))
+    wanted = np.mean(1 - (2 * both + 1) / (either + 1))
+    assert soft_dice_loss(p.astype(np.float32), truth, mask) == pytest.approx(wanted, rel=1e-5)
+    assert soft_dice_loss(truth, truth, mask) == 0 == soft_dice_loss(0 * truth, 0 * truth, mask)
+
+
+def test_augmentation_keeps_the_tracing():
+    crops = jax.random.uniform(jax.random.key(0), (4, 8, 8, 4), minval=-1)
+    changed = augmented(crops, jax.random.split(jax.random.key(1), 4))
+    for before, after in zip(np.asarray(crops[..., 3]), np.asarray(changed[..., 3])):
+        turns = [side for x in (before, before.T) for side in (x, x[::-1], x[:, ::-1], x[::-1, ::-1])]
+        assert any(np.array_equal(after, turned) for turned in turns)
+
+
+def test_a_step_lowers_the_loss_and_repeats_to_the_bit():
+    config = vessels.get_config()
+    config.vessels.width, config.train.batch_size, config.optim.warmup_steps = 2, 2, 0
+    state = first_segmentation(config)
+    image = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 4)).astype(np.float32)
+    numbers = np.arange(2, dtype=np.int32)
+    step_input = StepInput(Batch(image, numbers, numbers, numbers))
+    step = jax.jit(
+        lambda state: segmentation_phase(state, step_input, StepConstants(), config=config, axis_name=None)
+    )
+    first, again = step(state), step(state)
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(again)):
+        np.testing.assert_array_equal(a, b)
+    losses = [float(first.metrics.terms["loss"])]
+    for _ in range(8):
+        first = step(first.state)
+        losses.append(float(first.metrics.terms["loss"]))
+    assert int(first.state.step) == 9 and losses[-1] < losses[0]
