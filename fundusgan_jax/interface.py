@@ -32,6 +32,7 @@ from fundusgan_jax.models.encoder import EncoderOutput
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.models.lpips import PerceptualNet
 from fundusgan_jax.steps.batch import padded_batches
+from fundusgan_jax.steps.fundusgan_step import TrainState
 from fundusgan_jax.steps.prior_step import PriorState, resolution_at
 from fundusgan_jax.weights.perceptual import NETWORKS, load_perceptual
 from fundusgan_jax.workdir.contents import ema_variables, restore_state
@@ -60,6 +61,10 @@ def load(workdir: str | os.PathLike[str], step: str | int = "best") -> FundusGAN
     config, number, state = restore_state(folder, str(step))
     if isinstance(state, PriorState):
         return Prior(config, folder, number, state)
+    if not isinstance(state, TrainState):
+        raise UserError(
+            f"{folder} segments vessels and paints nothing; name a run of FundusGAN or of a prior"
+        )
     return FundusGAN(config, folder, number, ema_variables(state, True))
 
 

@@ -160,7 +160,9 @@ def _validate_vessels(config: ConfigDict) -> None:
             f"vessels.network={config.vessels.network}"
         )
     if config.data.dataset != "prepared" or config.data.cache != "host":
-        raise UserError("task=vessels reads traced photographs: set data.dataset=prepared and data.cache=host")
+        raise UserError(
+            "task=vessels reads traced photographs: set data.dataset=prepared and data.cache=host"
+        )
 
 
 def _validate_adversary(config: ConfigDict) -> None:

@@ -16,6 +16,7 @@ from fundusgan_jax.generate.paint import model_painter
 from fundusgan_jax.generate.sample import Sampler, drawn_labels
 from fundusgan_jax.steps.fundusgan_step import TrainState
 from fundusgan_jax.steps.prior_step import PriorState, resolution_at
+from fundusgan_jax.steps.segmentation_step import SegmentationState
 from fundusgan_jax.workdir.contents import ema_variables, open_dataset, restore_state
 from fundusgan_jax.workdir.manifest import FILE as MANIFEST
 
@@ -49,6 +50,10 @@ def generated_images(request: Request, real: ImageSet) -> GeneratedImages:
         name = f"{request.fake.name}, step {number}"
         if isinstance(state, PriorState):
             return _samples(request, name, config, number, state)
+        if isinstance(state, SegmentationState):
+            raise UserError(
+                f"{workdir} segments vessels and paints no images; name a run of FundusGAN or of a prior"
+            )
         return _reconstructions(request, name, config, state, real)
     if is_prepared(request.fake):
         images = of_prepared(request.fake, request.fake_split, "--fake_split")[0]

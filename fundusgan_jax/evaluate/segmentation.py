@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from fundusgan_jax.atomic import check_writable
 from fundusgan_jax.data.traced import Traced, read_split, resized, scale_of, standardised
-from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.stop import ShouldStop, never, stoppable
 from fundusgan_jax.metrics.segmentation import best_threshold, roc_auc, scores
 from fundusgan_jax.models.segmentation import STRIDES
@@ -182,15 +181,3 @@ def evaluate_segmentation(config: ConfigDict, workdir: Path, step: str) -> None:
         print(f"  {name:<14} {value:.4f}")
     report = write_report(workdir, config.report.photographs)
     print(f"figures: {workdir / FILE}\nreport:  {report}", flush=True)
-
-
-def open_segmenter(workdir: Path, step: str) -> tuple[Segmenter, float]:
-    """The segmenter of a run, and the threshold that its evaluation chose; 0.5 where none was made."""
-    from fundusgan_jax.report.evaluation import last_evaluation
-
-    config, _, state = restore_state(workdir, step)
-    if not isinstance(state, SegmentationState):
-        raise UserError(f"{workdir} is no run of task=vessels; name one of vessels train")
-    evaluation = last_evaluation(workdir)
-    threshold = evaluation.model.get("threshold", 0.5) if evaluation else 0.5
-    return Segmenter(config, variables_of(config, state)), threshold

@@ -16,7 +16,7 @@ def generate_images(config: ConfigDict, workdir: Path, step: str, request: Reque
     """Writes PNG files and index.csv to request.output: `generate_prior` for a prior, else `generate_fundusgan`."""
     check_request(request)
     if config.task == "vessels":
-        raise UserError(f"{workdir} segments vessels; use python -m fundusgan_jax.vessels segment")
+        raise UserError(f"{workdir} segments vessels and paints nothing; score it with --mode=eval")
     generate = generate_prior if config.task == "prior" else generate_fundusgan
     with locked_output(request) as output:
         generate(config, workdir, step, output, request)

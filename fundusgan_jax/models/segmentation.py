@@ -149,5 +149,5 @@ def _repeated(x: Array) -> Array:
 
 def segmentation_network(name: str, width: int = 0, axis_name: str | None = None) -> WNet | FPN:
     """The network of that name; width 0 takes `WIDTHS`."""
-    networks = {"wnet": WNet, "fpn": FPN}
-    return networks[name](width or WIDTHS[name], axis_name)
+    width = width or WIDTHS[name]
+    return WNet(width, axis_name) if name == "wnet" else FPN(width, axis_name)

@@ -149,5 +149,5 @@ def segmentation_phase(
 
 def vessel_probability(network: WNet | FPN, variables: SegmentationVariables, image: Array) -> Array:
     """Probability of a vessel; image [N, H, W, 3] standardised, sides multiples of the network's stride -> [N, H, W]."""
-    logits = network.apply({"params": variables.params, "batch_stats": variables.batch_stats}, image)
+    logits: Any = network.apply({"params": variables.params, "batch_stats": variables.batch_stats}, image)
     return jax.nn.sigmoid(logits[..., -1])

@@ -191,6 +191,6 @@ def restore_variables(config: ConfigDict, workdir: Path, step: str) -> tuple[int
     if not isinstance(state, TrainState):
         raise UserError(
             f"{workdir} is a run of task={config.task}; a prior's images: --mode=generate --method=sample, interpolate or "
-            "mix_grid; vessels: python -m fundusgan_jax.vessels segment"
+            "mix_grid; vessels: --mode=eval"
         )
     return number, ema_variables(state, config.eval.use_ema)
