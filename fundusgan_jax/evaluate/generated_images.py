@@ -52,7 +52,7 @@ def generated_images(request: Request, real: ImageSet) -> GeneratedImages:
             return _samples(request, name, config, number, state)
         if isinstance(state, SegmentationState):
             raise UserError(
-                f"{workdir} segments vessels and paints no images; name a run of FundusGAN or of a prior"
+                f"{request.fake} segments vessels and paints no images; name a run of FundusGAN or of a prior"
             )
         return _reconstructions(request, name, config, state, real)
     if is_prepared(request.fake):
