@@ -112,8 +112,13 @@ def figures(config: ConfigDict) -> tuple[str, ...]:
     if config.data.resolution >= SMALLEST:
         names.append("ms_ssim")
     if config.loss.lpips:
-        names.append("lpips" if config.loss.perceptual_net == "vgg16" else "perceptual")
+        names.append("lpips" if has_heads(config) else "perceptual")
     return (*names, *(f"{name}_fov" for name in names), *distances)
+
+
+def has_heads(config: ConfigDict) -> bool:
+    """Whether the perceptual distance has LPIPS's learned heads, and so is LPIPS."""
+    return bool(config.loss.perceptual_net == "vgg16" or config.loss.perceptual_heads)
 
 
 def best_metric(config: ConfigDict) -> str:
@@ -140,10 +145,10 @@ def fit_sizes(config: ConfigDict) -> list[str]:
         model.resolution = size
     if config.task != "fundusgan" or not power_of_two(size) or size < 64:
         return notes
-    most = max_delta(size)
-    for name, right in (("base_size", size // 16), ("delta", most)):
-        value = model[name]
-        if value > right or (name == "base_size" and value not in (0, right)):
+    allowed = {"base_size": base_sizes(config), "delta": tuple(range(max_delta(size) + 1))}
+    for name, values in allowed.items():
+        value, right = model[name], values[-1]
+        if value not in values and (name == "base_size" or value > right):
             model[name] = right
             notes.append(f"model.{name}={value} does not fit data.resolution={size}; {right} is taken")
     return notes
@@ -260,6 +265,12 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0
+
+
+def base_sizes(config: ConfigDict) -> tuple[int, ...]:
+    """What model.base_size may be: 0 (a sixteenth of the side), with a latent an eighth, or a sixteenth."""
+    size = config.data.resolution
+    return (0, *([size // 8] if config.model.latent_channels else []), size // 16)
 
 
 def max_delta(resolution: int) -> int:

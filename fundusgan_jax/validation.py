@@ -7,7 +7,7 @@ import math
 
 from ml_collections import ConfigDict
 
-from fundusgan_jax.config import AUTO, figures, flatten, max_delta, power_of_two
+from fundusgan_jax.config import AUTO, base_sizes, figures, flatten, max_delta, power_of_two
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.plan import EARLIER_FUSIONS
 from fundusgan_jax.models.segmentation import STRIDES
@@ -71,6 +71,12 @@ def _validate_metric(config: ConfigDict) -> None:
 def _validate_calls(config: ConfigDict) -> None:
     """What is due after a step is due after a call."""
     count = config.train.steps_per_call
+    if config.task != "prior" and config.loss.adv > 0 and config.loss.adv_start % count:
+        nearest = max(round(config.loss.adv_start / count), 1) * count
+        raise UserError(
+            f"loss.adv_start={config.loss.adv_start} is not a multiple of train.steps_per_call={count}; "
+            f"set --config.loss.adv_start={nearest}"
+        )
     for name in ("log_every", "grid_every", "eval_every", "checkpoint_every"):
         every = config.train[name]
         if every % count:
@@ -110,8 +116,10 @@ def _validate_parts(config: ConfigDict, num_devices: int) -> None:
 
 
 def _validate_fundusgan(config: ConfigDict) -> None:
-    if config.loss.l2 == config.loss.lpips == 0:
-        raise UserError("loss.l2=0 and loss.lpips=0 leave nothing to reconstruct by; set one above 0")
+    if config.loss.l1 == config.loss.l2 == config.loss.lpips == 0:
+        raise UserError(
+            "loss.l1=0, loss.l2=0 and loss.lpips=0 leave nothing to reconstruct by; set one above 0"
+        )
     if config.model.style != "stylegan2":
         raise UserError("model.style=adain is a prior's (task=prior); FundusGAN's generator is stylegan2")
     most = int(math.log2(config.model.resolution)) - 1
@@ -194,10 +202,7 @@ def _validate_sizes(config: ConfigDict) -> None:
         raise UserError(
             f"model.resolution={painted} must be a power of two from data.resolution ({size}) to 2048"
         )
-    if config.model.base_size not in (0, size // 16):
-        raise UserError(
-            f"model.base_size={config.model.base_size} must be data.resolution / 16 = {size // 16}, or 0 for that"
-        )
+    _validate_base(config)
     most = max_delta(size)
     if not 0 <= config.model.delta <= most:
         # As many fitted when the first one preceded the first layer.
@@ -209,4 +214,18 @@ def _validate_sizes(config: ConfigDict) -> None:
     if config.encoder.weights and config.encoder.norm == "group":
         raise UserError(
             "encoder.weights have batch normalisation; set encoder.norm=batch or frozen, not group"
+        )
+
+
+def _validate_base(config: ConfigDict) -> None:
+    size, model = config.data.resolution, config.model
+    if model.base_size not in base_sizes(config):
+        raise UserError(
+            f"model.base_size={model.base_size} must be data.resolution / 16 = {size // 16}, or 0 for that; with "
+            f"model.latent_channels it may be {size // 8}"
+        )
+    if model.latent_channels and model.delta:
+        raise UserError(
+            f"model.delta={model.delta}: skips would carry what is not in the latent, and nobody draws them; with "
+            "model.latent_channels set --config.model.delta=0"
         )

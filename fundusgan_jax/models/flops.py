@@ -121,14 +121,20 @@ def encoder_flops(config: EncoderConfig, size: int) -> float:
     for channels, stride in zip(backbone_channels(config.depth)[2:], (8, 16, 32)):
         side = size // stride
         total += _convolution(side, channels, pyramid, 1) + _convolution(side, pyramid, pyramid)
-    for heads, stride in zip(head_levels(config.num_ws), (32, 16, 8)):
+    levels = tuple(zip(head_levels(config.num_ws), (32, 16, 8)))
+    if config.latent_channels:
+        side = size // config.base_stride
+        total += _convolution(side, pyramid, config.latent_channels, 1)
+        total += _convolution(side, config.latent_channels, pyramid) + _convolution(side, pyramid, pyramid)
+        levels = ((config.num_ws, config.base_stride),)
+    for heads, stride in levels:
         side, entering = size // stride, pyramid
         while side > 1:
             side = (side + 1) // 2
             total += heads * _convolution(side, entering, config.head_channels)
             entering = config.head_channels
         total += heads * 2.0 * config.head_channels * config.w_dim
-    return total + _convolution(size // 16, pyramid, config.base_channels, 1)
+    return total + _convolution(size // config.base_stride, pyramid, config.base_channels, 1)
 
 
 def fusion_channels(encoder: EncoderConfig, generator: GeneratorConfig, size: int) -> tuple[int, ...]:

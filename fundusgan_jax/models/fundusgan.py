@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fundusgan_jax.models.encoder import Encoder, EncoderConfig, EncoderOutput, skip_features
+from fundusgan_jax.models.encoder import Encoder, EncoderConfig, EncoderOutput, Expansion, skip_features
 from fundusgan_jax.models.generator import NoiseMode, Synthesis
 from fundusgan_jax.models.plan import GeneratorConfig, generator_plan
 from fundusgan_jax.ops.resample import average_pool
@@ -75,15 +75,27 @@ def _without_axis(config: EncoderConfig) -> EncoderConfig:
     return EncoderConfig(**{**config.__dict__, "axis_name": None})
 
 
+def latent_shape(config: FundusGANConfig) -> tuple[int, int, int]:
+    """[B, B, C] of one photograph's latent; of a model that has one."""
+    side = config.generator.base_size
+    return side, side, config.encoder.latent_channels
+
+
 def encode(
-    config: FundusGANConfig, variables: Variables, image: Array, train: bool = False
+    config: FundusGANConfig,
+    variables: Variables,
+    image: Array,
+    train: bool = False,
+    latent_noise: Array | None = None,
 ) -> tuple[EncoderOutput, Any]:
-    """[N, S, S, 3] in [-1, 1] -> EncoderOutput and the updated batch statistics."""
+    """[N, S, S, 3] in [-1, 1] -> EncoderOutput and the updated batch statistics; latent_noise as of `Encoder`."""
     collections = {"params": variables.params["encoder"], "batch_stats": variables.batch_stats}
     encoder = Encoder(config.encoder if train else _without_axis(config.encoder))
     if not train:
         return encoder.apply(collections, image, variables.w_avg), variables.batch_stats  # type: ignore[return-value]
-    encoded, updated = encoder.apply(collections, image, variables.w_avg, train=True, mutable=["batch_stats"])
+    encoded, updated = encoder.apply(
+        collections, image, variables.w_avg, train=True, latent_noise=latent_noise, mutable=["batch_stats"]
+    )
     return encoded, updated.get("batch_stats", variables.batch_stats)
 
 
@@ -113,11 +125,29 @@ def reconstruct(
     noise_mode: NoiseMode,
     noise_keys: Array | None = None,
     train: bool = False,
+    latent_noise: Array | None = None,
 ) -> Reconstruction:
     """Photograph [N, S, S, 3] in [-1, 1] -> its reconstruction.
 
-    noise_keys: [N] jax random keys, needed for noise_mode 'random'.
+    noise_keys: [N] jax random keys, needed for noise_mode 'random'. latent_noise: as of `Encoder`, in training.
     """
-    encoded, batch_stats = encode(config, variables, image, train)
+    encoded, batch_stats = encode(config, variables, image, train, latent_noise)
     painted = decode(config, variables, encoded.w_plus, encoded, noise_mode=noise_mode, noise_keys=noise_keys)
     return Reconstruction(painted, encoded, batch_stats)
+
+
+def decode_latent(
+    config: FundusGANConfig,
+    variables: Variables,
+    latent: Array,
+    *,
+    noise_mode: NoiseMode,
+    noise_keys: Array | None = None,
+) -> Array:
+    """A latent [N, B, B, C] (`latent_shape`) -> image [N, S, S, 3]; what `reconstruct` paints from a photograph's."""
+    expansion = {"params": variables.params["encoder"]["expansion"]}
+    expanded: Any = Expansion(config.encoder).apply(expansion, latent, variables.w_avg)
+    w_plus, base = expanded
+    maps: dict[str, Any] = dict.fromkeys(EncoderOutput._fields)
+    encoded = EncoderOutput(**{**maps, "w_plus": w_plus, "base": base})
+    return decode(config, variables, w_plus, encoded, noise_mode=noise_mode, noise_keys=noise_keys)

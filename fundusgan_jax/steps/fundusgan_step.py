@@ -37,6 +37,8 @@ from fundusgan_jax.steps.optimiser import (
 from fundusgan_jax.steps.step import Metrics, StepConstants, StepInput, StepOutput
 
 AXIS = "data"
+# What a sample's random key is for: the noise on its latent.
+LATENT_PURPOSE = 104
 
 
 class TrainState(NamedTuple):
@@ -80,6 +82,8 @@ def model_config(
         num_ws=generator.num_ws,
         w_dim=generator.w_dim,
         base_channels=generator.channels_at(4),
+        latent_channels=config.model.latent_channels,
+        base_stride=size // generator.base_size,
         axis_name=axis_name,
         **computation(config, training),
     )
@@ -163,6 +167,12 @@ def loss_terms(
         "reg": losses.latent_regulariser(reconstruction.encoded.w_plus, w_avg),
     }
     total = config.loss.l2 * terms["l2"] + config.loss.reg * terms["reg"]
+    if config.loss.l1 > 0:
+        terms["l1"] = losses.l1(reconstruction.image, image)
+        total = total + config.loss.l1 * terms["l1"]
+    if reconstruction.encoded.latent is not None:
+        terms["latent"] = jnp.mean(jnp.square(reconstruction.encoded.latent))
+        total = total + config.loss.latent * terms["latent"]
     if perceptual is not None:
         distance = perceptual_distance(perceptual, reconstruction.image, image, **computation(config))
         terms[perceptual.metric] = jnp.mean(distance)
@@ -176,6 +186,7 @@ def generator_phase(
     constants: StepConstants,
     *,
     config: ConfigDict,
+    with_adversary: bool | None = None,
     axis_name: str | None = AXIS,
 ) -> StepOutput[TrainState]:
     """One update of encoder and generator; the step ends with it.
@@ -185,6 +196,7 @@ def generator_phase(
         step_input: this device's share of the batch.
         constants: of the run.
         config: the run's settings; static.
+        with_adversary: whether the adversarial term counts and a discriminator follows; static. None: where there is one.
         axis_name: device axis over which gradients, metrics and batch statistics are averaged; None on
             one device without a mapped axis.
 
@@ -194,25 +206,33 @@ def generator_phase(
     batch = step_input.batch
     model = model_config(config, axis_name, training=True)
     keys = sample_keys(config.seed, batch.sample) if config.model.noise_mode == "random" else None
+    noise = _latent_noise(config, model, batch.sample)
+    adversary = state.adversary if with_adversary in (None, True) else None
 
     def objective(params: dict[str, Any], rows: Any) -> tuple[Array, tuple[Any, Array]]:
-        batch, keys = rows
+        batch, keys, noise = rows
         variables = state.variables._replace(params=params)
         painted = fundusgan.reconstruct(
-            model, variables, batch.image, noise_mode=config.model.noise_mode, noise_keys=keys, train=True
+            model,
+            variables,
+            batch.image,
+            noise_mode=config.model.noise_mode,
+            noise_keys=keys,
+            train=True,
+            latent_noise=noise,
         )
         terms = loss_terms(config, painted, batch.image, variables.w_avg, constants.perceptual)
-        if state.adversary is not None:
+        if adversary is not None:
             judged = generator_logits(
-                config, state.adversary, painted.image, batch.label, batch.sample, axis_name=axis_name
+                config, adversary, painted.image, batch.label, batch.sample, axis_name=axis_name
             )
             terms["adv"] = losses.generator_adversarial(judged)
             terms["loss"] = terms["loss"] + config.loss.adv * terms["adv"]
         return terms["loss"], ((terms, painted.batch_stats), painted.image)
 
-    blocks = blocks_on(axis_name) if state.adversary is not None else 1
+    blocks = blocks_on(axis_name) if adversary is not None else 1
     gradients, ((terms, batch_stats), images) = mean_gradient(
-        objective, state.variables.params, (batch, keys), config.train.accumulate, blocks
+        objective, state.variables.params, (batch, keys, noise), config.train.accumulate, blocks
     )
     if axis_name is not None:
         gradients, terms = lax.pmean((gradients, terms), axis_name)
@@ -229,8 +249,18 @@ def generator_phase(
     return StepOutput(
         checked_state._replace(step=state.step + 1),
         Metrics(terms, nonfinite),
-        images if state.adversary is not None else None,
+        images if adversary is not None else None,
     )
+
+
+def _latent_noise(config: ConfigDict, model: FundusGANConfig, sample: Array) -> Array | None:
+    """[N, B, B, C] what is added to the latents of the samples [N], each drawn from its own key; None without latents."""
+    if not model.encoder.latent_channels or config.model.latent_noise == 0:
+        return None
+    keys = sample_keys(config.seed, sample, LATENT_PURPOSE)
+    shape = fundusgan.latent_shape(model)
+    drawn = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    return config.model.latent_noise * drawn  # type: ignore[no-any-return]
 
 
 def discriminator_phase(

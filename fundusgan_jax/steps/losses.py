@@ -16,6 +16,11 @@ def l2(x: Array, y: Array) -> Array:
     return jnp.mean(jnp.square(x - y))
 
 
+def l1(x: Array, y: Array) -> Array:
+    """Mean absolute difference over all of [N, H, W, C]; a scalar."""
+    return jnp.mean(jnp.abs(x - y))
+
+
 def latent_regulariser(w_plus: Array, w_avg: Array) -> Array:
     """Batch mean of the Frobenius norm of w+ - w_avg, not squared (pSp's w-norm loss).
 

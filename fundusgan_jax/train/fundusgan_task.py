@@ -42,6 +42,8 @@ class FundusGANTask:
         settings = {"config": FrozenConfigDict(run.config), "axis_name": AXIS}
         discriminator = functools.partial(discriminator_phase, **settings)
         self._generator = Phase("generator", functools.partial(generator_phase, **settings))
+        alone = functools.partial(generator_phase, with_adversary=False, **settings)
+        self._alone = Phase("generator without adversary", alone)
         self._plain = Phase("discriminator", functools.partial(discriminator, with_r1=False))
         self._with_r1 = Phase("discriminator with R1", functools.partial(discriminator, with_r1=True))
 
@@ -58,6 +60,8 @@ class FundusGANTask:
         """See `train.task.Task`."""
         if self.config.loss.adv == 0:
             return (self._generator,)
+        if number <= self.config.loss.adv_start:
+            return (self._alone,)
         due = number % self.config.train.r1_every == 0 and r1_gamma(self.config) > 0
         return self._generator, self._with_r1 if due else self._plain
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from fundusgan_jax.config import has_heads
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, ensure_packed, split_named
 from fundusgan_jax.data.phantom.render import phantom_counts
 from fundusgan_jax.devices.compilation_cache import keeping_hint
@@ -181,7 +182,7 @@ def perceptual_shapes(config: ConfigDict) -> PerceptualNet | None:
     module = VGG16() if name == "vgg16" else SqueezeNet()
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     variables = jax.eval_shape(module.init, jax.random.key(0), image)
-    with_heads = name == "vgg16"
+    with_heads = has_heads(config)
     heads: Any = tuple(jax.ShapeDtypeStruct((size,), jnp.float32) for size in map_channels(module))
     three: Any = jax.ShapeDtypeStruct((3,), jnp.float32)
     metric = "lpips" if with_heads else "perceptual"

@@ -96,27 +96,31 @@ def _read_heads(name: str, heads: Flat, imported: Imported) -> tuple[jax.Array, 
     return arrays
 
 
-def load_perceptual(name: str, path: str = "", heads_path: str = "") -> PerceptualNet:
+def load_perceptual(
+    name: str, path: str = "", heads_path: str = "", with_heads: bool = False
+) -> PerceptualNet:
     """Reads the perceptual network that config.loss names.
 
-    'vgg16' and 'alexnet' come with LPIPS's heads. 'squeezenet' comes without, unless `heads_path` is given.
+    'vgg16' and 'alexnet' come with LPIPS's heads. 'squeezenet' comes without, unless they are asked for.
 
     Args:
         name: 'vgg16', 'squeezenet' or 'alexnet'.
         path: the network's weights, .npz or .safetensors; '' for its file in `weights_folder()`.
         heads_path: LPIPS's heads; '' for lpips_heads.npz beside `path`, then in `weights_folder()`.
+        with_heads: asks for them for 'squeezenet' too.
 
     Raises:
         UserError: a file is missing (the line says how to get it), or holds something else.
     """
     if name not in NETWORKS:
         raise UserError(f"loss.perceptual_net must be one of {', '.join(NETWORKS)}, not {name!r}")
-    file = located(path) if path else find_weights(name)
+    with_heads = with_heads or bool(heads_path) or name != "squeezenet"
+    file = located(path) if path else find_weights(name, with_heads)
     if not file.exists():
-        raise UserError(_mend(name, file))
+        raise UserError(_mend(name, file, with_heads))
     flat = read_flat(file)
     heads = None
-    if heads_path or name != "squeezenet":
+    if with_heads:
         heads = _read_heads_file(_find_heads(file, heads_path, NETWORKS[name][0]), NETWORKS[name][0])
     try:
         return perceptual_net(name, flat, heads)
@@ -128,12 +132,20 @@ def open_perceptual(config: ConfigDict) -> PerceptualNet | None:
     """The perceptual network of config.loss, or None where its weight is 0."""
     if config.loss.lpips == 0 or config.task != "fundusgan":
         return None
-    return load_perceptual(config.loss.perceptual_net, config.loss.perceptual_weights)
+    loss = config.loss
+    return load_perceptual(
+        loss.perceptual_net, loss.perceptual_weights, with_heads=loss.perceptual_heads
+    )
 
 
-def find_weights(name: str) -> Path:
-    """Where a network's weights are in `weights_folder()`: our .npz, or torchvision's file under its own name."""
+def find_weights(name: str, with_heads: bool = False) -> Path:
+    """Where a network's weights are in `weights_folder()`: our .npz, or torchvision's file under its own name.
+
+    with_heads: whether LPIPS's heads will be used, which do not belong to our SqueezeNet's .npz (keras-squeezenet's).
+    """
     converted, original = (weights_folder() / file for file in NETWORKS[name][1:])
+    if name == "squeezenet" and with_heads:
+        return original
     return original if original.exists() and not converted.exists() else converted
 
 
@@ -160,9 +172,9 @@ def _read_heads_file(path: Path, prefix: str) -> Flat:
     )
 
 
-def _mend(name: str, file: Path) -> str:
+def _mend(name: str, file: Path, with_heads: bool) -> str:
     prefix, _, source = NETWORKS[name]
-    heads = f" and fetch lpips_{prefix}" if name != "squeezenet" else ""
+    heads = f" and fetch lpips_{prefix}" if with_heads else ""
     return (
         f"the {name} weights of the perceptual loss are not at {file}: get torchvision's {source} with "
         f"python -m fundusgan_jax.weights fetch {name}{heads}, or name a file (.pth, .npz, .safetensors) with "
