@@ -9,7 +9,7 @@ def get_config() -> ConfigDict:
     """Narrow layers, no skips, no noise maps, L1 and LPIPS of the squeeze kind; other sizes follow data.resolution."""
     config = default.get_config()
     config.data.resolution = 128
-    config.model.resolution = 0
+    config.model.resolution = config.data.get_ref("resolution")
     config.model.base_size = config.data.get_ref("resolution") // 8
     config.model.latent_channels = 8
     config.model.channel_base = 3072
@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.optim.warmup_steps = 50
     config.optim.decay = "cosine"
     config.train.batch_size = 8
-    config.train.num_steps = 4000
+    config.train.num_steps = 2200
     config.train.log_every = 20
     config.train.grid_every = 500
     config.train.eval_every = 2000

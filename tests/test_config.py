@@ -42,7 +42,8 @@ def test_every_configuration_is_valid_and_builds_its_plan(file: Path) -> None:
         return
     plan = generator_plan(model_config(config).generator)
     assert (
-        model_config(config).generator.num_ws == {64: 10, 256: 14, 512: 16, 1024: 18}[config.model.resolution]
+        model_config(config).generator.num_ws
+        == {64: 10, 128: 12, 256: 14, 512: 16, 1024: 18}[config.model.resolution]
     )
     assert plan
 
@@ -126,6 +127,7 @@ def test_an_override_that_does_not_fit_is_refused(override: str, message: str) -
         ("loss.reg=-1", "must be at least 0"),
         ("optim.generator_b1=1", "must be below 1"),
         ("loss.l2=0", "leave nothing to reconstruct by"),
+        ("model.latent_channels=8", "model.delta=4: skips would carry .* --config.model.delta=0"),
         ("encoder.weights=r50.npz", "not group"),
     ],
 )
@@ -343,6 +345,9 @@ def test_sizes_follow_the_photographs_with_a_note() -> None:
     assert len(notes) == 2 and all("does not fit data.resolution=64" in note for note in notes)
     validate(sizes, 1)
     assert fit_sizes(sizes) == []
+    latent = load_config(str(CONFIGS / "latent_autoencoder.py"), ["--config.data.resolution=256"])
+    assert fit_sizes(latent) == [] and (latent.model.resolution, latent.model.base_size) == (256, 32)
+    validate(latent, 1)
 
 
 def test_a_run_takes_the_sizes_of_the_prior_that_it_starts_from() -> None:

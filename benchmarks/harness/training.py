@@ -126,7 +126,11 @@ def _perceptual(config: ConfigDict) -> PerceptualNet | None:
     """The run's own where its weights are at hand, else one of the same size with random weights."""
     wanted = config.task != "prior" and config.loss.lpips > 0
     loss = config.loss
-    if not wanted or loss.perceptual_weights or find_weights(loss.perceptual_net, loss.perceptual_heads).exists():
+    if (
+        not wanted
+        or loss.perceptual_weights
+        or find_weights(loss.perceptual_net, loss.perceptual_heads).exists()
+    ):
         return open_perceptual(config)
     return random_perceptual(config.loss.perceptual_net)
 

@@ -89,7 +89,7 @@ def _painted(
     """The first `real` images of a padded batch."""
     w_plus = truncated(w_plus, codec.w_avg, truncation_psi)
     images = codec.decode(w_plus, encoded, rows, seed)
-    maps = EncoderOutput(*(value if value is None else value[:real] for value in encoded))
+    maps = with_maps({name: x[:real] for name, x in encoded._asdict().items() if x is not None})
     return Painted(rows[:real], w_plus[:real], maps, images[:real])
 
 

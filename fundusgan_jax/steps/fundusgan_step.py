@@ -206,7 +206,7 @@ def generator_phase(
     batch = step_input.batch
     model = model_config(config, axis_name, training=True)
     keys = sample_keys(config.seed, batch.sample) if config.model.noise_mode == "random" else None
-    noise = _latent_noise(config, model, batch.sample)
+    noise = latent_noise(config, model, batch.sample)
     adversary = state.adversary if with_adversary in (None, True) else None
 
     def objective(params: dict[str, Any], rows: Any) -> tuple[Array, tuple[Any, Array]]:
@@ -253,7 +253,7 @@ def generator_phase(
     )
 
 
-def _latent_noise(config: ConfigDict, model: FundusGANConfig, sample: Array) -> Array | None:
+def latent_noise(config: ConfigDict, model: FundusGANConfig, sample: Array) -> Array | None:
     """[N, B, B, C] what is added to the latents of the samples [N], each drawn from its own key; None without latents."""
     if not model.encoder.latent_channels or config.model.latent_noise == 0:
         return None

@@ -133,9 +133,7 @@ def open_perceptual(config: ConfigDict) -> PerceptualNet | None:
     if config.loss.lpips == 0 or config.task != "fundusgan":
         return None
     loss = config.loss
-    return load_perceptual(
-        loss.perceptual_net, loss.perceptual_weights, with_heads=loss.perceptual_heads
-    )
+    return load_perceptual(loss.perceptual_net, loss.perceptual_weights, with_heads=loss.perceptual_heads)
 
 
 def find_weights(name: str, with_heads: bool = False) -> Path:

@@ -81,6 +81,11 @@ def test_other_networks_agree_with_xla():
         encoder = EncoderConfig(depth=depth, norm=norm, fpn_channels=64, head_channels=64, num_ws=10)
         counted = forward(Encoder(encoder), floats(1, 512, 512, 3), floats(512))
         assert encoder_flops(encoder, 512) == pytest.approx(counted, rel=0.05)
+    latent = EncoderConfig(
+        depth=18, norm="group", fpn_channels=64, head_channels=32, num_ws=10, latent_channels=8, base_stride=8
+    )
+    counted = forward(Encoder(latent), floats(1, 512, 512, 3), floats(512))
+    assert encoder_flops(latent, 512) == pytest.approx(counted, rel=0.05)
     for name, module in (("vgg16", VGG16()), ("squeezenet", SqueezeNet())):
         assert perceptual_flops(name, 512) == pytest.approx(forward(module, floats(1, 512, 512, 3)), rel=0.05)
     table = tuple((2**k, 128) for k in range(2, 8))

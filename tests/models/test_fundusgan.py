@@ -109,3 +109,30 @@ def test_samples_do_not_mix(model) -> None:
     run = jax.jit(functools.partial(fundusgan.reconstruct, config, noise_mode="const"))
     both, one = run(variables, image).image, run(variables, image[:1]).image
     np.testing.assert_allclose(both[:1], one, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("base", "channels"), [(8, 3), pytest.param(0, 2, marks=pytest.mark.slow)])
+def test_a_latent_holds_all_that_is_painted(base: int, channels: int) -> None:
+    settings = tiny_config(model__latent_channels=channels, model__base_size=base, model__delta=0)
+    config = model_config(settings, None)
+    variables, image = initialised(config), jnp.asarray(random_batch(2).image)
+    side = base or 4
+    assert fundusgan.latent_shape(config) == (side, side, channels)
+
+    @jax.jit
+    def run(variables, image, noise):
+        plain = fundusgan.reconstruct(config, variables, image, noise_mode="const")
+        latent = plain.encoded.latent
+        noisy = fundusgan.encode(config, variables, image, True, noise)[0]
+        again = fundusgan.decode_latent(config, variables, latent + noise, noise_mode="const")
+        return plain, noisy, fundusgan.decode_latent(config, variables, latent, noise_mode="const"), again
+
+    noise = np.random.default_rng(0).standard_normal((2, side, side, channels)).astype(np.float32)
+    plain, noisy, painted, other = run(variables, image, noise)
+    assert plain.encoded.latent.shape == noise.shape and plain.encoded.base.shape[1:3] == (side, side)
+    np.testing.assert_allclose(painted, plain.image, rtol=1e-5, atol=1e-5)
+    # The noise reaches styles and map, and is no part of what is called the latent.
+    np.testing.assert_allclose(noisy.latent, plain.encoded.latent, rtol=1e-5, atol=1e-6)
+    for name in ("w_plus", "base"):
+        assert float(jnp.abs(getattr(noisy, name) - getattr(plain.encoded, name)).max()) > 1e-3, name
+    assert float(jnp.abs(other - painted).max()) > 1e-3

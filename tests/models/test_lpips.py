@@ -13,9 +13,10 @@ from fundusgan_jax.models.lpips import perceptual_distance
 from fundusgan_jax.models.squeezenet import SqueezeNet
 from fundusgan_jax.weights import perceptual
 from fundusgan_jax.weights.import_torchvision import squeezenet_table, state_dict_shapes
-from fundusgan_jax.weights.perceptual import load_perceptual, perceptual_net
+from fundusgan_jax.weights.perceptual import load_perceptual, open_perceptual, perceptual_net
 from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
 from fundusgan_jax.weights.seeded import seeded_state_dict
+from tests.support.tiny import tiny_config
 
 SMALL = SqueezeNet(6, (2,) * 8, (3,) * 8)
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)), jnp.float32)
@@ -132,3 +133,22 @@ def test_files_are_found_under_their_authors_names(tmp_path: Path, monkeypatch: 
     np.savez(tmp_path / "all.npz", **{"vgg/lin0.model.1.weight": one, "alex/lin0.model.1.weight": one})
     assert list(perceptual._read_heads_file(tmp_path / "one.npz", "vgg")) == ["vgg/lin0.model.1.weight"]
     assert len(perceptual._read_heads_file(tmp_path / "all.npz", "vgg")) == 2
+
+
+def test_squeezenet_with_heads_is_the_published_lpips(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(WEIGHTS_FOLDER_VARIABLE, str(tmp_path))
+    loss = tiny_config(loss__lpips=1.0, loss__perceptual_net="squeezenet", loss__perceptual_heads=True)
+    loss.loss.perceptual_weights = str(shared / "weights" / "squeezenet1_1_torchvision_fp16.npz")
+    net = open_perceptual(loss)
+    assert net is not None and (net.metric, net.name) == ("lpips", "squeezenet")
+    # torchmetrics' documented example, two torch.rand(10, 3, 100, 100) * 2 - 1 of seed 123: torch takes the lowest 24 bits
+    # of each number of the Mersenne twister.
+    drawn = np.random.RandomState(123).randint(0, 2**32, 2 * 10 * 3 * 100 * 100, np.uint32) & 0xFFFFFF
+    images = (drawn.astype(np.float32) / 2**24 * 2 - 1).reshape(2, 10, 3, 100, 100).transpose(0, 1, 3, 4, 2)
+    assert float(jax.jit(perceptual_distance)(net, *images).mean()) == pytest.approx(0.1008, abs=5e-5)
+    with pytest.raises(
+        UserError, match="squeezenet1_1-b8a52dc0.pth"
+    ):  # keras's weights are no match for the heads
+        load_perceptual("squeezenet", with_heads=True)

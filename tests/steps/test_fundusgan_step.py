@@ -11,8 +11,19 @@ from ml_collections import FrozenConfigDict
 
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.models.encoder import EncoderOutput
+from fundusgan_jax.models.fundusgan import Reconstruction
 from fundusgan_jax.steps import losses
-from fundusgan_jax.steps.fundusgan_step import AXIS, TrainState, first_state, generator_phase
+from fundusgan_jax.steps.fundusgan_step import (
+    AXIS,
+    TrainState,
+    first_state,
+    generator_phase,
+    initial_state,
+    latent_noise,
+    loss_terms,
+    model_config,
+)
 from fundusgan_jax.steps.optimiser import ema_decay, sample_keys
 from fundusgan_jax.steps.step import StepConstants, StepInput
 from tests.support.tiny import random_batch, tiny_config
@@ -173,6 +184,57 @@ def test_a_frozen_generator_keeps_its_bits_while_encoder_and_fusions_learn():
         after.variables.params["encoder"],
     )
     assert any(jax.tree.leaves(changed))
+
+
+LATENT = {
+    "model__latent_channels": 3,
+    "model__base_size": 8,
+    "model__delta": 0,
+    "loss__l1": 0.5,
+    "loss__latent": 0.25,
+}
+
+
+def test_noise_on_latents_belongs_to_samples():
+    config = FrozenConfigDict(tiny_config(**LATENT, model__latent_noise=0.2))
+    model, numbers = model_config(config, None), jnp.arange(512)
+    together = latent_noise(config, model, numbers)
+    np.testing.assert_array_equal(latent_noise(config, model, numbers[100:]), together[100:])
+    assert together.shape == (512, 8, 8, 3) and float(together.std()) == pytest.approx(0.2, rel=0.01)
+    for other in (tiny_config(), tiny_config(**LATENT, model__latent_noise=0.0)):
+        assert latent_noise(other, model_config(other, None), numbers) is None
+
+
+def test_terms_of_a_latent_against_numpy():
+    config, rng = tiny_config(**LATENT), np.random.default_rng(0)
+    images, latent = rng.standard_normal((2, 2, 4, 4, 3)), rng.standard_normal((2, 8, 8, 3))
+    maps = dict.fromkeys(EncoderOutput._fields)
+    encoded = EncoderOutput(**{**maps, "w_plus": jnp.zeros((2, 3, 4)), "latent": jnp.asarray(latent)})
+    painted = Reconstruction(jnp.asarray(images[0]), encoded, {})
+    terms = loss_terms(config, painted, jnp.asarray(images[1]), jnp.zeros(4), None)
+    l1, l2, power = (
+        np.abs(images[0] - images[1]).mean(),
+        np.square(images[0] - images[1]).mean(),
+        np.square(latent).mean(),
+    )
+    expected = {"loss": 0.5 * l1 + l2 + 0.25 * power, "l1": l1, "l2": l2, "latent": power, "reg": 0.0}
+    assert {name: float(value) for name, value in terms.items()} == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_a_latent_its_settings_change_no_operation():
+    def program(**changes):
+        config = FrozenConfigDict(tiny_config(**changes))
+        phase = functools.partial(generator_phase, config=config, axis_name=None)
+        state = jax.eval_shape(lambda: initial_state(config, jax.random.key(0)))
+        return str(jax.make_jaxpr(phase)(state, StepInput(random_batch(2)), StepConstants()))
+
+    assert program() == program(loss__latent=9.0, model__latent_noise=9.0)
+
+
+@pytest.mark.slow
+def test_eight_devices_give_what_one_gives_with_a_latent():
+    settings = {**SENSITIVE, **LATENT}
+    assert_same_numbers(run("shard_map", 8, 2, **settings), run("shard_map", 1, 2, **settings))
 
 
 def test_ema_follows_its_half_life():

@@ -10,6 +10,7 @@ from fundusgan_jax.train import plan, step_time
 from fundusgan_jax.train.phase_programs import Ready, calls, programs_of
 from fundusgan_jax.train.plan import EXHAUSTED, Need, Planner, perceptual_shapes, read_off, search
 from fundusgan_jax.train.step_time import step_seconds
+from fundusgan_jax.validation import validate
 from tests.support.tiny import tiny_config, tiny_prior_config
 
 
@@ -30,6 +31,23 @@ def test_exhaustion_while_compiling_is_a_size_that_does_not_fit(monkeypatch):
 
     monkeypatch.setattr(plan, "compile_all", exhausted)
     assert Planner(tiny_prior_config()).need(1) == Need(1, 0, plan.EXHAUSTED, True)
+
+
+def test_the_adversary_begins_after_its_step():
+    config = tiny_config(loss__adv=0.1, loss__adv_start=4, train__r1_every=2)
+    task = Planner(config).task(config)
+    named = {number: [phase.name for phase in task.phases(number)] for number in (1, 4, 5, 6)}
+    alone = ["generator without adversary"]
+    assert named == {
+        1: alone,
+        4: alone,
+        5: ["generator", "discriminator"],
+        6: ["generator", "discriminator with R1"],
+    }
+    config.train.steps_per_call = 3
+    config.train.update(dict.fromkeys(("log_every", "grid_every", "eval_every", "checkpoint_every"), 3))
+    with pytest.raises(UserError, match="loss.adv_start=4 is not a multiple of .* --config.loss.adv_start=3"):
+        validate(config, 1)
 
 
 class Curve:
