@@ -14,7 +14,7 @@ from fundusgan_jax.data.packed import PackedSplit, split_named
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.generate.codec import Codec, batch_size_of, with_maps
 from fundusgan_jax.generate.latents import Latents, read_latents, truncated, written_latents
-from fundusgan_jax.generate.marks import COMPARISON, save_synthetic
+from fundusgan_jax.generate.marks import COMPARISON, save_synthetic, say_one_colour
 from fundusgan_jax.generate.photographs import own_photographs
 from fundusgan_jax.generate.recipes import (
     Recipe,
@@ -193,6 +193,7 @@ def _job_of_photographs(
 def _save(job: Job, step: int, output: Path, save_latents: bool) -> None:
     progress = Progress(len(job.index), "img", f"{job.title} from step {step}")
     progress.begin()
+    one_colour = 0
     with written_latents(output / LATENTS if save_latents else None, job.seed) as latents:
         for batch in job.batches:
             maps = {name: value for name, value in batch.encoded._asdict().items() if value is not None}
@@ -200,6 +201,7 @@ def _save(job: Job, step: int, output: Path, save_latents: bool) -> None:
                 row, picture = job.index[image], batch.images[place]
                 file = output / Path(row["file"]).name
                 save_synthetic(file, picture)
+                one_colour += int((picture == picture[0, 0]).all())
                 if job.photographs is not None:
                     pair = comparison_grid(job.photographs[image][None], picture[None])
                     save_synthetic(file.with_stem(f"{file.stem}-compared"), pair, COMPARISON)
@@ -207,4 +209,5 @@ def _save(job: Job, step: int, output: Path, save_latents: bool) -> None:
                     latents.add(row, batch.w_plus[place], {name: x[place] for name, x in maps.items()})
             progress.update(len(batch.rows))
     progress.close()
+    say_one_colour(one_colour, len(job.index))
     write_index(output / INDEX, job.index)

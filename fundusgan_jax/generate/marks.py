@@ -15,6 +15,14 @@ COMPARISON = (
 )
 
 
+def say_one_colour(images: int, count: int) -> None:
+    """A note where `images` of `count` painted images are of one colour: the files are whole, their network paints nothing."""
+    if images:
+        print(
+            f"note: {images} of {count} images are of one colour: see whether these are the weights that you mean"
+        )
+
+
 def save_synthetic(path: Path, image: np.ndarray, description: str = SYNTHETIC) -> None:
     """Writes uint8 [H, W, 3] as PNG, atomically, with text chunks `Software` and `Description`.
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.generate.latents import read_latents, truncated, written_latents
-from fundusgan_jax.generate.marks import save_synthetic
+from fundusgan_jax.generate.marks import save_synthetic, say_one_colour
 from fundusgan_jax.generate.request import INDEX, LATENTS, Request, write_index
 from fundusgan_jax.generate.sample import Sampler, drawn_labels
 from fundusgan_jax.progress import Progress
@@ -112,17 +112,20 @@ def _save(sampler: Sampler, drawing: Drawing, step: int, output: Path, request: 
     progress = Progress(len(drawing.index), "img", f"{drawing.title} from step {step}")
     progress.begin()
     images: list[np.ndarray] = []
+    one_colour = 0
     rows = zip(drawing.index, w_plus)
     with written_latents(output / LATENTS if request.save_latents else None, request.seed) as latents:
         for batch in sampler.paint(w_plus):
             for picture, (row, styles) in zip(batch, rows):
                 save_synthetic(output / Path(row["file"]).name, picture)
+                one_colour += int((picture == picture[0, 0]).all())
                 if latents is not None:
                     latents.add(row, styles, {})
                 if drawing.finish is not None:
                     images.append(picture)
             progress.update(len(batch))
     progress.close()
+    say_one_colour(one_colour, len(drawing.index))
     if drawing.finish is not None:
         drawing.finish(images)
     write_index(output / INDEX, drawing.index)

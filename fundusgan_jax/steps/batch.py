@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fundusgan_jax.errors import UserError
+
 EYES = ("unknown", "right", "left")
 # A mirrored right eye is a left one: index into EYES.
 SWAPPED_EYE = np.array([0, 2, 1], np.int32)
@@ -77,8 +79,18 @@ def to_float(image: Any) -> Any:
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """float -1..1 -> uint8 0..255, rounded and clipped."""
-    return np.clip(np.rint(np.asarray(image, np.float32) * 127.5 + 127.5), 0, 255).astype(np.uint8)
+    """float -1..1 -> uint8 0..255, rounded and clipped.
+
+    Raises:
+        UserError: NaN or infinity, which would come out as black.
+    """
+    image = np.asarray(image, np.float32)
+    if not np.isfinite(image).all():
+        raise UserError(
+            "the network paints pixels that are not finite (NaN or infinity), and no image was made of them: its weights have "
+            "diverged, or styles are far out; take another --step, or a --truncation nearer to 0"
+        )
+    return np.clip(np.rint(image * 127.5 + 127.5), 0, 255).astype(np.uint8)
 
 
 def padded_batches(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +14,8 @@ import numpy as np
 
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.weights.checked_values import without_wrappers
+from fundusgan_jax.weights.file_kinds import format_of
 from fundusgan_jax.weights.torch_files import read_torch
 
 # Texts that go with the arrays: safetensors' own place for them, and an array of that name in .npz.
@@ -41,33 +41,34 @@ def _read_state_dict(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_flat(path: str | Path) -> dict[str, np.ndarray]:
-    """All arrays of a .npz or .safetensors file, or of a state dict in a .pt or .pth file, by name.
+    """All arrays of a .npz or .safetensors file, or of a state dict of PyTorch's, by name; the prefix of DataParallel or
+    torch.compile is taken off.
 
     Raises:
-        UserError: the file is missing, truncated, of another kind, or holds Python objects.
+        UserError: the file is missing, truncated, of another kind (the line says of which), or holds Python objects.
     """
     path = Path(path)
     try:
-        if path.suffix == ".safetensors":
-            return _read_safetensors(path)
-        if path.suffix in (".pt", ".pth"):
-            return _read_state_dict(path)
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
-            return {name: archive[name] for name in archive.files if name != METADATA}
+        return without_wrappers(_READERS[format_of(path)](path))
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(
             f"{path} does not exist; give the path of a .npz, .safetensors or .pth file"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+    except Exception as error:  # of damaged files the libraries' parsers raise whatever they come to
         raise _unreadable(path, error) from error
-    except (zipfile.BadZipFile, zlib.error, struct.error, zipfile.LargeZipFile, NotImplementedError) as error:
-        raise _unreadable(path, error) from error
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as archive:
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("a single array")
+        return {name: archive[name] for name in archive.files if name != METADATA}
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = "a folder" if path.is_dir() else str(error) or type(error).__name__
+    reason = str(error).split("\n")[0] or type(error).__name__
     if "allow_pickle" in reason:  # what NumPy says of any file that it does not know
         reason = "its content is of neither kind"
     return UserError(
@@ -89,6 +90,9 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+_READERS = {"npz": _read_npz, "safetensors": _read_safetensors, "torch": _read_state_dict}
+
+
 def _safetensors_header(file: BinaryIO) -> dict[str, Any]:
     (length,) = struct.unpack("<Q", file.read(8))
     if length > os.fstat(file.fileno()).st_size - 8:
@@ -107,16 +111,19 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     """
     path = Path(path)
     try:
-        if path.suffix == ".safetensors":
+        kind = format_of(path)
+        if kind == "safetensors":
             with open(path, "rb") as file:
                 return dict(_safetensors_header(file).get(METADATA, {}))
-        if path.suffix != ".npz":
+        if kind == "torch":
             return {}
         with np.load(path, allow_pickle=False) as archive:
             return dict(json.loads(archive[METADATA].tobytes())) if METADATA in archive.files else {}
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; give the path of a .npz or .safetensors file") from None
-    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, struct.error) as error:
+    except Exception as error:  # as in `read_flat`
         raise _unreadable(path, error) from error
 
 

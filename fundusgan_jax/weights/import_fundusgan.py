@@ -18,6 +18,7 @@ from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.ops.trees import named_leaves
 from fundusgan_jax.steps.fundusgan_step import TrainState, make_optimizer, state_shapes
 from fundusgan_jax.validation import validate
+from fundusgan_jax.weights.checked_values import checked
 from fundusgan_jax.weights.export import SETTINGS, networks_of
 from fundusgan_jax.weights.flat_file import read_flat, read_metadata
 from fundusgan_jax.weights.import_prior import fresh_adversary
@@ -81,7 +82,7 @@ def import_fundusgan(file: Path, workdir: Path, config: ConfigDict) -> list[str]
 
 
 def _unflattened(file: Path, like: dict[str, Any]) -> dict[str, Any]:
-    """The arrays of a file in the structure of `like`; UserError where they are not the same names and shapes."""
+    """The arrays of a file in the structure of `like`; UserError where they are not the same names and shapes, or no numbers to compute with."""
     flat, wanted = read_flat(file), named_leaves(like)
     for name in sorted(flat.keys() | wanted.keys()):
         shapes = [str(np.shape(tree[name])) if name in tree else "absent" for tree in (flat, wanted)]
@@ -89,4 +90,8 @@ def _unflattened(file: Path, like: dict[str, Any]) -> dict[str, Any]:
             raise UserError(
                 f"{file} does not fit its settings: {name} is {shapes[0]}, expected {shapes[1]}; export it again"
             )
-    return dict(jax.tree.unflatten(jax.tree.structure(like), [flat[name] for name in wanted]))
+    try:
+        leaves = [checked(name, flat[name]) for name in wanted]
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    return dict(jax.tree.unflatten(jax.tree.structure(like), leaves))

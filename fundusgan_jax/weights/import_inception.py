@@ -9,6 +9,7 @@ import numpy as np
 
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.inception import INCEPTION_EPSILON, SMALLEST_SIDE, InceptionV3
+from fundusgan_jax.weights.checked_values import checked
 from fundusgan_jax.weights.flat_file import read_flat
 from fundusgan_jax.weights.import_torchvision import Imported, first_names, module_shapes
 from fundusgan_jax.weights.public_weights import PUBLIC_WEIGHTS, located, weights_folder
@@ -47,6 +48,8 @@ def inception_from_pytorch_fid(flat: Flat) -> Imported:
     flat = {name: np.asarray(a) for name, a in flat.items() if not name.endswith(".num_batches_tracked")}
     shapes = inception_shapes()
     _check(flat, shapes)
+    for name in flat:
+        checked(name, flat[name])
     params: dict[str, Any] = {}
     for name in shapes:
         if name.endswith(".conv.weight"):

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.weights.checked_values import checked, without_wrappers
+from fundusgan_jax.weights.file_kinds import format_of, network_kind
 from fundusgan_jax.weights.flat_file import read_flat
 from fundusgan_jax.weights.import_stylegan import (
     ImportedDiscriminator,
@@ -29,7 +31,6 @@ _PARTS = {
     "rosinality": ("g_ema", "g", "d"),
 }
 _FILTER_SUFFIX = {"stylegan2-ada-pytorch": ".resample_filter", "rosinality": ".kernel"}
-_TORCH_SUFFIXES = (".pkl", ".pt", ".pth")
 
 Flat = dict[str, np.ndarray]
 
@@ -54,20 +55,28 @@ def read_networks(file: Path, naming: str) -> Networks:
     Raises:
         UserError: the file is missing, damaged or hostile, or holds no StyleGAN2 of this naming.
     """
-    flat = _read(file)
+    flat = without_wrappers(_read(file))
     try:
         return _own_networks(flat) if naming == "fundusgan_jax" else _foreign_networks(flat, naming)
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from error
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+    except (UserError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).split("\n")[0]
+        kind = network_kind(flat, naming)
+        if kind:
+            raise UserError(f"{file} is {kind} ({reason})") from error
+        if isinstance(error, UserError):
+            raise UserError(f"{file}: {error}") from error
         raise UserError(f"{file} is incomplete or no StyleGAN2 in {naming}'s names: {reason}") from error
 
 
 def _read(file: Path) -> Flat:
     """Every array of the file by its dotted name, those of networks with the network's name before it."""
-    if file.suffix not in _TORCH_SUFFIXES:
-        return read_flat(file)
+    try:
+        if format_of(file) != "torch":
+            return read_flat(file)
+    except FileNotFoundError:
+        raise UserError(f"{file} does not exist; give the path of a file of weights") from None
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}; name another file") from error
     content = read_torch(file)
     try:
         if isinstance(content, Module):
@@ -85,8 +94,11 @@ def _read(file: Path) -> Flat:
 
 
 def _under(flat: Mapping[str, np.ndarray], part: str) -> Flat:
-    """The arrays whose names begin with `part` and a dot or a slash, without it."""
-    return {name[len(part) + 1 :]: x for name, x in flat.items() if name.startswith((f"{part}.", f"{part}/"))}
+    """The arrays whose names begin with `part` and a dot or a slash, without it, and without a wrapper's prefix."""
+    under = {
+        name[len(part) + 1 :]: x for name, x in flat.items() if name.startswith((f"{part}.", f"{part}/"))
+    }
+    return without_wrappers(under)
 
 
 def _foreign_networks(flat: Flat, naming: str) -> Networks:
@@ -95,7 +107,7 @@ def _foreign_networks(flat: Flat, naming: str) -> Networks:
     parts = [_under(flat, part) for part in _PARTS[naming]]
     w_avg = flat.get("latent_avg")
     if not any(parts):
-        parts[0] = {name: x for name, x in flat.items() if name != "latent_avg"}
+        parts[0] = without_wrappers({name: x for name, x in flat.items() if name != "latent_avg"})
     averaged, trained, judge = parts
     for part in parts:
         check_filters(part, (name for name in part if name.endswith(_FILTER_SUFFIX[naming])))
@@ -109,7 +121,7 @@ def _foreign_networks(flat: Flat, naming: str) -> Networks:
     if w_avg is not None:
         if w_avg.size != generators[0].config.w_dim:
             raise UserError(f"latent_avg has {w_avg.size} numbers, a style {generators[0].config.w_dim}")
-        generators = [one._replace(w_avg=np.float32(w_avg).reshape(-1)) for one in generators]
+        generators = [one._replace(w_avg=checked("latent_avg", w_avg).reshape(-1)) for one in generators]
     return Networks(generators[0], generators[-1], read_judge(judge) if judge else None)
 
 
@@ -120,7 +132,7 @@ def _own_networks(flat: Flat) -> Networks:
         node, path = tree, name.split("/")
         for key in path[:-1]:
             node = node.setdefault(key, {})
-        node[path[-1]] = np.asarray(x, np.float32)
+        node[path[-1]] = checked(name, x)
     odd = sorted(set(tree) - {"synthesis", "mapping", "noise", "w_avg", "discriminator"})
     if odd or "const" not in tree.get("synthesis", {}):
         what = f"it has {odd[0]}/..." if odd else "no 'synthesis/const'"

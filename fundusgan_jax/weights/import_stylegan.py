@@ -16,6 +16,7 @@ import numpy as np
 
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.plan import GeneratorConfig, generator_plan
+from fundusgan_jax.weights.checked_values import checked
 from fundusgan_jax.weights.weight_tables import (
     CONST,
     DENSE,
@@ -152,10 +153,9 @@ def from_stylegan2_ada(flat: Flat, base_size: int = 4) -> ImportedGenerator:
         raise UserError("no 'mapping.fc0.weight' among the weights: a generator without its mapping network")
     embedded = mapping["params"].get("embed", {}).get("kernel", np.zeros((0, 0)))
     z_dim = mapping["params"]["fc0"]["kernel"].shape[0] - embedded.shape[1]
-    w_avg = flat.get("mapping.w_avg")
-    return ImportedGenerator(
-        config, synthesis, mapping, None if w_avg is None else FLAT.read(w_avg), z_dim, embedded.shape[0]
-    )
+    name = "mapping.w_avg"
+    w_avg = FLAT.read(checked(name, flat[name])) if name in flat else None
+    return ImportedGenerator(config, synthesis, mapping, w_avg, z_dim, embedded.shape[0])
 
 
 def to_stylegan2_ada(generator: ImportedGenerator) -> dict[str, np.ndarray]:

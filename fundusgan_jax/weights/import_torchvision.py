@@ -20,6 +20,7 @@ from fundusgan_jax.models.alexnet import AlexNet
 from fundusgan_jax.models.resnet import DEPTHS, ResNet
 from fundusgan_jax.models.squeezenet import FIRES, SqueezeNet
 from fundusgan_jax.models.vgg import CONVS_PER_STAGE, VGG16
+from fundusgan_jax.weights.checked_values import checked
 from fundusgan_jax.weights.flat_file import read_flat
 from fundusgan_jax.weights.public_weights import located, weights_folder
 
@@ -59,7 +60,7 @@ def _fill(
         node = variables
         for part in path[:-1]:
             node = node.setdefault(part, {})
-        node[path[-1]] = convert(name, np.asarray(flat[name]))
+        node[path[-1]] = convert(name, checked(name, flat[name]))
     return variables
 
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.lpips import PerceptualNet, map_channels
+from fundusgan_jax.weights.checked_values import checked
 from fundusgan_jax.weights.flat_file import read_flat
 from fundusgan_jax.weights.import_torchvision import (
     Imported,
@@ -89,7 +90,7 @@ def _read_heads(name: str, heads: Flat, imported: Imported) -> tuple[jax.Array, 
             f"the heads for {name} must be {prefix}/lin0.model.1.weight to lin{len(channels) - 1}, "
             f"the file has {', '.join(names) or 'none'}"
         )
-    arrays = tuple(jnp.asarray(heads[key], jnp.float32).reshape(-1) for key in expected)
+    arrays = tuple(jnp.asarray(checked(key, heads[key])).reshape(-1) for key in expected)
     sizes = tuple(array.size for array in arrays)
     if sizes != channels:
         raise UserError(f"the heads for {name} have {sizes} channels, the network {channels}")

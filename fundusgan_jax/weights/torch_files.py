@@ -13,7 +13,6 @@ import math
 import pickle
 import struct
 import zipfile
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.weights.file_kinds import pickled_kind
 
 _DTYPES = {
     "Double": np.dtype(np.float64),
@@ -156,11 +156,47 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 _ADMITTED |= {("torch", f"{name}Storage"): _StorageType(dtype) for name, dtype in _DTYPES.items()}
 
 
+class _Bounded:
+    """A file to unpickle from: a size beyond its end is refused before memory is asked for it."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, place = file, file.tell()
+        self._end, self._last = file.seek(0, io.SEEK_END), b""
+        file.seek(place)
+
+    def read(self, size: int) -> bytes:
+        self._check(size)
+        content = bytes(self._file.read(size))
+        if (self._last, size) == (pickle.BYTEARRAY8, 8):
+            # The interpreter makes a bytearray before it reads: of an absurd size it prints a line of its own.
+            self._check(int.from_bytes(content, "little"))
+        elif (self._last, size) == (pickle.LONG_BINPUT, 4):
+            self._check_place(int.from_bytes(content, "little"))
+        self._last = content
+        return content
+
+    def readline(self) -> bytes:
+        line = bytes(self._file.readline())
+        if self._last == pickle.PUT and line.strip().isdigit():
+            self._check_place(int(line[:20]))
+        self._last = line
+        return line
+
+    def _check(self, size: int) -> None:
+        if size > self._end - self._file.tell():
+            raise EOFError("it ends too early")
+
+    def _check_place(self, place: int) -> None:
+        """The memo is a table as long as its highest place; each place takes an instruction of the file."""
+        if place > self._end:
+            raise pickle.UnpicklingError("it has impossible places in its memo")
+
+
 class _Unpickler(pickle.Unpickler):
     """Admits the names above. load_storage: what a persistent id stands for."""
 
     def __init__(self, file: Any, load_storage: Callable[[Any], Any] | None = None) -> None:
-        super().__init__(file, encoding="latin1")
+        super().__init__(_Bounded(file), encoding="latin1")
         self._load_storage = load_storage
 
     def find_class(self, module: str, name: str) -> Any:
@@ -194,11 +230,13 @@ def read_torch(path: str | Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; give the path of a .pt or .pkl file") from None
     except pickle.UnpicklingError as error:
+        kind = pickled_kind(path)
+        if kind:
+            raise UserError(f"{path} is {kind} ({error})") from error
         raise UserError(
             f"{path} is not read: {error}; only tensors and plain containers are admitted"
         ) from error
-    except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError, struct.error,
-            zipfile.BadZipFile, zlib.error, MemoryError, OverflowError, RuntimeError) as error:  # fmt: skip
+    except Exception as error:  # damaged, a pickle may raise whatever its instructions come to
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is damaged, or no file of PyTorch weights ({reason})") from error
 

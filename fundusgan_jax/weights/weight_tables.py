@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.weights.checked_values import checked
 
 Flat = Mapping[str, np.ndarray]
 # What StyleGAN2 resamples with; both projects store it as a buffer of every layer.
@@ -63,7 +64,7 @@ DENSE_OF_MAP = Layout(
 
 
 def fill(flat: Flat, table: Table, ignored: set[str]) -> dict[str, Any]:
-    """Reads `table` into a nested dict; names the missing and the unused."""
+    """Reads `table` into a nested dict; names the missing, the unused and what is no number to compute with."""
     missing = sorted(row.theirs for row in table.values() if row.theirs not in flat)
     unused = sorted(set(flat) - {row.theirs for row in table.values()} - ignored)
     if missing or unused:
@@ -78,7 +79,7 @@ def fill(flat: Flat, table: Table, ignored: set[str]) -> dict[str, Any]:
         node = tree
         for key in path[:-1]:
             node = node.setdefault(key, {})
-        node[path[-1]] = row.layout.read(flat[row.theirs])
+        node[path[-1]] = row.layout.read(checked(row.theirs, flat[row.theirs]))
     return tree
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
@@ -12,6 +12,7 @@ from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, ensu
 from fundusgan_jax.devices import distributed
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.fundusgan import Variables
+from fundusgan_jax.ops.trees import named_leaves, not_finite
 from fundusgan_jax.steps.fundusgan_step import TrainState, state_shapes
 from fundusgan_jax.steps.prior_step import PriorState, prior_shapes, resolution_at
 from fundusgan_jax.steps.segmentation_step import SegmentationState, segmentation_shapes
@@ -132,7 +133,8 @@ def restore_state(
 
     Raises:
         UserError: no such run, settings of another network, no checkpoint, none of that step (naming those there are),
-            or a damaged one.
+            or a damaged one,
+            or one with NaN or infinity in a network.
     """
     trained = config_of_workdir(workdir, [])
     config = config or trained
@@ -157,7 +159,23 @@ def restore_state(
     finally:
         checkpoints.close()
     assert restored is not None
+    _assert_finite(workdir, *restored)
     return config, *restored
+
+
+def _assert_finite(workdir: Path, step: int, state: TrainState | PriorState) -> None:
+    """UserError where a network's arrays hold NaN or infinity: what they paint would be black."""
+    networks: dict[str, Any] = {"ema": state.ema}
+    networks |= (
+        {"params": state.params, "w_avg": state.w_avg, "noise": state.noise}
+        if isinstance(state, PriorState)
+        else {"variables": state.variables}
+    )
+    if odd := not_finite(named_leaves(networks)):
+        raise UserError(
+            f"checkpoint {step} of {workdir}: {odd} not finite (NaN or infinity); take another with --step, or train or import "
+            "again"
+        )
 
 
 def check_network(workdir: Path, trained: ConfigDict, config: ConfigDict) -> None:
