@@ -1,4 +1,4 @@
-"""FundusGAN whose maps and styles come from a small latent, 16x16x8 at 128 px, which task 'latent' learns to draw; two CPU cores."""
+"""FundusGAN whose base map and styles come from a small latent, 16x16x8 at 128 px: for images that are drawn, which nothing does yet."""
 
 from ml_collections import ConfigDict
 
