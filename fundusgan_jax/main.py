@@ -177,8 +177,6 @@ def main(arguments: list[str]) -> int:
             finished = loop.train(config, workdir, command)
         return 0 if finished else STOPPED
     keep_compiled_programs()
-    if flags.mode == "plan" and config.task == "vessels":
-        raise UserError("--mode=plan plans FundusGAN and its prior; start a run of task=vessels without it")
     if flags.mode == "plan":
         from fundusgan_jax.devices.memory import exhaustion_as_advice
         from fundusgan_jax.train.plan import print_plan

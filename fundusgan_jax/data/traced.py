@@ -263,7 +263,7 @@ def read_split(config: ConfigDict, split: str) -> list[Traced]:
     """The photographs of config.data.dir in 'train' or 'test', at config.vessels.fov_diameter.
 
     Raises:
-        UserError: none.
+        UserError: no photograph is in that split.
     """
     files = [file for file in traced_files(config.data.dir, config.vessels.held_out) if file.split == split]
     if not files:
@@ -271,12 +271,12 @@ def read_split(config: ConfigDict, split: str) -> list[Traced]:
             f"no photograph of {config.data.dir} is in split '{split}'; change --config.vessels.held_out"
         )
     progress = Progress(len(files), "img", f"reading split {split}")
-    found = []
+    photographs = []
     with progress.running():
         for file in files:
-            found.append(at_diameter(read_traced(file), config.vessels.fov_diameter))
+            photographs.append(at_diameter(read_traced(file), config.vessels.fov_diameter))
             progress.update()
-    return found
+    return photographs
 
 
 def open_crops(config: ConfigDict) -> PackedDataset:

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fundusgan_jax.atomic import check_writable
 from fundusgan_jax.data.traced import Traced, read_split, resized, scale_of, standardised
 from fundusgan_jax.evaluate.stop import ShouldStop, never, stoppable
-from fundusgan_jax.metrics.segmentation import best_threshold, roc_auc, scores
+from fundusgan_jax.folder_lock import owned_name
+from fundusgan_jax.metrics.discrimination import auc
+from fundusgan_jax.metrics.segmentation import best_threshold, scores
 from fundusgan_jax.models.segmentation import STRIDES
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.report.evaluation import FILE, Evaluation, environment, write_evaluation
@@ -110,7 +111,7 @@ def score_photographs(
             progress.update()
     per_photograph = {name: np.array([row[name] for row in found]) for name in found[0]}
     figures = {name: float(np.nanmean(column)) for name, column in per_photograph.items()}
-    figures["auc_pooled"] = roc_auc(np.concatenate(values), np.concatenate(truths))
+    figures["auc_pooled"] = float(auc(np.concatenate(truths), np.concatenate(values)))
     return Scored(figures, per_photograph, tuple(traced.name for traced in photographs))
 
 
@@ -173,9 +174,9 @@ def evaluate_segmentation(config: ConfigDict, workdir: Path, step: str) -> None:
     """Scores a checkpoint of `workdir`: writes eval.json and report.html, prints the figures."""
     _, number, state = restore_state(workdir, step, config)
     assert isinstance(state, SegmentationState)  # config.task says so
-    check_writable(workdir)
-    evaluation = evaluate_state(config, number, state)
-    write_evaluation(workdir / FILE, evaluation)
+    with owned_name(workdir / FILE):
+        evaluation = evaluate_state(config, number, state)
+        write_evaluation(workdir / FILE, evaluation)
     print(f"step {number}, {evaluation.num_images} photographs of split '{evaluation.split}':")
     for name, value in evaluation.model.items():
         print(f"  {name:<14} {value:.4f}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+
+from fundusgan_jax.metrics.discrimination import auc
 
 # What `scores` gives, in the order in which they are printed, with the titles of a table.
 SCORES = {
@@ -62,16 +63,6 @@ def confusion(vessels: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> Confu
     return Confusion(both, int(p.sum()) - both, int(t.sum()) - both, int((~(p | t)).sum()))
 
 
-def roc_auc(values: np.ndarray, truth: np.ndarray) -> float:
-    """Area under the ROC curve, ties counted half (Mann and Whitney 1947); [N] each, NaN for one class alone."""
-    positives = int(truth.sum())
-    negatives = truth.size - positives
-    if not positives or not negatives:
-        return float("nan")
-    ranks = stats.rankdata(values)[truth].sum()
-    return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))
-
-
 class CentreLines(NamedTuple):
     """precision: share of the map's centre lines on the tracing. sensitivity: share of the tracing's on the map. cldice:
     their harmonic mean."""
@@ -121,7 +112,7 @@ def scores(
     ours, theirs = betti_numbers(vessels), betti_numbers(traced)
     return {
         "dice": counts.dice,
-        "auc": roc_auc(probability[mask], traced[mask]),
+        "auc": float(auc(traced[mask], probability[mask])),
         "sensitivity": counts.sensitivity,
         "specificity": counts.specificity,
         "accuracy": counts.accuracy,

@@ -11,8 +11,9 @@ from flax import linen as nn
 from jax import Array
 from jax.nn import initializers
 
+from fundusgan_jax.models.encoder import Conv
+from fundusgan_jax.models.resnet import Conv as UnbiasedConv
 from fundusgan_jax.models.resnet import Norm, ResNet
-from fundusgan_jax.ops.conv import conv2d
 from fundusgan_jax.ops.pool import max_pool
 from fundusgan_jax.ops.products import product
 
@@ -21,21 +22,6 @@ NETWORKS = ("wnet", "fpn")
 STRIDES = {"wnet": 4, "fpn": 32}
 # Channels of the finest level.
 WIDTHS = {"wnet": 8, "fpn": 16}
-
-
-class BiasedConv(nn.Module):
-    """Convolution padded by size // 2 with a bias; [N, H, W, I] -> [N, H, W, features]."""
-
-    features: int
-    size: int = 3
-    use_bias: bool = True
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        init = initializers.variance_scaling(2.0, "fan_in", "normal")
-        kernel = self.param("kernel", init, (self.size, self.size, x.shape[-1], self.features))
-        y = conv2d(x, kernel, padding=self.size // 2)
-        return y + self.param("bias", initializers.zeros, (self.features,)) if self.use_bias else y
 
 
 class ResidualBlock(nn.Module):
@@ -48,9 +34,9 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: Array, train: bool) -> Array:
         y = x
         for number in (1, 2):
-            y = jax.nn.relu(BiasedConv(self.features, name=f"conv{number}")(y))
+            y = jax.nn.relu(Conv(self.features, 3, name=f"conv{number}")(y))
             y = Norm("batch", self.axis_name, name=f"norm{number}")(y, train)
-        shortcut = BiasedConv(self.features, 1, use_bias=False, name="shortcut")(x)
+        shortcut = UnbiasedConv(self.features, 1, name="shortcut")(x)
         return y + Norm("batch", self.axis_name, name="shortcut_norm")(shortcut, train)
 
 
@@ -88,11 +74,11 @@ class UNet(nn.Module):
             kept.append(x)
         for level in (1, 0):
             features = self.width * 2**level
-            bridge = jax.nn.relu(BiasedConv(features, name=f"bridge{level}")(kept[level]))
+            bridge = jax.nn.relu(Conv(features, 3, name=f"bridge{level}")(kept[level]))
             bridge = Norm("batch", self.axis_name, name=f"bridge_norm{level}")(bridge, train)
             x = jnp.concatenate([Doubled(features, name=f"doubled{level}")(x), bridge], -1)
             x = ResidualBlock(features, self.axis_name, name=f"up{level}")(x, train)
-        return BiasedConv(1, 1, name="logit")(x)
+        return Conv(1, 1, name="logit")(x)
 
 
 class WNet(nn.Module):
@@ -127,16 +113,16 @@ class FPN(nn.Module):
         fine = ResidualBlock(self.width, self.axis_name, name="fine")(x, train)
         maps = ResNet(18, "batch", self.axis_name, width=self.width, name="backbone")(x, train)
         levels = [fine, maps.c1, maps.c2, maps.c3, maps.c4, maps.c5]
-        pyramid = BiasedConv(self.width, 1, name="lateral5")(levels[5])
+        pyramid = Conv(self.width, 1, name="lateral5")(levels[5])
         total = self._headed(pyramid, 5, train)
         for number in (4, 3, 2, 1, 0):
-            lateral = BiasedConv(self.width, 1, name=f"lateral{number}")(levels[number])
+            lateral = Conv(self.width, 1, name=f"lateral{number}")(levels[number])
             pyramid = lateral + _repeated(pyramid)
             total = _repeated(total) + self._headed(pyramid, number, train)
-        return BiasedConv(1, 1, name="logit")(total)
+        return Conv(1, 1, name="logit")(total)
 
     def _headed(self, x: Array, number: int, train: bool) -> Array:
-        y = BiasedConv(self.width, name=f"head{number}")(x)
+        y = Conv(self.width, 3, name=f"head{number}")(x)
         return jax.nn.relu(Norm("batch", self.axis_name, name=f"head_norm{number}")(y, train))
 
 

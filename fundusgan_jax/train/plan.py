@@ -286,6 +286,8 @@ def print_plan(config: ConfigDict) -> None:
     Raises:
         UserError: settings that training would refuse, or photographs that cannot be counted (`kept_photographs`).
     """
+    if config.task == "vessels":
+        raise UserError("--mode=plan plans FundusGAN and its prior; start a run of task=vessels without it")
     validate(config, jax.device_count())
     planner = Planner(config, kept=kept_photographs(config), photographs=training_photographs(config))
     device = planner.parallel.local[0]
