@@ -1,4 +1,4 @@
-"""The console command: fundusgan train, eval, generate, plan, prepare, evaluate, weights, reader_study, doctor."""
+"""The console command: fundusgan train, eval, generate, plan, prepare, evaluate, weights, reader_study, ablation, doctor."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ COMMANDS = {
     "evaluate": Command("fundusgan_jax.evaluate", "scores two sets of images, or compares two results"),
     "weights": Command("fundusgan_jax.weights", "imports, exports, verifies, lists and fetches weights"),
     "reader_study": Command("fundusgan_jax.reader_study", "an image Turing test on the web, and its statistics"),
+    "ablation": Command("fundusgan_jax.studies.ablation", "trains a grid of settings and says what each does"),
     "doctor": Command("fundusgan_jax.doctor", "looks the machine over and names what to mend"),
 }  # fmt: skip
 

@@ -37,10 +37,18 @@ def load_config(path: str, overrides: list[str]) -> ConfigDict:
     Raises:
         UserError: no such file, no get_config, an unknown setting or a value of another type.
     """
-    file, argument = configuration_file(path)
-    config = _execute(file, argument)
+    config = read_configuration(path)
+    if "task" not in config:
+        raise UserError(
+            f"--config={path} is of a study, not of a run: python -m fundusgan_jax.studies.ablation reads it"
+        )
     apply_overrides(config, overrides)
     return config
+
+
+def read_configuration(path: str) -> ConfigDict:
+    """What get_config() of a configuration file returns; path and errors as of `load_config`."""
+    return _execute(*configuration_file(path))
 
 
 def configs_folder() -> Path:

@@ -14,6 +14,10 @@ from fundusgan_jax.errors import UserError
 LOCK = ".lock"
 
 
+class InUse(UserError):
+    """Another process holds what was to be written."""
+
+
 @contextlib.contextmanager
 def locked(folder: Path, refusal: str = "") -> Iterator[None]:
     """Holds FOLDER/.lock for this process, which leaves it there.
@@ -54,7 +58,8 @@ def owned_name(path: Path) -> Iterator[None]:
     """`owned_folder` for a file or a folder that gets its name when it is whole: what is held is .NAME.lock beside it.
 
     Raises:
-        UserError: another process is making it, or nothing can be written there.
+        InUse: another process is making it.
+        UserError: nothing can be written there.
     """
     path = Path(os.path.abspath(path))
     lock = path.with_name(f".{path.name}{LOCK}")
@@ -78,7 +83,8 @@ def _held(lock: Path, refusal: str) -> Iterator[None]:
     """Holds the file `lock`, which is made where it is absent.
 
     Raises:
-        UserError: another process holds it (`refusal`), or it cannot be made.
+        InUse: another process holds it (`refusal`).
+        UserError: it cannot be made.
     """
     try:
         import fcntl
@@ -94,7 +100,7 @@ def _held(lock: Path, refusal: str) -> Iterator[None]:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(refusal) from None
+                raise InUse(refusal) from None
             except OSError:  # a network file system without locks
                 print(
                     f"note: the file system of {lock.parent} has no locks: see that one process at a time writes there",

@@ -14,6 +14,7 @@ from fundusgan_jax.data.prepare.arguments import _parser as prepare_parser
 from fundusgan_jax.evaluate.__main__ import parser as evaluate_parser
 from fundusgan_jax.reader_study.__main__ import parser as reader_study_parser
 from fundusgan_jax.settings import SETTINGS
+from fundusgan_jax.studies.ablation import parser as ablation_parser
 from fundusgan_jax.weights.__main__ import _parser as weights_parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +28,7 @@ PARSERS = {
     "fundusgan_jax.evaluate": evaluate_parser,
     "fundusgan_jax.weights": weights_parser,
     "fundusgan_jax.reader_study": reader_study_parser,
+    "fundusgan_jax.studies.ablation": ablation_parser,
 }
 FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Not ours.
@@ -127,7 +129,8 @@ def test_flags_and_settings_are_known(command):
             assert not flag.startswith("--") or f'"{flag.split("=")[0]}"' in source, flag
     elif "--help" not in flags and flags:
         PARSERS[command.module]().parse_args(flags)
-    configurations = [flag.split("=")[1] for flag in flags if flag.startswith("--config=")]
+    named = "--base=" if command.module == "fundusgan_jax.studies.ablation" else "--config="
+    configurations = [flag.split("=")[1] for flag in flags if flag.startswith(named)]
     load_config([*configurations, "default"][0], [filled(word) for word in settings])
 
 
