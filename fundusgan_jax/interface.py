@@ -23,6 +23,7 @@ from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.reconstructions import image_figures
 from fundusgan_jax.evaluate.sets import known_means
 from fundusgan_jax.generate.codec import Codec, batch_size_of
+from fundusgan_jax.generate.directions import Direction, direction_named, read_directions
 from fundusgan_jax.generate.fundusgan import Generator
 from fundusgan_jax.generate.prior import check_label, labels_of
 from fundusgan_jax.generate.recipes import check_styles, recipe_sample
@@ -210,6 +211,38 @@ class FundusGAN:
             maps = jax.tree.map(lambda x, rows=rows: np.asarray(x)[np.minimum(rows, count - 1)], encoded)
             parts.append(self._codec.decode(styles[rows], maps, rows, noise_seed)[:real])
         return np.concatenate(parts)
+
+    def directions(self) -> dict[str, Direction]:
+        """Directions in w+ that `studies.disentanglement` has measured, by name.
+
+        Returns:
+            Objects with vector float32 [num_ws, w_dim], kind, layers, effects {factor: change a unit}, works and
+            vessel_overlap.
+
+        Raises:
+            UserError: the workdir has no directions.npz, or a damaged one.
+        """
+        return read_directions(self._workdir, (self.num_ws, self.w_dim))[1]
+
+    def edit(self, photographs: Any, direction: str, amount: float) -> np.ndarray:
+        """Photographs with their styles moved along a direction.
+
+        Args:
+            photographs: uint8 [N, S, S, 3], prepared.
+            direction: a name of `directions`.
+            amount: in standard deviations of w+ along it; 0 is `reconstruct`.
+
+        Returns:
+            uint8 [N, S, S, 3].
+
+        Raises:
+            UserError: another type or shape, no such direction, an amount that is not finite.
+        """
+        if not isinstance(amount, numbers.Real) or not math.isfinite(amount):
+            raise UserError(f"amount={amount!r} must be a finite number; 2 is two standard deviations")
+        chosen = direction_named(self._workdir, (self.num_ws, self.w_dim), direction, self.step)
+        encoded = self.encode(photographs)
+        return self.decode(encoded.w_plus + np.float32(amount) * chosen.vector, encoded)
 
     def sample(
         self, num: int, seed: int = 0, label: int | None = None, truncation_psi: float = 0.7

@@ -64,9 +64,10 @@ def parser() -> Parser:
     flags.add_argument(
         "--method",
         default=None,
-        choices=("reconstruct", "mix", "perturb", "sample", "interpolate", "mix_grid"),
+        choices=("reconstruct", "mix", "perturb", "edit", "sample", "interpolate", "mix_grid"),
         help="generate, FundusGAN: 'reconstruct' photographs; 'mix' the styles of two photographs of one class, the "
-        "map of one; 'perturb' a photograph's styles along the principal axes of all; 'sample' the map of a photograph, "
+        "map of one; 'perturb' a photograph's styles along the principal axes of all; 'edit' photographs along --direction; "
+        "'sample' the map of a photograph, "
         "random styles of the prior that it started from. A prior: 'sample' new images; 'interpolate' between --num of "
         "them (PNG files and an animation); 'mix_grid': --num coarse against --num fine styles",
     )
@@ -75,6 +76,17 @@ def parser() -> Parser:
         default="",
         help="generate, FundusGAN: a photograph or a folder of photographs, which is prepared as training data is and "
         "reconstructed; FILE-compared.png shows both",
+    )
+    flags.add_argument(
+        "--direction",
+        default="",
+        help="generate, edit: name in the workdir's directions.npz (studies.disentanglement)",
+    )
+    flags.add_argument(
+        "--amount",
+        type=float,
+        default=None,
+        help="generate, edit: how far, in standard deviations; 0 changes nothing",
     )
     flags.add_argument(
         "--save_latents", action="store_true", help="generate: also write w+ and maps to OUTPUT/latents.npz"
@@ -209,6 +221,8 @@ def main(arguments: list[str]) -> int:
             photographs,
             latents,
             flags.save_latents,
+            flags.direction,
+            flags.amount,
         )
         generate_images(config, workdir, flags.step, request)
     return 0

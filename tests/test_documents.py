@@ -15,6 +15,7 @@ from fundusgan_jax.evaluate.__main__ import parser as evaluate_parser
 from fundusgan_jax.reader_study.__main__ import parser as reader_study_parser
 from fundusgan_jax.settings import SETTINGS
 from fundusgan_jax.studies.ablation import parser as ablation_parser
+from fundusgan_jax.studies.disentanglement import parser as disentanglement_parser
 from fundusgan_jax.weights.__main__ import _parser as weights_parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +30,7 @@ PARSERS = {
     "fundusgan_jax.weights": weights_parser,
     "fundusgan_jax.reader_study": reader_study_parser,
     "fundusgan_jax.studies.ablation": ablation_parser,
+    "fundusgan_jax.studies.disentanglement": disentanglement_parser,
 }
 FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Not ours.

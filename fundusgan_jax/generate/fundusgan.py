@@ -1,4 +1,4 @@
-"""Makes images with a trained FundusGAN: reconstruct, mix, perturb, sample (labels kept), and latents painted again."""
+"""Makes images with a trained FundusGAN: reconstruct, mix, perturb, edit, sample (labels kept), and latents painted again."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from ml_collections import ConfigDict
 from fundusgan_jax.data.packed import PackedSplit, split_named
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.generate.codec import Codec, batch_size_of, with_maps
+from fundusgan_jax.generate.directions import direction_named
 from fundusgan_jax.generate.latents import Latents, read_latents, truncated, written_latents
 from fundusgan_jax.generate.marks import COMPARISON, save_synthetic, say_one_colour
 from fundusgan_jax.generate.photographs import own_photographs
 from fundusgan_jax.generate.recipes import (
     Recipe,
     check_styles,
+    recipe_edit,
     recipe_mix,
     recipe_perturb,
     recipe_reconstruct,
@@ -33,7 +35,7 @@ from fundusgan_jax.steps.batch import padded_batches
 from fundusgan_jax.workdir.contents import open_dataset, restore_variables
 
 DEFAULT_METHOD = "reconstruct"
-METHODS = ("reconstruct", "mix", "perturb", "sample")
+METHODS = ("reconstruct", "mix", "perturb", "edit", "sample")
 
 
 class Painted(NamedTuple):
@@ -148,7 +150,7 @@ def generate_fundusgan(config: ConfigDict, workdir: Path, step: str, output: Pat
     if request.latents is not None:
         job = _job_of_latents(config, variables, request.latents, request.truncation_psi)
     else:
-        job = _job_of_photographs(config, workdir, variables, request, method)
+        job = _job_of_photographs(config, workdir, number, variables, request, method)
     _save(job, number, output, request.save_latents)
     print(f"{len(job.index)} images and {INDEX} in {output}", flush=True)
 
@@ -161,12 +163,13 @@ def _job_of_latents(config: ConfigDict, variables: Variables, file: Path, trunca
 
 
 def _job_of_photographs(
-    config: ConfigDict, workdir: Path, variables: Variables, request: Request, method: str
+    config: ConfigDict, workdir: Path, step: int, variables: Variables, request: Request, method: str
 ) -> Job:
     seed = request.seed
     names: tuple[str, ...]
     if method == "sample":
         check_styles(variables)
+    offset = _offset(config, workdir, step, variables, request) if method == "edit" else None
     if request.input is not None:
         split = own_photographs(request.input, config.data.resolution, request.num)
         names, num = (), len(split.images)
@@ -180,6 +183,8 @@ def _job_of_photographs(
     generator = Generator(config, variables, split)
     if method == "perturb":
         recipe = recipe_perturb(split, num, generator.num_ws, seed, generator.w_plus)
+    elif offset is not None:
+        recipe = recipe_edit(split, num, generator.num_ws, seed, offset)
     elif method == "sample":
         recipe = recipe_sample(config, variables, split, num, generator.num_ws, seed)
     else:
@@ -188,6 +193,16 @@ def _job_of_photographs(
     index = [_index_row(recipe, split, names, image, method) for image in range(num)]
     batches = generator.batches(recipe, request.truncation_psi)
     return Job(method, seed, index, batches, split.images if request.input is not None else None)
+
+
+def _offset(
+    config: ConfigDict, workdir: Path, step: int, variables: Variables, request: Request
+) -> np.ndarray:
+    """[num_ws, w_dim] that an edit adds to w+."""
+    codec = Codec(config, variables)
+    direction = direction_named(workdir, (codec.num_ws, codec.w_dim), request.direction, step)
+    assert request.amount is not None  # checked with the request
+    return np.float32(request.amount) * direction.vector
 
 
 def _save(job: Job, step: int, output: Path, save_latents: bool) -> None:

@@ -106,6 +106,12 @@ def recipe_perturb(
     return Recipe(base, base, np.full(num, num_ws), offset, seed)
 
 
+def recipe_edit(split: PackedSplit, num: int, num_ws: int, seed: int, offset: np.ndarray) -> Recipe:
+    """The first `num` photographs with `offset` [num_ws, w_dim] added to the w+ of each."""
+    recipe = recipe_reconstruct(split, num, num_ws, seed)
+    return recipe._replace(offset=np.broadcast_to(offset.astype(np.float32), (num, *offset.shape)))
+
+
 def recipe_sample(
     config: ConfigDict, variables: Variables, split: PackedSplit, num: int, num_ws: int, seed: int
 ) -> Recipe:

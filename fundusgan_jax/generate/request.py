@@ -22,7 +22,8 @@ class Request(NamedTuple):
     """What --mode=generate was asked for; see main's flags.
 
     num None: `DEFAULT_NUM`, or all photographs of `input`. method None: what the model is for. label below 0: as in
-    training. input: a photograph or a folder of photographs to reconstruct. latents: a file that save_latents wrote.
+    training. input: a photograph or a folder of photographs to reconstruct or edit. latents: a file that save_latents wrote.
+    direction, amount: of an edit, a name of directions.npz and how far, in standard deviations.
     """
 
     output: Path | None
@@ -34,6 +35,8 @@ class Request(NamedTuple):
     input: Path | None = None
     latents: Path | None = None
     save_latents: bool = False
+    direction: str = ""
+    amount: float | None = None
 
     @property
     def num_images(self) -> int:
@@ -51,12 +54,27 @@ def check_request(request: Request) -> None:
         raise UserError(
             f"--truncation={request.truncation_psi} is not a number; 1 changes nothing, 0.7 is usual"
         )
-    if request.input is not None and request.method not in (None, "reconstruct"):
-        raise UserError(f"--method={request.method} takes no --input; --input goes with --method=reconstruct")
+    if request.input is not None and request.method not in (None, "reconstruct", "edit"):
+        raise UserError(
+            f"--method={request.method} takes no --input; --input goes with --method=reconstruct or edit"
+        )
+    _check_edit(request)
     if request.latents is not None and (request.input or request.method or request.save_latents):
         raise UserError("--latents paints a file again; leave --input, --method and --save_latents out")
     if request.latents is not None and request.num is not None:
         raise UserError(f"--num={request.num}: --latents paints all images of its file; leave --num out")
+
+
+def _check_edit(request: Request) -> None:
+    if request.method == "edit":
+        if not request.direction:
+            raise UserError("--method=edit needs --direction=NAME, a name of the workdir's directions.npz")
+        if request.amount is None or not math.isfinite(request.amount):
+            raise UserError(
+                f"--amount={request.amount}: --method=edit needs a number; 2 is two standard deviations"
+            )
+    elif request.direction or request.amount is not None:
+        raise UserError("--direction and --amount go with --method=edit; give it, or leave them out")
 
 
 @contextlib.contextmanager
