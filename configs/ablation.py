@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """One setting at a time, 2 seeds, 20,000 photographs a run: 17 settings and the base, 36 runs with configs/cpu.py.
+    """One setting at a time, 2 seeds, 20,000 photographs a run: 18 settings and the base, 38 runs with configs/cpu.py.
 
     It is read by python -m fundusgan_jax.studies.ablation, whose flags of the same names change it.
     """
@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
         "loss.reg=0.1,1,10",
         "model.delta=0,1,2,4",
         "encoder.backbone=resnet18,resnet50",
+        "model.constant_base=True",
     )
     config.product = False  # all combinations in place of one setting at a time
     config.seeds = 2

@@ -60,6 +60,7 @@ SETTINGS = {
 
     "model.resolution": Setting(1024, "side the generator paints, pooled to data.resolution (1024: 18 vectors, 512: 16); 0 takes data.resolution"),
     "model.base_size": Setting(0, "side of the generator's first map; 0 takes data.resolution / 16; with latent_channels also / 8", least=0),
+    "model.constant_base": Setting(False, "the generator's first map is learned and the same for all photographs (StyleGAN2), in place of F_mid"),
     "model.latent_channels": Setting(0, "channels of a small map that base map and styles are made of (4 to 16); 0: as published",
         least=0),
     "model.latent_noise": Setting(0.1, "with latent_channels: normal noise added to the latent in training, so that the generator forgives",

@@ -224,6 +224,10 @@ def _validate_base(config: ConfigDict) -> None:
             f"model.base_size={model.base_size} must be data.resolution / 16 = {size // 16}, or 0 for that; with "
             f"model.latent_channels it may be {size // 8}"
         )
+    if model.latent_channels and model.constant_base:
+        raise UserError(
+            "model.constant_base=True leaves out the base map, which model.latent_channels makes of the latent; set one of them"
+        )
     if model.latent_channels and model.delta:
         raise UserError(
             f"model.delta={model.delta}: skips would carry what is not in the latent, and nobody draws them; with "

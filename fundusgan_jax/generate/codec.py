@@ -28,7 +28,7 @@ def decoder_maps(config: ConfigDict) -> tuple[str, ...]:
     """Names of the `EncoderOutput` maps that the generator reads beside w_plus."""
     sides = set(entering_sizes(model_config(config, None).generator))
     skips = (name for name, stride in SKIP_STRIDES.items() if config.data.resolution // stride in sides)
-    return ("base", *skips)
+    return (*(() if config.model.constant_base else ("base",)), *skips)
 
 
 @full_precision

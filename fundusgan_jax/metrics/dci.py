@@ -12,10 +12,13 @@ from fundusgan_jax.metrics.confidence import group_numbers
 
 # Strengths of the L1 penalty that are tried, as shares of the smallest that sets all weights to 0; folds that choose.
 STRENGTHS, FOLDS = tuple(np.logspace(0, -3, 13)), 5
+# Held-out R2 below which a factor counts as not predicted; permuted factors reach 0.01 to 0.02 by the choice of the strength.
+LEAST_INFORMATION = 0.05
 
 
 class DCI(NamedTuple):
-    """disentanglement, completeness: 0 to 1, NaN where nothing is predicted. informativeness: [F] held-out R2 of each factor,
+    """disentanglement, completeness: 0 to 1, over the factors whose informativeness is at least
+    LEAST_INFORMATION; NaN where there is none. informativeness: [F] held-out R2 of each factor,
     at least 0. importance: [C, F] absolute weights of the standardised codes."""
 
     disentanglement: float
@@ -49,8 +52,8 @@ def dci(codes: np.ndarray, factors: np.ndarray, groups: Sequence[str] | None, se
     fits = [_fit(codes, factors[:, number], folds) for number in range(factors.shape[1])]
     importance = np.stack([weights for weights, _ in fits], 1)
     informativeness = np.asarray([score for _, score in fits])
-    # What is not predicted at all on held-out patients has no code: its weights are of noise.
-    importance = importance * (informativeness > 0)
+    # What is not predicted on held-out patients has no code: its weights are of noise, and would score as any others.
+    importance = importance * (informativeness >= LEAST_INFORMATION)
     return DCI(*_scores(importance), informativeness, importance)
 
 

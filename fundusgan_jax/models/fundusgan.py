@@ -18,11 +18,13 @@ from fundusgan_jax.ops.resample import average_pool
 @dataclass(frozen=True)
 class FundusGANConfig:
     """Sizes of the whole model. input_size: side S of the photographs; the generator paints at
-    generator.resolution >= S and its image is average-pooled to S for losses and output."""
+    generator.resolution >= S and its image is average-pooled to S for losses and output. constant_base: the generator
+    paints from its learned constant, not from the encoder's base map."""
 
     input_size: int
     encoder: EncoderConfig
     generator: GeneratorConfig
+    constant_base: bool = False
 
 
 class Variables(NamedTuple):
@@ -111,8 +113,9 @@ def decode(
     """w+ [N, num_ws, w_dim] with the maps of `encoded` -> image [N, S, S, 3]."""
     collections = {"params": variables.params["generator"], "noise": variables.noise}
     skips = skip_features(encoded, entering_sizes(config.generator))
+    base = None if config.constant_base else encoded.base
     image = Synthesis(config.generator).apply(
-        collections, w_plus, encoded.base, skips, noise_mode=noise_mode, noise_keys=noise_keys
+        collections, w_plus, base, skips, noise_mode=noise_mode, noise_keys=noise_keys
     )
     return average_pool(image, config.generator.resolution // config.input_size)  # type: ignore[arg-type]
 

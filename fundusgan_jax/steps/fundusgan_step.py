@@ -87,7 +87,7 @@ def model_config(
         axis_name=axis_name,
         **computation(config, training),
     )
-    return FundusGANConfig(input_size=size, encoder=encoder, generator=generator)
+    return FundusGANConfig(size, encoder, generator, bool(config.model.constant_base))
 
 
 def _frozen_generator_names(config: ConfigDict) -> tuple[str, ...]:

@@ -44,24 +44,29 @@ class Transfer(NamedTuple):
 
 
 def parts_of(codec: Codec) -> dict[str, Part]:
-    """The interventions of a model: each layer group, all styles, base map, skip maps, all maps, everything (a control: 1)."""
+    """The interventions of a model: each layer group, all styles, and of the maps that it reads the base map, the skip maps, all
+    maps; everything (a control: 1)."""
     nothing, everything = slice(0, 0), slice(0, codec.num_ws)
     skips = tuple(name for name in codec.maps if name != "base")
     parts = {f"styles, {name}": Part(group, ()) for name, group in layer_groups(codec.num_ws).items()}
-    parts |= {"styles, all": Part(everything, ()), "base map": Part(nothing, ("base",))}
+    parts["styles, all"] = Part(everything, ())
+    if "base" in codec.maps:
+        parts["base map"] = Part(nothing, ("base",))
     if skips:
-        parts |= {"skip maps": Part(nothing, skips), "all maps": Part(nothing, codec.maps)}
+        parts["skip maps"] = Part(nothing, skips)
+    if codec.maps:
+        parts["all maps"] = Part(nothing, codec.maps)
     return {**parts, "everything (control)": Part(everything, codec.maps)}
 
 
 def painter(codec: Codec, seed: int) -> Paint:
-    """Paints in batches of one size; noise as in a reconstruction of image 0, 1, ..."""
+    """Paints in batches of one size, all images with the same noise: it is no part of the code."""
 
     def paint(w_plus: np.ndarray, encoded: EncoderOutput) -> np.ndarray:
         images = []
         for rows, real in padded_batches(len(w_plus), min(BATCH, len(w_plus))):
             maps = with_maps({name: np.asarray(getattr(encoded, name))[rows] for name in codec.maps})
-            images.append(codec.decode(w_plus[rows], maps, rows, seed)[:real])
+            images.append(codec.decode(w_plus[rows], maps, np.zeros_like(rows), seed)[:real])
         return np.concatenate(images)
 
     return paint
@@ -251,7 +256,6 @@ def answer(matrix: Mapping[str, Sequence[Transfer]]) -> str:
     def median(row: str) -> float:
         return float(np.nanmedian([one.value for one in matrix[row]]))
 
-    maps = "all maps" if "all maps" in matrix else "base map"
     moved = [
         group
         for group in matrix
@@ -262,7 +266,5 @@ def answer(matrix: Mapping[str, Sequence[Transfer]]) -> str:
     part = (
         f"{', '.join(moved)} carry most of a factor" if moved else "no layer group carries half of any factor"
     )
-    return (
-        f"Of what two photographs differ in, all styles together bring along {median('styles, all'):.2f} and {maps} "
-        f"{median(maps):.2f} (median over factors; 0 nothing, 1 all); {part}."
-    )
+    maps = f" and all maps {median('all maps'):.2f}" if "all maps" in matrix else ""
+    return f"Of what two photographs differ in, all styles together bring along {median('styles, all'):.2f}{maps} (median over factors; 0 nothing, 1 all); {part}."

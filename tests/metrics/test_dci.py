@@ -48,6 +48,7 @@ def test_permuted_factors_are_not_predicted():
     permuted = RNG.permuted(TRUTH, axis=0)
     result = dci(TRUTH, permuted, None, 0)
     assert result.informativeness.max() < 0.05
+    assert np.isnan(result.disentanglement) and np.isnan(result.completeness)
 
 
 def test_patients_stay_together():

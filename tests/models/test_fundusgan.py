@@ -136,3 +136,17 @@ def test_a_latent_holds_all_that_is_painted(base: int, channels: int) -> None:
     for name in ("w_plus", "base"):
         assert float(jnp.abs(getattr(noisy, name) - getattr(plain.encoded, name)).max()) > 1e-3, name
     assert float(jnp.abs(other - painted).max()) > 1e-3
+
+
+def test_a_constant_base_paints_without_the_base_map_and_has_the_same_parameters() -> None:
+    config, free = (model_config(tiny_config(model__constant_base=on), None) for on in (True, False))
+    variables = fundusgan.initialise(config, jax.random.key(0))
+    assert jax.tree.structure(variables) == jax.tree.structure(fundusgan.initialise(free, jax.random.key(0)))
+    encoded, _ = fundusgan.encode(config, variables, random_batch(2).image)
+    other = encoded._replace(base=encoded.base + 1)
+
+    def painted(model, maps):
+        return fundusgan.decode(model, variables, encoded.w_plus, maps, noise_mode="none")
+
+    np.testing.assert_array_equal(painted(config, encoded), painted(config, other))
+    assert float(jnp.abs(painted(free, encoded) - painted(free, other)).max()) > 1e-3
