@@ -138,6 +138,12 @@ def test_settings_that_do_not_fit_each_other_are_refused(override: str, message:
     assert "\n" not in str(refused.value)
 
 
+def test_a_latent_makes_the_base_map_that_a_constant_would_leave_out() -> None:
+    made = load_config("default", ["--config.model.latent_channels=8", "--config.model.constant_base=True"])
+    with pytest.raises(UserError, match="set one of them"):
+        validate(made, 1)
+
+
 @pytest.mark.parametrize(("task", "devices", "changes", "message"), [
     ("prior", 1, "accumulate=4 batch_size=8", "choose one of 1, 2"),
     ("prior", 8, "accumulate=3 batch_size=16", "choose one of 1, 2"),
