@@ -107,6 +107,12 @@ def compare(photographs: Any, images: Any, perceptual: str | None = None) -> dic
 
     Raises:
         UserError: arrays of another kind or of two shapes, an unknown network, weights that are not there.
+
+    Examples:
+        >>> from fundusgan_jax.data.phantom.render import render
+        >>> eyes = np.stack([render(seed, 64).image for seed in (1, 2)])
+        >>> round(compare(eyes, eyes)["ssim"], 4), compare(eyes, eyes[::-1])["ssim"] < 1
+        (1.0, True)
     """
     real, fake = _images(photographs, "photographs"), _images(images, "images")
     if real.shape != fake.shape:

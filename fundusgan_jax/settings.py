@@ -174,7 +174,7 @@ SETTINGS = {
     "eval.seed": Setting(0, "of samples, subsets and intervals", least=0, below=2 ** 31),
     "eval.memorisation": Setting(64, "--mode=eval: generated images looked up among the photographs; 0 skips it",
         least=0, may_change=True),
-    "eval.features_weights": Setting("", "file of that network's weights; '' looks in the cache folder", may_change=True),
+    "eval.features_weights": Setting("", "file of that network's weights; '' takes loss.perceptual_weights where both are of one network, else looks in the cache folder", may_change=True),
     "eval.use_ema": Setting(True, "score and generate with the moving average of the parameters"),
 
     "report.photographs": Setting(False, "report.html shows photographs and file names; without, it can be handed on", may_change=True),

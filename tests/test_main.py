@@ -1,5 +1,6 @@
 """The command as a user runs it: a run killed while it saves resumes to the same bits; eval, generate, mistakes."""
 
+import contextlib
 import csv
 import json
 import os
@@ -18,6 +19,7 @@ from PIL import Image
 from fundusgan_jax import main
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.workdir.checkpoint import Checkpoints
+from tests.support.one_device import one_device
 from tests.support.runs import arrays_of, rows_without_rate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,25 +48,41 @@ def command(workdir, *more):
     ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """One device and a shared compilation cache, so that three processes compile once."""
+    """A user's process with one device; what one has compiled, the next ones take."""
     cache = tmp_path_factory.mktemp("compilation_cache")
-    quick = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    return {**os.environ, **quick, "XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
+    kept = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return {**os.environ, **kept, "XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
 
 
 def run(words, environment):
     return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory, environment):
-    """A workdir with all 16 steps, never interrupted."""
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, environment):
+    """A workdir with all 16 steps, never interrupted, by a process of its own."""
     workdir = tmp_path_factory.mktemp("straight") / "run"
     result = run(command(workdir), environment)
     assert result.returncode == 0, result.stderr
     assert all(word in result.stdout for word in ("samples", "metrics.jsonl", "report.html"))
+    return workdir
+
+
+@pytest.fixture
+def single():
+    """For what paints: compiled once by `trained`."""
+    with one_device():
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The same by this process."""
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    with one_device(), contextlib.chdir(ROOT):
+        assert main.main(command(workdir)[3:]) == 0
     return workdir
 
 
@@ -84,7 +102,8 @@ def kill_while_saving(workdir, step, environment):
     return any(name.startswith(f"{step}.") for name in names) and str(step) not in names
 
 
-def test_a_run_killed_while_it_saves_resumes_to_the_same_bits(trained, tmp_path, environment):
+@pytest.mark.slow  # test_main_prior.py has one that is cut back
+def test_a_run_killed_while_it_saves_resumes_to_the_same_bits(straight, tmp_path, environment):
     for attempt in range(5):
         workdir = tmp_path / f"killed{attempt}"
         if kill_while_saving(workdir, 8, environment):
@@ -95,11 +114,11 @@ def test_a_run_killed_while_it_saves_resumes_to_the_same_bits(trained, tmp_path,
     assert result.returncode == 0, result.stderr
     assert "from step 4 to 16" in result.stdout
     assert all(name.isdigit() for name in os.listdir(workdir / "checkpoints"))
-    ours, straight = arrays_of(workdir, 16), arrays_of(trained, 16)
-    assert ours.keys() == straight.keys() and len(ours) > 100
-    for name, value in straight.items():
+    ours, theirs = arrays_of(workdir, 16), arrays_of(straight, 16)
+    assert ours.keys() == theirs.keys() and len(ours) > 100
+    for name, value in theirs.items():
         np.testing.assert_array_equal(ours[name], value, err_msg=name)
-    assert rows_without_rate(workdir) == rows_without_rate(trained)
+    assert rows_without_rate(workdir) == rows_without_rate(straight)
 
 
 # Hears SIGTERM at the beginning of the evaluation of step 8, as from a scheduler that waits 30 seconds.
@@ -119,11 +138,21 @@ sys.exit(main.main(sys.argv[1:]))
 """
 
 
+def hear_interrupts():
+    """A shell's background jobs ignore SIGINT, and so would their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def signalled(words, environment, folder, shown, number):
     """Starts the command, sends it a signal when `shown` is printed; its exit code, output and the seconds that it took to end."""
     with open(folder / "output", "w") as output:
         process = subprocess.Popen(
-            words, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, restore_signals=True
+            words,
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=hear_interrupts,
         )
     deadline = time.monotonic() + 300
     while shown not in (folder / "output").read_text():
@@ -135,7 +164,8 @@ def signalled(words, environment, folder, shown, number):
     return code, (folder / "output").read_text(), time.monotonic() - began
 
 
-def test_signals_lose_nothing_and_the_printed_line_resumes_to_the_same_bits(trained, tmp_path, environment):
+@pytest.mark.slow
+def test_signals_lose_nothing_and_the_printed_line_resumes_to_the_same_bits(straight, tmp_path, environment):
     workdir = tmp_path / "run"
     words = command(workdir)
     # While it imports; while it compiles (no program is kept, so that this takes its time): ended by the system, at once.
@@ -156,24 +186,25 @@ def test_signals_lose_nothing_and_the_printed_line_resumes_to_the_same_bits(trai
     line = shlex.split(left.stdout.strip().splitlines()[-1])
     result = run([sys.executable, *line[1:]], environment)
     assert result.returncode == 0 and "from step 8 to 16" in result.stdout, result.stderr
-    ours, straight = arrays_of(workdir, 16), arrays_of(trained, 16)
-    assert ours.keys() == straight.keys()
-    for name, value in straight.items():
+    ours, theirs = arrays_of(workdir, 16), arrays_of(straight, 16)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
         np.testing.assert_array_equal(ours[name], value, err_msg=name)
-    assert rows_without_rate(workdir) == rows_without_rate(trained)
+    assert rows_without_rate(workdir) == rows_without_rate(straight)
     drawn = [
-        sorted(path.name for path in (folder / "samples").glob("*.png")) for folder in (workdir, trained)
+        sorted(path.name for path in (folder / "samples").glob("*.png")) for folder in (workdir, straight)
     ]
     assert drawn[0] == drawn[1]
     best = [
-        json.loads((folder / "manifest.json").read_text())["best_metric"] for folder in (workdir, trained)
+        json.loads((folder / "manifest.json").read_text())["best_metric"] for folder in (workdir, straight)
     ]
     assert best == ["ssim_fov"] * 2
     assert (workdir / "checkpoints" / "8" / "metrics").exists() == (
-        trained / "checkpoints" / "8" / "metrics"
+        straight / "checkpoints" / "8" / "metrics"
     ).exists()
     bests = [
-        Checkpoints(folder, 3, best[0], "max", 1, read_only=True).best_step() for folder in (workdir, trained)
+        Checkpoints(folder, 3, best[0], "max", 1, read_only=True).best_step()
+        for folder in (workdir, straight)
     ]
     assert bests[0] == bests[1] is not None
 
@@ -190,6 +221,7 @@ def test_a_signal_at_a_later_step_saves_it(number, tmp_path, environment):
     assert rows[-1]["step"] in (saved, saved - 1)  # a row every second step
 
 
+@pytest.mark.slow
 def test_a_full_disk_while_saving_is_one_line(tmp_path, environment):
     words = [
         "bash",
@@ -223,7 +255,7 @@ def test_metrics_grids_manifest_and_evaluation_are_there(trained):
     assert "data:image" in (trained / "report.html").read_text()
 
 
-def test_eval_mode_repeats_the_figures_of_training(trained, tmp_path, capsys):
+def test_eval_mode_repeats_the_figures_of_training(single, trained, tmp_path, capsys):
     workdir = tmp_path / "copy"
     shutil.copytree(trained, workdir)
     before = json.loads((workdir / "eval.json").read_text())
@@ -238,7 +270,7 @@ def test_eval_mode_repeats_the_figures_of_training(trained, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("method", ["reconstruct", "mix", "perturb"])
-def test_generate_writes_pictures_and_their_index(trained, tmp_path, method):
+def test_generate_writes_pictures_and_their_index(single, trained, tmp_path, method):
     words = [
         f"--workdir={trained}",
         "--mode=generate",
@@ -261,7 +293,7 @@ def test_generate_writes_pictures_and_their_index(trained, tmp_path, method):
         np.testing.assert_array_equal(first, again)
 
 
-def test_mix_pairs_photographs_of_one_class_and_differs_from_both(trained, tmp_path):
+def test_mix_pairs_photographs_of_one_class_and_differs_from_both(single, trained, tmp_path):
     main.main(
         [
             f"--workdir={trained}",

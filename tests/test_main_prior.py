@@ -5,15 +5,14 @@ import json
 import shutil
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from fundusgan_jax import main
-from fundusgan_jax.devices import local
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.report.grid import GAP
+from tests.support.one_device import one_device
 from tests.support.runs import arrays_of as arrays
 from tests.support.runs import rows_without_rate as rows
 
@@ -36,26 +35,14 @@ def words(workdir, *settings, config="stylegan2"):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_device():
-    """test_prior_step.py is about many; one compiles and runs in half the time."""
-    first = jax.devices()[:1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "devices", lambda *given: first)
-        patch.setattr(jax, "local_devices", lambda *given, **named: first)
-        patch.setattr(jax, "device_count", lambda *given: 1)
-        forget_devices()
+def single():
+    """test_prior_step.py is about many devices."""
+    with one_device():
         yield
-    forget_devices()
-
-
-def forget_devices():
-    """Programs for all local devices are made anew for those that there are now."""
-    local.local_program.cache_clear()
-    local._mesh.cache_clear()
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, one_device):
+def trained(tmp_path_factory, single):
     """A prior's workdir with all its 6 steps."""
     workdir = tmp_path_factory.mktemp("prior") / "run"
     assert main.main(words(workdir)) == 0

@@ -37,9 +37,7 @@ def without_device() -> Record:
 @functools.cache
 def of_a_process() -> Record:
     """The circumstances of a process that this one starts and waits for: this one leaves the accelerator alone."""
-    code = (
-        "import json; from benchmarks.circumstances import circumstances; print(json.dumps(circumstances()))"
-    )
+    code = "import json; from benchmarks.harness.circumstances import circumstances; print(json.dumps(circumstances()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1])) if done.returncode == 0 else without_device()
 

@@ -55,8 +55,12 @@ class SetScores(NamedTuple):
 
 
 def open_features(config: ConfigDict) -> FeatureNet | None:
-    """The feature network of config.eval, or None."""
-    return load_features(config.eval.features, config.eval.features_weights, config.eval.resize)
+    """The feature network of config.eval, or None. Without a file of its own it takes the loss's, where that is of the
+    same network."""
+    settings, loss = config.eval, config.get("loss", {})
+    same = settings.features == loss.get("perceptual_net")
+    weights = settings.features_weights or (loss.get("perceptual_weights", "") if same else "")
+    return load_features(settings.features, weights, settings.resize)
 
 
 def batch_features(source: FeatureNet, images: np.ndarray) -> np.ndarray:

@@ -201,6 +201,7 @@ def test_the_cycles_of_a_program_are_those_of_its_entry():
     assert estimated_operations(jax.jit(jnp.sin).lower(MAP).compile().as_text()) == []
 
 
+@pytest.mark.slow
 def test_a_program_that_does_not_fit_is_a_finding(monkeypatch, capsys):
     def exhausted(lowered):
         raise jax.errors.JaxRuntimeError(

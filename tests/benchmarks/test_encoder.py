@@ -1,5 +1,7 @@
 """The encoder's benchmark times both passes and counts their arithmetic."""
 
+import pytest
+
 from benchmarks.encoder import main, time_encoder
 from benchmarks.harness.timing import Timer
 
@@ -13,6 +15,7 @@ SETTING = {
 }
 
 
+@pytest.mark.slow
 def test_forward_and_gradient():
     forward = time_encoder(SETTING, Timer("encoder", 1), ["--config.encoder.norm=group"])
     gradient = time_encoder(

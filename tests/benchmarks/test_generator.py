@@ -24,6 +24,7 @@ def test_a_timing_is_consistent(form: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert timing.work.flop == pytest.approx(timing.program.flop, rel=0.2)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_writes_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,6 +79,7 @@ def test_a_pools_gradient_by_xla_and_a_sum_at_equal_places_are_seen():
     assert scattered(jax.grad(lambda x: max_pool(x, window=2, stride=2).sum()), x) == []
 
 
+@pytest.mark.slow
 def test_no_gradient_of_a_step_depends_on_the_order_of_a_scatter():
     """Both tasks' phases, with LPIPS, batch norm, R1 and path length. A geometric augmentation's lookup does scatter: its
     gradient sums pixels at equal places (docs/reproducibility.md)."""

@@ -55,6 +55,7 @@ def straight(tmp_path_factory):
     return folder / "run", seen(folder / "seen")
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains_and_killed_ones_resume_as_one(straight, tmp_path):
     whole, saw = straight
     workdir, record = tmp_path / "run", tmp_path / "seen"

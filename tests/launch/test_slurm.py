@@ -92,9 +92,8 @@ def saved(workdir: Path) -> int:
     return max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
 
 
-@pytest.mark.parametrize(
-    "jobs", [[(1,)], pytest.param([(0,), (0, 1)], marks=pytest.mark.slow)], ids=["one job", "requeued"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [[(1,)], [(0,), (0, 1)]], ids=["one job", "requeued"])
 def test_a_signal_to_one_task_stops_both_and_the_requeued_job_resumes(jobs, tmp_path):
     workdir, endless, first_step = tmp_path / "run", "--config.train.num_steps=1000000", 0
     for number, signalled in enumerate(jobs):

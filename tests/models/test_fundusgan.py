@@ -38,7 +38,7 @@ def test_published_sizes(painted: int, vectors: int) -> None:
     assert len(variables.noise) == vectors - 1
 
 
-@pytest.mark.parametrize("size", [64, 256, pytest.param(512, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [64, *(pytest.param(size, marks=pytest.mark.slow) for size in (256, 512))])
 def test_every_number_of_skips_builds(size: int) -> None:
     for delta in range(max_delta(size) + 1):
         settings = tiny_config(data__resolution=size, model__resolution=size, model__delta=delta)
@@ -68,6 +68,7 @@ def model():
     return config, initialised(config), jnp.asarray(random_batch(2).image)
 
 
+@pytest.mark.slow
 def test_a_larger_generator_is_pooled(model) -> None:
     _, _, image = model
     config = model_config(tiny_config(model__resolution=128), None)

@@ -30,7 +30,9 @@ def applied(network, variables, *arguments, **settings):
     )
 
 
-@pytest.mark.parametrize("name", ["stylegan2_64", "stylegan2_32_labels"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("stylegan2_64", marks=pytest.mark.slow), "stylegan2_32_labels"]
+)
 def test_parity_with_stylegan2_ada_pytorch(shared, name):
     differences = stylegan2_differences(dict(np.load(shared / "golden" / f"{name}.npz")))
     assert {"ws", "ws_psi0.7", "image_noise_const", "image_noise_none", "pl_lengths"} <= set(differences)

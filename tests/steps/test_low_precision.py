@@ -66,6 +66,7 @@ def check_pictures(perceptual):
     return variables, batch
 
 
+@pytest.mark.slow
 def test_pictures_are_alike(perceptual):
     variables, batch = check_pictures(perceptual)
     # What is scored is computed in float32 whatever was trained in.

@@ -98,7 +98,8 @@ def test_many_devices_give_what_one_gives(mode, devices, on_one):
     assert_same_numbers(train(mode, devices, **SENSITIVE), on_one)
 
 
-@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
 def test_a_batch_in_parts_gives_what_it_gives_at_once(devices, on_one):
     assert_same_numbers(train("shard_map", devices, train__accumulate=2, **SENSITIVE), on_one)
 
@@ -179,7 +180,11 @@ def test_w_avg_follows_every_pass_through_the_mapping_network():
 
 
 @pytest.mark.parametrize(
-    "devices, parts, size", [(1, 1, 8), (1, 2, 8), (8, 1, 8), pytest.param(2, 2, 16, marks=pytest.mark.slow)]
+    "devices, parts, size",
+    [
+        (1, 1, 8),
+        *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((1, 2, 8), (8, 1, 8), (2, 2, 16))),
+    ],
 )
 def test_the_path_length_gradient_reaches_the_running_mean(devices, parts, size):
     """Against the definition differentiated as it is written, all samples together: the mean is no constant."""

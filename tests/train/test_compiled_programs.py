@@ -50,9 +50,9 @@ def rounded_products(program):
 @pytest.mark.parametrize(
     ("task", "dtype", "platform"),
     [
-        ("fundusgan", "bfloat16", "cpu"),
         ("fundusgan", "bfloat16", "cuda"),
-        ("prior", "bfloat16", "cuda"),
+        pytest.param("fundusgan", "bfloat16", "cpu", marks=pytest.mark.slow),
+        pytest.param("prior", "bfloat16", "cuda", marks=pytest.mark.slow),
         pytest.param("prior", "bfloat16", "cpu", marks=pytest.mark.slow),
         pytest.param("prior", "float32", "cpu", marks=pytest.mark.slow),
     ],

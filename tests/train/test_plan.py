@@ -174,6 +174,7 @@ def test_a_plan_times_a_step_where_no_limit_is_known(monkeypatch, capsys):
     assert "1.8e+03 steps an hour at batch_size=8, 2 hours for num_steps=3600" in told
 
 
+@pytest.mark.slow
 def test_a_real_step_is_timed_by_its_programs_shares():
     config = tiny_prior_config(train__num_steps=16, loss__pl_weight=0.0, train__r1_every=4)
     planner = Planner(config)

@@ -26,6 +26,7 @@ def small(shared: Path, tmp_path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in ("salt", "images", "distorted", "resnet18/logits", "fid")}
 
 
+@pytest.mark.slow
 def test_golden_networks_are_within_tolerance(shared: Path) -> None:
     result = verify(shared / "golden" / "networks.npz")
     assert set(result.differences) == NETWORKS | SETS
@@ -96,6 +97,7 @@ def test_golden_generators_are_within_tolerance(shared: Path, capsys: pytest.Cap
     assert max(result.differences.values()) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_golden_training_step_is_within_tolerance(shared: Path, tmp_path: Path) -> None:
     file = shared / "golden" / "training_step.npz"
     result = verify(file)

@@ -69,7 +69,7 @@ def test_fundusgan_learns_on_two_devices():
     before = jax.tree.leaves(training._state)
     state, metrics, _ = training.call(part, program)
     assert all(leaf.is_deleted() for leaf in before if leaf.ndim), "the state is donated"
-    assert {"l2", "reg"} <= set(metrics)
+    assert {"l2", "reg"} <= set(metrics.terms)
     assert len(state.step.sharding.device_set) == 2 and int(state.step) == 1
 
 
@@ -89,6 +89,7 @@ def test_steps_fed_by_a_pipeline(cache, tmp_path, capsys):
     assert "| waiting |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_trainers_whole_loop(tmp_path):
     file = tmp_path / "a.jsonl"
     # A growing prior at its first 8 px compiles fastest.

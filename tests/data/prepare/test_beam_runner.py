@@ -45,7 +45,7 @@ def collection(root: Path, count: int) -> Path:
     return root
 
 
-@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
+@pytest.mark.parametrize("file_format", ["array_record", pytest.param("tfrecord", marks=pytest.mark.slow)])
 def test_the_same_bytes_as_without_beam(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_format: str
 ) -> None:
@@ -64,6 +64,7 @@ def test_the_same_bytes_as_without_beam(
     prepare(by_beam._replace(runner="local"))  # it is the same dataset, whoever made it
 
 
+@pytest.mark.slow
 def test_killed_and_continued_by_any_runner_is_the_same_to_the_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
