@@ -34,6 +34,7 @@ from fundusgan_jax.data.prepare.arguments import (
     parse,
     read_json,
 )
+from fundusgan_jax.data.prepare.preprocess import FRAMING_REASONS, FUNDUS, Framing
 from fundusgan_jax.data.prepare.sources import Photo, Source, read_source
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.folder_lock import owned_folder
@@ -77,7 +78,13 @@ def _prepare_owned(request: Request) -> dict[str, Any]:
     summary = request.output / "prepare.json"
     arguments = identity(request)
     check_output(request.output, arguments)
-    source = read_source(request.dataset, request.source, request.labels, request.columns)
+    source = read_source(
+        request.dataset,
+        request.source,
+        request.labels,
+        request.columns,
+        resplit=request.resplit,
+    )
     fingerprint = _source_fingerprint(source)
     done = read_json(summary)
     if done.get("source_fingerprint") != fingerprint:
@@ -161,11 +168,15 @@ def _prepare_source(
 def _accept(request: Request, source: Source, for_each: ForEach) -> _Selection:
     """Prepares every photograph, drops duplicates, writes rejected.csv."""
     output, work = request.output, _work(request)
-    tasks = [pool.task_of(photo.path, photo.file, request.resolution) for photo in source.photos]
+    tasks = [
+        pool.task_of(photo.path, photo.file, request.resolution, request.framing) for photo in source.photos
+    ]
     if request.runner == LOCAL:
-        outcomes = pool.prepare_files(tasks, work, request.resolution, request.workers or pool.every_core())
+        outcomes = pool.prepare_files(
+            tasks, work, request.resolution, request.workers or pool.every_core(), request.framing
+        )
     else:
-        outcomes = _prepare_elsewhere(tasks, work, request.resolution, for_each)
+        outcomes = _prepare_elsewhere(tasks, work, request.resolution, for_each, request.framing)
     candidates, rejected = [], list(source.rejected)
     for photo, task, outcome in zip(source.photos, tasks, outcomes):
         if outcome.reason:
@@ -180,6 +191,11 @@ def _accept(request: Request, source: Source, for_each: ForEach) -> _Selection:
     kinds = Counter(re.split(r"[:(]|(?<=duplicate) of ", reason)[0].strip()[:60] for _, reason in rejected)
     for kind, count in kinds.most_common(8):
         _say(f"  {count} x {kind}")
+    framed = sum(reason.startswith(FRAMING_REASONS) for _, reason in rejected)
+    if request.framing.preprocess != "none" and 2 * framed > read:
+        _say(
+            f"note: {framed} of {read} are rejected for their framing; --preprocess=none takes photographs that are prepared already"
+        )
     if not accepted:
         raise UserError(
             f"none of the {read} files of {request.source} is a usable fundus photograph (first: "
@@ -189,12 +205,16 @@ def _accept(request: Request, source: Source, for_each: ForEach) -> _Selection:
 
 
 def _prepare_elsewhere(
-    tasks: Sequence[pool.Task], work: Path, resolution: int, for_each: ForEach
+    tasks: Sequence[pool.Task],
+    work: Path,
+    resolution: int,
+    for_each: ForEach,
+    framing: Framing = FUNDUS,
 ) -> list[pool.Outcome]:
     """Lets the workers of a Beam runner prepare what no earlier run has; the outcomes in the tasks' order."""
     outcomes = [pool.finished(task, work) for task in tasks]
     left = [task for task, outcome in zip(tasks, outcomes) if outcome is None]
-    one = partial(pool.prepare_file, work=str(work), resolution=resolution)
+    one = partial(pool.prepare_file, work=str(work), resolution=resolution, framing=framing)
     for_each(one, left, "preparing", "img", work, ".json")
     outcomes = [outcome or pool.finished(task, work) for task, outcome in zip(tasks, outcomes)]
     finished = [outcome for outcome in outcomes if outcome is not None]
@@ -375,6 +395,8 @@ def _describe_splits(
     for split in sorted({row[2] for row in rows}):
         of_split = [row for row in rows if row[2] == split]
         _say(f"{split}: {len(of_split)} photographs of {len({row[1] for row in of_split})} patients")
+    if "train" not in {row[2] for row in rows}:
+        _say("note: nothing is here for training (--resplit splits what is here by patient)")
     if "test" not in {row[2] for row in rows}:
         _say("note: nothing is kept for testing (one patient, or --test_fraction=0)")
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fundusgan_jax.data.prepare.preprocess import LEAST_VISIBLE, Framing
 from fundusgan_jax.data.prepare.sources import LAYOUTS, Columns
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.flags import Parser
@@ -17,7 +18,8 @@ from fundusgan_jax.folder_lock import LOCK
 EPILOG = """\
 layouts:
   folder  a CSV with the columns file and, where known, label, patient, eye (labels.csv in the folder, or
-          --labels=FILE.csv); else one sub-folder per class; else simply photographs
+          --labels=FILE.csv); else one sub-folder per class, where there are train/ and test/ (valid/) below
+          these; else simply photographs
   ddr     DR_grading/{train,valid,test}/*.jpg with {train,valid,test}.txt; grade 5 (ungradable) is left out
   idrid   "B. Disease Grading" with "1. Original Images" and "2. Groundtruths"
   drive   {training,test}/images/*.tif
@@ -44,7 +46,7 @@ LOCAL = "local"  # the runner that is no Beam runner
 
 class Request(NamedTuple):
     """The command's arguments; workers = 0 means every core. runner: `LOCAL` or one of Apache Beam's.
-    beam_options: 'name=value' each."""
+    beam_options: 'name=value' each. resplit: whether official splits are left aside."""
 
     dataset: str
     source: Path
@@ -58,6 +60,8 @@ class Request(NamedTuple):
     columns: Columns = Columns()
     runner: str = LOCAL
     beam_options: tuple[str, ...] = ()
+    framing: Framing = Framing()
+    resplit: bool = False
 
 
 def _parser() -> Parser:
@@ -89,6 +93,32 @@ def _parser() -> Parser:
     add("--patient_column", default="patient", help="column with the patient's id (default patient)")
     add("--eye_column", default="eye", help="column with the eye: right or left, OD or OS (default eye)")
     add(
+        "--preprocess",
+        choices=("fundus", "none"),
+        default="fundus",
+        help="fundus finds, centres and crops the field of view (default); none takes squares that are prepared already",
+    )
+    add(
+        "--visible",
+        type=float,
+        default=LEAST_VISIBLE,
+        metavar="SHARE",
+        help=f"least share of the field of view that a photograph shows (default {LEAST_VISIBLE})",
+    )
+    add(
+        "--source_size",
+        type=int,
+        default=0,
+        metavar="PIXELS",
+        help="least diameter of the field of view in the source (default 0: nearly half of --resolution)",
+    )
+    add("--resplit", action="store_true", help="split by patient although the dataset brings its split")
+    add(
+        "--join_alike",
+        action="store_true",
+        help="patient ids and classes that differ only in capitals, leading zeros or '.0' are one (folder)",
+    )
+    add(
         "--runner",
         default=LOCAL,
         help="local (default), or a runner of Apache Beam: DirectRunner, FlinkRunner, ...",
@@ -109,7 +139,9 @@ def parse(argv: Sequence[str]) -> Request:
         UserError: an argument is missing, unknown (the nearest name is given) or of the wrong type.
     """
     flags = _parser().parse_args(argv)
-    columns = Columns(flags.file_column, flags.label_column, flags.patient_column, flags.eye_column)
+    columns = Columns(
+        flags.file_column, flags.label_column, flags.patient_column, flags.eye_column, flags.join_alike
+    )
     return Request(
         flags.dataset,
         flags.source,
@@ -123,6 +155,8 @@ def parse(argv: Sequence[str]) -> Request:
         columns,
         flags.runner,
         tuple(option.strip() for option in flags.beam_pipeline_options.split(",") if option.strip()),
+        Framing(flags.preprocess, flags.visible, flags.source_size),
+        flags.resplit,
     )
 
 
@@ -138,6 +172,14 @@ def check(request: Request) -> None:
         )
     if request.dataset not in LAYOUTS:
         raise UserError(f"unknown dataset {request.dataset!r}: --dataset is one of {', '.join(LAYOUTS)}")
+    if not 0 < request.framing.visible <= 1:
+        raise UserError(
+            f"--visible={request.framing.visible} is not in (0, 1]: {LEAST_VISIBLE} wants half of the field of view"
+        )
+    if request.framing.source_size < 0:
+        raise UserError(
+            f"--source_size={request.framing.source_size} is negative: give pixels, or 0 for the default"
+        )
     if request.workers < 0:
         raise UserError(f"--workers={request.workers} is negative: give a number, or 0 for every core")
     _check_runner(request)
@@ -171,7 +213,14 @@ def identity(request: Request) -> dict[str, Any]:
         "seed": request.seed,
         "test_fraction": request.test_fraction,
         "label_column": request.columns.label,
+        **request.framing._asdict(),
+        "resplit": request.resplit,
+        "join_alike": request.columns.join_alike,
     }
+
+
+# What a prepare.json of an earlier version does not hold.
+_ADDED: dict[str, Any] = {**Framing()._asdict(), "resplit": False, "join_alike": False}
 
 
 def check_output(output: Path, arguments: dict[str, Any]) -> None:
@@ -188,9 +237,9 @@ def check_output(output: Path, arguments: dict[str, Any]) -> None:
             f"--output={output} holds other files ({min(inside - {LOCK})}): choose a new or empty folder"
         )
     for name, value in arguments.items():
-        if before and before.get(name) != value:
+        if before and before.get(name, _ADDED.get(name)) != value:
             raise UserError(
-                f"{output} was prepared with --{name}={before.get(name)}, not {value}: choose another "
+                f"{output} was prepared with --{name}={before.get(name, _ADDED.get(name))}, not {value}: choose another "
                 "--output or delete that folder"
             )
 

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from fundusgan_jax.data.prepare.tables import column, eye_of, read_table, sorted_names
+from fundusgan_jax.data.prepare.tables import (
+    MISSING_LABEL,
+    FileNames,
+    column,
+    eye_of,
+    known,
+    look_alikes,
+    read_table,
+    sorted_names,
+)
 from fundusgan_jax.errors import UserError
 
 DR_GRADES = ("none", "mild", "moderate", "severe", "proliferative")  # international clinical DR scale, 0-4
 ODIR_LABELS = ("normal", "diabetes", "glaucoma", "cataract", "amd", "hypertension", "myopia", "other")
 ODIR_COLUMNS = ("N", "D", "G", "C", "A", "H", "M", "O")
 SPLITS = ("train", "valid", "test")
+# Folders that say a split, as people call them.
+SPLIT_WORDS = {"train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid",
+               "test": "test", "testing": "test"}  # fmt: skip
 
 
 class Photo(NamedTuple):
@@ -43,12 +56,14 @@ class Source(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Column names of a CSV; a label of None takes the dataset's usual one and may be absent."""
+    """Column names of a CSV; a label of None takes the dataset's usual one and may be absent. join_alike: whether patients
+    and classes that look alike are one."""
 
     file: str = "file"
     label: str | None = None
     patient: str = "patient"
     eye: str = "eye"
+    join_alike: bool = False
 
 
 class _Row(NamedTuple):
@@ -86,7 +101,10 @@ class _Listing:
             self.rejected.append((self.name_of(path), f"listed again in {where}; the first listing is kept"))
         else:
             self._seen.add(path)
-            self.rows.append(_Row(path, self.name_of(path), label, patient, eye_of(eye), split))
+            row = _Row(
+                path, self.name_of(path), known(label, MISSING_LABEL), known(patient), eye_of(eye), split
+            )
+            self.rows.append(row)
 
     def set_aside(self, path: Path, reason: str) -> None:
         self._seen.add(Path(os.path.abspath(path)))
@@ -98,12 +116,36 @@ class _Listing:
             if path not in self._seen and path not in known:
                 self.set_aside(path, reason)
 
-    def finish(self, label_names: tuple[str, ...], has_patients: bool) -> Source:
+    def join_alike(self, joined: bool) -> None:
+        """Makes patients, and classes, that differ only in capitals, leading zeros or '.0' one, or says that they are not."""
+        for field, what in (("patient", "patient ids"), ("label", "classes")):
+            alike = look_alikes({getattr(row, field) for row in self.rows} - {""})
+            if not alike:
+                continue
+            first = min(alike.values())
+            some = " and ".join(name for name, group in sorted(alike.items()) if group == first)
+            state = "are joined" if joined else "stay apart: --join_alike joins them"
+            self.notes.append(
+                f"{len(alike)} {what} differ only in capitals, leading zeros or '.0' ({some}) and {state}"
+            )
+            if joined:
+                self.rows = [
+                    row._replace(**{field: alike.get(getattr(row, field), getattr(row, field))})
+                    for row in self.rows
+                ]
+
+    def finish(self, label_names: tuple[str, ...], has_patients: bool, one_side: bool = True) -> Source:
+        """one_side: whether one official side alone is kept as such."""
         index = {name: number for number, name in enumerate(label_names)}
         splits = {row.split for row in self.rows}
-        keep_splits = len(splits) > 1 or splits == {""}  # one side alone is not a split
+        keep_splits = one_side or len(splits) > 1 or splits <= {""}
         if not keep_splits:
             self.notes.append(f"only the official {splits.pop()} side is here: a split by patient is made")
+        elif splits - {""} and not {"train", "test"} <= splits:
+            empty = " and ".join(side for side in ("train", "test") if side not in splits)
+            self.notes.append(
+                f"the official split is kept, and its {empty} side is not here: --resplit splits by patient instead"
+            )
         photos = [
             Photo(
                 row.path,
@@ -122,7 +164,12 @@ class _Listing:
 
 
 def read_source(
-    dataset: str, source: str | Path, labels: str | Path | None = None, columns: Columns | None = None
+    dataset: str,
+    source: str | Path,
+    labels: str | Path | None = None,
+    columns: Columns | None = None,
+    *,
+    resplit: bool = False,
 ) -> Source:
     """Lists the photographs of a dataset folder.
 
@@ -131,6 +178,7 @@ def read_source(
         source: the folder that was downloaded or collected.
         labels: a CSV that lists the files (folder, odir); found in the source where left out.
         columns: its column names (folder; idrid: only the label column).
+        resplit: whether official splits are left aside.
 
     Raises:
         UserError: the dataset is unknown, or the folder is missing, empty or not laid out as expected.
@@ -152,6 +200,12 @@ def read_source(
     if not listing.photos:
         reason = f" ({listing.rejected[0][0]}: {listing.rejected[0][1]})" if listing.rejected else ""
         raise UserError(f"no photograph of {dataset} found in {source}{reason}: check --dataset and --source")
+    if resplit and any(photo.split for photo in listing.photos):
+        notes = tuple(note for note in listing.notes if "--resplit" not in note)
+        return listing._replace(
+            photos=tuple(photo._replace(split="") for photo in listing.photos),
+            notes=(*notes, "the official split is left aside: a split by patient is made"),
+        )
     return listing
 
 
@@ -177,7 +231,7 @@ def _read_folder(source: Path, labels: Path | None, columns: Columns) -> Source:
             raise UserError(
                 f"--label_column={columns.label}, but there is no labels.csv in {source}: give --labels"
             )
-        return _read_class_folders(source)
+        return _read_class_folders(source, columns)
     names, rows = read_table(table)
     file = column(table, names, columns.file, "--file_column=NAME")
     lowered = [name.lower() for name in names]
@@ -196,17 +250,37 @@ def _read_folder(source: Path, labels: Path | None, columns: Columns) -> Source:
             f"{table.name} has no column 'label', so no photograph has a class; its columns are {', '.join(names)}: "
             "--label_column=NAME says which is the class"
         )
+    files = FileNames(
+        path.relative_to(source).as_posix()
+        for path in walk_files(source)
+        if path != Path(os.path.abspath(table))
+    )
+    ways: Counter[str] = Counter()
     for line, row in rows:
-        name = row[file].replace("\\", "/")
+        name = row[file].replace("\\", "/").removeprefix("./")
         if not name:
             listing.rejected.append((f"line {line} of {table.name}", f"no file name in column {file!r}"))
             continue
         path = source / name
         if not path.is_file() and (table.parent / name).is_file():
             path = table.parent / name
+        if not path.is_file():
+            found, way = files.find(name)
+            path = source / (found or name)
+            ways.update([way] if found else [])
         values = {field: row[key] for field, key in fields.items()}
         listing.add(path, f"{table.name} line {line}", **values)
+    listing.notes += [
+        f"{count} names of {table.name} are matched {way}" for way, count in sorted(ways.items())
+    ]
+    if not listing.rows:
+        here = next((path for path in walk_files(source) if path != Path(os.path.abspath(table))), None)
+        shown = f"the folder has {listing.name_of(here)}" if here else "the folder holds no other file"
+        raise UserError(
+            f"no file name of {table} is a file of {source}: it lists {rows[0][1][file]!r}, {shown}; mend the names or give --source"
+        )
     listing.set_aside_rest(source, f"not listed in {table.name}", known=(Path(os.path.abspath(table)),))
+    listing.join_alike(columns.join_alike)
     has_patients = any(row.patient for row in listing.rows)
     without = sum(not row.patient for row in listing.rows)
     if has_patients and without:
@@ -214,11 +288,19 @@ def _read_folder(source: Path, labels: Path | None, columns: Columns) -> Source:
     return listing.finish(sorted_names({row.label for row in listing.rows}), has_patients)
 
 
-def _read_class_folders(source: Path) -> Source:
+def _read_class_folders(source: Path, columns: Columns) -> Source:
     listing = _Listing(source)
-    for path in walk_files(source):
-        parts = path.relative_to(source).parts
-        listing.add(path, "the folder", label=parts[0] if len(parts) > 1 else "")
+    parts_of = {path: path.relative_to(source).parts for path in walk_files(source)}
+    above = {parts[0] for parts in parts_of.values() if len(parts) > 1}
+    split_above = len(above) > 1 and all(name.lower() in SPLIT_WORDS for name in above)
+    for path, parts in parts_of.items():
+        split = SPLIT_WORDS[parts[0].lower()] if split_above and len(parts) > 1 else ""
+        below = parts[1:] if split else parts
+        listing.add(path, "the folder", label=below[0] if len(below) > 1 else "", split=split)
+    if split_above:
+        folders = ", ".join(sorted(above))
+        listing.notes.append(f"the folders {folders} are read as the split, those below them as classes")
+    listing.join_alike(columns.join_alike)
     names = sorted_names({row.label for row in listing.rows})
     return listing.finish(names if len(names) > 1 else (), has_patients=False)  # one class is no label
 
@@ -352,7 +434,8 @@ def _read_odir(source: Path, labels: Path | None, columns: Columns) -> Source:
         listing.notes.append(
             f"{several} rows have several labels: the first of {' '.join(ODIR_COLUMNS)} is kept"
         )
-    return listing.finish(ODIR_LABELS, has_patients=True)
+    # Labels were published of the training side alone: that is no split.
+    return listing.finish(ODIR_LABELS, has_patients=True, one_side=False)
 
 
 LAYOUTS: dict[str, Callable[[Path, Path | None, Columns], Source]] = {

@@ -47,10 +47,10 @@ class Outcome(NamedTuple):
     phash: int
 
 
-def task_of(path: Path, file: str, resolution: int) -> Task:
-    """The key changes with the file (size, time), the resolution and the code that prepares."""
+def task_of(path: Path, file: str, resolution: int, framing: preprocess.Framing = preprocess.FUNDUS) -> Task:
+    """The key changes with the file (size, time), the resolution, the framing and the code that prepares."""
     facts = path.stat()
-    identity = f"{file}|{facts.st_size}|{facts.st_mtime_ns}|{resolution}|{_code_digest()}"
+    identity = f"{file}|{facts.st_size}|{facts.st_mtime_ns}|{resolution}|{tuple(framing)}|{_code_digest()}"
     return Task(str(path), hashlib.sha256(identity.encode()).hexdigest()[:32])
 
 
@@ -60,7 +60,9 @@ def _code_digest() -> str:
     return hashlib.sha256(code).hexdigest()
 
 
-def prepare_file(task: Task, work: str, resolution: int) -> Outcome:
+def prepare_file(
+    task: Task, work: str, resolution: int, framing: preprocess.Framing = preprocess.FUNDUS
+) -> Outcome:
     """Reads and prepares one photograph; writes `key`.png, `key`.npy (what is compared with other photographs)
     and, last, `key`.json. Runs in a worker.
 
@@ -72,7 +74,7 @@ def prepare_file(task: Task, work: str, resolution: int) -> Outcome:
     image, content, reason = None, "", ""
     try:
         content = hashlib.sha256(Path(task.path).read_bytes()).hexdigest()
-        image = preprocess.prepare_image(preprocess.read_image(task.path), resolution).image
+        image = preprocess.prepare_image(preprocess.read_image(task.path), resolution, framing).image
     except preprocess.Rejected as rejected:
         reason = str(rejected) or "rejected without a reason"
     except MemoryError:
@@ -126,7 +128,13 @@ def for_each(
     progress.close()
 
 
-def prepare_files(tasks: Sequence[Task], work: Path, resolution: int, workers: int) -> list[Outcome]:
+def prepare_files(
+    tasks: Sequence[Task],
+    work: Path,
+    resolution: int,
+    workers: int,
+    framing: preprocess.Framing = preprocess.FUNDUS,
+) -> list[Outcome]:
     """Prepares all tasks with `workers` processes, in any order; the results stand in the tasks' order.
 
     A worker that dies (out of memory, a crash in a decoder) is replaced; its files are tried once more, one
@@ -137,14 +145,14 @@ def prepare_files(tasks: Sequence[Task], work: Path, resolution: int, workers: i
     progress = Progress(len(tasks), "img", "preparing", done=len(outcomes))
     while left:
         suspects: list[Task] = []
-        for task, outcome in _run_pool(left, str(work), resolution, min(workers, len(left))):
+        for task, outcome in _run_pool(left, str(work), resolution, min(workers, len(left)), framing):
             if outcome is None:
                 suspects.append(task)
             else:
                 outcomes[task] = outcome
                 progress.update()
         for task in suspects:
-            done = next(_run_pool([task], str(work), resolution, 1))[1]
+            done = next(_run_pool([task], str(work), resolution, 1, framing))[1]
             outcomes[task] = done or Outcome(
                 "reading it killed the process (out of memory or a crash)", "", "", 0
             )
@@ -157,7 +165,7 @@ def prepare_files(tasks: Sequence[Task], work: Path, resolution: int, workers: i
 
 
 def _run_pool(
-    tasks: Sequence[Task], work: str, resolution: int, workers: int
+    tasks: Sequence[Task], work: str, resolution: int, workers: int, framing: preprocess.Framing
 ) -> Iterator[tuple[Task, Outcome | None]]:
     """Yields (task, outcome) as they end; when a worker dies, (task, None) for those under way, and stops."""
     waiting = iter(tasks)
@@ -170,7 +178,7 @@ def _run_pool(
                 while (
                     len(under_way) < QUEUED_PER_WORKER * workers and (task := next(waiting, None)) is not None
                 ):
-                    under_way[pool.submit(prepare_file, task, work, resolution)] = task
+                    under_way[pool.submit(prepare_file, task, work, resolution, framing)] = task
                 if not under_way:
                     return
                 for future in wait(under_way, return_when=FIRST_COMPLETED).done:

@@ -24,6 +24,7 @@ from fundusgan_jax.data.prepare import __main__ as door
 from fundusgan_jax.data.prepare import workers as pool
 from fundusgan_jax.data.prepare.__main__ import prepare
 from fundusgan_jax.data.prepare.arguments import Request, parse
+from fundusgan_jax.data.prepare.preprocess import Framing
 from fundusgan_jax.errors import UserError
 from tests.support import layouts
 
@@ -269,14 +270,47 @@ def test_killed_and_continued_is_the_same_to_the_byte(
     assert outputs(output) == outputs(straight)
 
 
-def prepare_or_die(task: pool.Task, work: str, resolution: int) -> pool.Outcome:
+def prepare_or_die(task: pool.Task, work: str, resolution: int, *rest: Any) -> pool.Outcome:
     """What a decoder that crashes does to its process."""
     if "deadly" in task.path:
         os._exit(139)
-    return prepare_file(task, work, resolution)
+    return prepare_file(task, work, resolution, *rest)
 
 
 prepare_file = pool.prepare_file
+
+
+def test_a_testing_half_alone_is_all_for_testing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    root = layouts.idrid(tmp_path / "source")
+    next(root.rglob("*Training Labels.csv")).unlink()
+    shutil.rmtree(next(root.rglob("a. Training Set")))
+    assert prepare(request("idrid", root, tmp_path / "out"))["splits"] == {"test": 2}
+    shown = capsys.readouterr().out
+    assert "train side is not here: --resplit" in shown and "nothing is here for training" in shown
+    assert len(open_packed(tmp_path / "out").splits["test"].images) == 2
+    with pytest.raises(UserError, match="was prepared with --resplit=False"):
+        prepare(request("idrid", root, tmp_path / "out", resplit=True))
+
+
+def test_prepared_squares_are_taken_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for number in range(3):
+        (tmp_path / "s").mkdir(exist_ok=True)
+        layouts.photograph(number).resize((160, 250)).crop((0, 0, 160, 160)).save(
+            tmp_path / "s" / f"{number}.png"
+        )
+    layouts.photograph(7).save(tmp_path / "s" / "wide.png")
+    squares = request("folder", tmp_path / "s", tmp_path / "out", framing=Framing("none"))
+    assert sum(prepare(squares)["splits"].values()) == 3
+    assert "200x160 is not square" in rejected(tmp_path / "out")["wide.png"]
+    image = np.asarray(
+        Image.open(tmp_path / "s" / "0.png").convert("RGB").resize((64, 64), Image.Resampling.BICUBIC)
+    )
+    packed = {
+        f: i
+        for split in open_packed(tmp_path / "out").splits.values()
+        for f, i in zip(split.file, split.images)
+    }
+    np.testing.assert_array_equal(packed["0.png"], image)
 
 
 def test_a_worker_that_dies_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,6 +365,8 @@ def test_every_photograph_rejected(tmp_path: Path) -> None:
         (["--source=absent"], "absent does not exist"),
         (["--labelcolumn=dme"], "did you mean --label_column"),
         (["--test_fraction=1.5"], "--test_fraction=1.5 is not in"),
+        (["--visible=1.5"], "--visible=1.5 is not in"),
+        (["--source_size=-1"], "--source_size=-1 is negative"),
         (["--workers=-1"], "--workers=-1 is negative"),
         (["--output=source/deep"], "lies inside"),
         (["--output=a_file"], "cannot use --output=a_file"),

@@ -10,6 +10,7 @@ from scipy import ndimage
 from fundusgan_jax.data.phantom.render import render
 from fundusgan_jax.data.prepare.preprocess import (
     MARGIN,
+    Framing,
     Rejected,
     find_field_of_view,
     fine_detail,
@@ -102,7 +103,7 @@ def test_bad_photographs_are_refused_with_their_reason() -> None:
         "too dark: three quarters": (image * 0.1).astype(np.uint8),
         "saturated": pale,
         "out of focus": blurred,
-        "zoomed in": image[110:330],
+        "zoomed in": image[160:280],
         "not a circle": np.pad(np.full((150, 240, 3), 120, np.uint8), ((100, 100), (100, 100), (0, 0))),
     }
     for reason, photograph in cases.items():
@@ -127,3 +128,50 @@ def test_real_photographs_have_their_field_of_view(shared: Path) -> None:
             continue
         lit = prepared.image.max(2) > 4
         assert lit[inscribed_disc(128)].mean() > 0.95, file.name
+
+
+def found_at(photograph: np.ndarray, y: float, x: float, radius: float) -> None:
+    found = find_field_of_view(photograph)
+    assert np.hypot(found.y - y, found.x - x) < 0.02 * radius and abs(found.radius / radius - 1) < 0.03
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_odd_surrounds_do_not_move_the_circle(seed: int) -> None:
+    image, (y, x, radius) = framed(seed, 440, 640, 20, 120)
+    yy, xx = np.mgrid[:440, :640]
+    outside = (np.hypot(yy - y, xx - x) > radius)[..., None]
+    found_at(np.concatenate([image, np.full((80, 640, 3), 255, np.uint8)]), y, x, radius)  # a white bar below
+    found_at(
+        np.concatenate([np.full((440, 60, 3), 255, np.uint8), image], 1), y, x + 60, radius
+    )  # and at a side
+    for colour in ((255, 255, 255), (235, 240, 250), (20, 120, 40), (128, 128, 128)):
+        found_at(np.where(outside, np.uint8(colour), image), y, x, radius)
+    large = np.zeros((1500, 1100, 3), np.uint8)
+    large[700:1140, 300:940] = image
+    found_at(large, y + 700, x + 300, radius)  # a small disc in a large frame
+    larger = np.zeros((3200, 2400, 3), np.uint8)
+    larger[100:540, 1300:1940] = image
+    found_at(larger, y + 100, x + 1300, radius)
+
+
+def test_true_reasons_for_two_eyes_and_changed_proportions() -> None:
+    first, second = framed(1, 440, 440, 20, 20)[0], framed(2, 440, 440, 20, 20)[0]
+    with pytest.raises(Rejected, match="several fields of view in one picture"):
+        find_field_of_view(np.concatenate([first, second], 1))
+    squashed = Image.fromarray(framed(1, 440, 660, 20, 130)[0]).resize((256, 256))
+    with pytest.raises(Rejected, match="an ellipse, 1.[45]. times as high as wide"):
+        find_field_of_view(np.asarray(squashed))
+    assert prepare_image(np.asarray(squashed), 64, Framing("none")).image.shape == (64, 64, 3)
+
+
+def test_visible_share_and_source_size_can_be_chosen() -> None:
+    image, _ = framed(1, 440, 440, 20, 20)
+    cut = image[110:330]
+    assert prepare_image(cut, 64).image.shape == (64, 64, 3)
+    with pytest.raises(Rejected, match="zoomed in: the photograph shows 6. %"):
+        prepare_image(cut, 64, Framing(visible=0.86))
+    tiny = np.asarray(Image.fromarray(image).resize((33, 33), Image.Resampling.BICUBIC))
+    with pytest.raises(Rejected, match="too small: the field of view is 3. pixels wide, at least 230"):
+        prepare_image(tiny, 512)
+    with pytest.raises(Rejected, match="at least 1000 needed"):
+        prepare_image(image, 64, Framing(source_size=1000))

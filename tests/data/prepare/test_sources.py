@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from fundusgan_jax.data.prepare.sources import DR_GRADES, ODIR_LABELS, Columns, read_source
+from fundusgan_jax.data.prepare.sources import DR_GRADES, ODIR_LABELS, Columns, Source, read_source
 from fundusgan_jax.errors import UserError
 from tests.support import layouts
 
@@ -166,3 +167,102 @@ def test_mistakes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arg
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
         read_source(*arguments)
+
+
+def listed(
+    root: Path, text: str | bytes, files: Sequence[str] = ("0.png", "1.png", "2.png", "3.png"), **columns
+) -> Source:
+    for number, name in enumerate(files):
+        layouts.save(root / name, number)
+    table = root / "labels.csv"
+    table.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_source("folder", root, columns=Columns(**columns))
+
+
+def test_names_are_matched_where_they_mean_one_file(tmp_path: Path) -> None:
+    files = ("a/Eye_1.PNG", "b/Eye_1.PNG", "caf\u00e9.png", "left.png", "deep/er/x.png")
+    text = "file,label\na/eye_1.png,x\neye_1,x\ncafe\u0301.png,x\nleft,y\nx.png,y\n"
+    source = listed(tmp_path, text, files)
+    assert {photo.file for photo in source.photos} == {
+        "a/Eye_1.PNG",
+        "caf\u00e9.png",
+        "left.png",
+        "deep/er/x.png",
+    }
+    assert "no such file" in dict(source.rejected)["eye_1"]  # two files have this name
+    said = " ".join(source.notes)
+    assert (
+        "1 names of labels.csv are matched without its suffix" in said
+        and "2 names of labels.csv are matched but for" in said
+    )
+    with pytest.raises(UserError, match="it lists 'other.png', the folder has 0.png"):
+        listed(tmp_path / "none", "file,label\nother.png,a\n")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+def test_lists_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+    text = "file,notes,label\r\n0.png,see \u2026 letter,a\r\n1.png,\u00fc,b\r\n"
+    source = listed(tmp_path, text.encode(encoding), ("0.png", "1.png"))
+    assert source.label_names == ("a", "b") and [photo.label for photo in source.photos] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('file,label\n0.png,"a\n1.png,b\n', "opens a quotation mark in line 2 and never closes"),
+        ("file,label\n", "column names .file, label. and no row"),
+        ("file,label\n0.png," + "x" * 200_000, "no list that can be read .*field limit"),
+    ],
+)
+def test_broken_lists_are_one_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        listed(tmp_path, text)
+    assert "\n" not in str(refused.value)
+
+
+def test_words_for_missing_values_are_nobody(tmp_path: Path) -> None:
+    source = listed(
+        tmp_path, "file,patient,label\n0.png,p0,none\n1.png,NA,nan\n2.png,-,mild\n3.png,Unknown,NA\n"
+    )
+    assert [photo.patient for photo in source.photos] == ["p0", "1.png", "2.png", "3.png"]
+    assert source.label_names == ("mild", "none") and [photo.label for photo in source.photos] == [
+        1,
+        -1,
+        0,
+        -1,
+    ]
+    assert any("3 files have no patient id" in note for note in source.notes)
+
+
+def test_look_alike_ids_and_classes_are_told_and_can_be_joined(tmp_path: Path) -> None:
+    text = "file,patient,label\n0.png,007,AMD\n1.png,7,amd\n2.png,7.0,none\n3.png,8,none\n"
+    apart = listed(tmp_path, text)
+    assert len({photo.patient for photo in apart.photos}) == 4 and len(apart.label_names) == 3
+    assert any("3 patient ids differ only in" in note and "--join_alike" in note for note in apart.notes)
+    assert any("2 classes differ only in" in note for note in apart.notes)
+    joined = listed(tmp_path, text, join_alike=True)
+    assert [photo.patient for photo in joined.photos] == ["007", "007", "007", "8"]
+    assert joined.label_names == ("AMD", "none") and [photo.label for photo in joined.photos] == [0, 0, 1, 1]
+
+
+def test_split_folders_above_classes(tmp_path: Path) -> None:
+    for number, name in enumerate(
+        ("train/ill/0.png", "train/healthy/1.png", "Test/ill/2.png", "val/healthy/3.png")
+    ):
+        layouts.save(tmp_path / name, number)
+    source = read_source("folder", tmp_path)
+    assert source.label_names == ("healthy", "ill")
+    assert [(photo.split, photo.label) for photo in source.photos] == [
+        ("test", 1),
+        ("train", 0),
+        ("train", 1),
+        ("valid", 0),
+    ]
+    assert any("Test, train, val are read as the split" in note for note in source.notes)
+    assert {photo.split for photo in read_source("folder", tmp_path, resplit=True).photos} == {""}
+
+
+def test_the_real_testing_half_of_idrid_stays_one(shared: Path) -> None:
+    source = read_source("idrid", shared / "data" / "IDRiD")
+    assert Counter(photo.split for photo in source.photos) == {"test": 103}
+    assert any("its train side is not here" in note for note in source.notes)
