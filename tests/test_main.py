@@ -1,6 +1,5 @@
 """The command as a user runs it: a run killed while it saves resumes to the same bits; eval, generate, mistakes."""
 
-import contextlib
 import csv
 import json
 import os
@@ -17,10 +16,13 @@ import pytest
 from PIL import Image
 
 from fundusgan_jax import main
+from fundusgan_jax.config import load_config
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.workdir.checkpoint import Checkpoints
+from fundusgan_jax.workdir.contents import open_dataset
 from tests.support.one_device import one_device
 from tests.support.runs import arrays_of, rows_without_rate
+from tests.support.workdirs import untrained_workdir
 
 ROOT = Path(__file__).resolve().parents[1]
 # Checkpoints fall between two rows: a resumed run completes a row that it did not begin.
@@ -57,7 +59,7 @@ def environment(tmp_path_factory):
 
 
 def run(words, environment):
-    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
+    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200)
 
 
 @pytest.fixture(scope="module")
@@ -72,17 +74,19 @@ def straight(tmp_path_factory, environment):
 
 @pytest.fixture
 def single():
-    """For what paints: compiled once by `trained`."""
+    """For what paints in this process."""
     with one_device():
         yield
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The same by this process."""
-    workdir = tmp_path_factory.mktemp("trained") / "run"
-    with one_device(), contextlib.chdir(ROOT):
-        assert main.main(command(workdir)[3:]) == 0
+def untrained(tmp_path_factory):
+    """A workdir with a checkpoint of step 0 and its photographs: enough for mistakes."""
+    workdir = tmp_path_factory.mktemp("untrained") / "run"
+    config = load_config(str(ROOT / "configs" / "demo.py"), SETTINGS)
+    untrained_workdir(workdir, config)
+    open_dataset(config, workdir)
+    (workdir / ".lock").touch()  # as a run leaves it
     return workdir
 
 
@@ -91,7 +95,7 @@ def kill_while_saving(workdir, step, environment):
     process = subprocess.Popen(
         command(workdir), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    folder, deadline = workdir / "checkpoints", time.monotonic() + 300
+    folder, deadline = workdir / "checkpoints", time.monotonic() + 900
     while time.monotonic() < deadline and process.poll() is None:
         if folder.is_dir() and any(name.startswith(f"{step}.") for name in os.listdir(folder)):
             process.send_signal(signal.SIGKILL)
@@ -154,7 +158,7 @@ def signalled(words, environment, folder, shown, number):
             stderr=subprocess.STDOUT,
             preexec_fn=hear_interrupts,
         )
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while shown not in (folder / "output").read_text():
         assert process.poll() is None and time.monotonic() < deadline, (folder / "output").read_text()
         time.sleep(0.02)
@@ -238,26 +242,28 @@ def test_a_full_disk_while_saving_is_one_line(tmp_path, environment):
     assert not any(name.isdigit() for name in names)
 
 
-def test_metrics_grids_manifest_and_evaluation_are_there(trained):
-    rows = rows_without_rate(trained)
+@pytest.mark.slow
+def test_metrics_grids_manifest_and_evaluation_are_there(straight):
+    rows = rows_without_rate(straight)
     assert [row["step"] for row in rows if row["kind"] == "train"] == [3, 6, 9, 12, 15, 16]
     assert {"loss", "l2", "reg", "kimg"} <= set(rows[0])
     assert [row["step"] for row in rows if row["kind"] == "eval"] == [8, 16]
-    record = json.loads((trained / "eval.json").read_text())
+    record = json.loads((straight / "eval.json").read_text())
     assert set(record["baselines"]) == {"mean", "16x16"}
     assert {"ssim", "psnr", "ssim_fov", "psnr_fov"} <= set(record["model"])
-    assert sorted(path.name for path in (trained / "samples").iterdir()) == [
+    assert sorted(path.name for path in (straight / "samples").iterdir()) == [
         "step-000008.png",
         "step-000016.png",
     ]
-    manifest = json.loads((trained / "manifest.json").read_text())
+    manifest = json.loads((straight / "manifest.json").read_text())
     assert {"config", "seed", "versions", "devices", "git", "dataset_fingerprint"} <= set(manifest)
-    assert "data:image" in (trained / "report.html").read_text()
+    assert "data:image" in (straight / "report.html").read_text()
 
 
-def test_eval_mode_repeats_the_figures_of_training(single, trained, tmp_path, capsys):
+@pytest.mark.slow
+def test_eval_mode_repeats_the_figures_of_training(single, straight, tmp_path, capsys):
     workdir = tmp_path / "copy"
-    shutil.copytree(trained, workdir)
+    shutil.copytree(straight, workdir)
     before = json.loads((workdir / "eval.json").read_text())
     assert main.main([f"--workdir={workdir}", "--mode=eval"]) == 0
     after = json.loads((workdir / "eval.json").read_text())
@@ -269,10 +275,11 @@ def test_eval_mode_repeats_the_figures_of_training(single, trained, tmp_path, ca
     assert json.loads((workdir / "eval.json").read_text())["step"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["reconstruct", "mix", "perturb"])
-def test_generate_writes_pictures_and_their_index(single, trained, tmp_path, method):
+def test_generate_writes_pictures_and_their_index(single, straight, tmp_path, method):
     words = [
-        f"--workdir={trained}",
+        f"--workdir={straight}",
         "--mode=generate",
         f"--method={method}",
         "--num=5",
@@ -293,17 +300,18 @@ def test_generate_writes_pictures_and_their_index(single, trained, tmp_path, met
         np.testing.assert_array_equal(first, again)
 
 
-def test_mix_pairs_photographs_of_one_class_and_differs_from_both(single, trained, tmp_path):
+@pytest.mark.slow
+def test_mix_pairs_photographs_of_one_class_and_differs_from_both(single, straight, tmp_path):
     main.main(
         [
-            f"--workdir={trained}",
+            f"--workdir={straight}",
             "--mode=generate",
             "--method=mix",
             "--num=6",
             f"--output={tmp_path / 'mixed'}",
         ]
     )
-    packed = json.loads((trained / "phantom" / "16-64-0" / "packed" / "packed.json").read_text())["splits"][
+    packed = json.loads((straight / "phantom" / "16-64-0" / "packed" / "packed.json").read_text())["splits"][
         "train"
     ]
     label_of = dict(zip(packed["file"], packed["label"]))
@@ -333,39 +341,40 @@ MISTAKES = {
     "dataset that is not there": (
         ["--config=configs/folder.py", "--workdir={tmp}", "--config.data.dir={tmp}/nowhere"], "nowhere"),
     "eval of nothing": (["--workdir={tmp}/nothing", "--mode=eval"], "not the workdir of a run"),
-    "generate without output": (["--workdir={trained}", "--mode=generate"], "--output is missing"),
-    "a step that was not kept": (["--workdir={trained}", "--mode=eval", "--step=7"], "no checkpoint '7'"),
+    "generate without output": (["--workdir={untrained}", "--mode=generate"], "--output is missing"),
+    "a step that was not kept": (["--workdir={untrained}", "--mode=eval", "--step=7"], "no checkpoint '7'"),
     "another configuration": (
-        ["--config=configs/demo.py", "--workdir={trained}", *SETTINGS, "--config.seed=5"], "another --workdir"),
-    "seed below 0": (["--workdir={trained}", "--mode=generate", "--output={tmp}/o", "--seed=-1"], "--seed=-1"),
+        ["--config=configs/demo.py", "--workdir={untrained}", *SETTINGS, "--config.seed=5"], "another --workdir"),
+    "seed below 0": (["--workdir={untrained}", "--mode=generate", "--output={tmp}/o", "--seed=-1"], "--seed=-1"),
     "truncation that is no number": (
-        ["--workdir={trained}", "--mode=generate", "--output={tmp}/o", "--truncation=nan"], "--truncation=nan"),
+        ["--workdir={untrained}", "--mode=generate", "--output={tmp}/o", "--truncation=nan"], "--truncation=nan"),
     "no batch to evaluate": (
-        ["--workdir={trained}", "--mode=eval", "--config.eval.batch_size=0"], "eval.batch_size=0"),
+        ["--workdir={untrained}", "--mode=eval", "--config.eval.batch_size=0"], "eval.batch_size=0"),
     "huge seed": (
         ["--config=configs/demo.py", "--workdir={tmp}", "--config.seed=18446744073709551616"], "must be below"),
     "too many reconstructions": (
-        ["--workdir={trained}", "--mode=generate", "--output={tmp}/o", "--num=999"], "use mix or perturb"),
+        ["--workdir={untrained}", "--mode=generate", "--output={tmp}/o", "--num=999"], "use mix or perturb"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_gets_one_line_and_exit_code_2(name, trained, tmp_path, capsys, monkeypatch):
+def test_a_mistake_gets_one_line_and_exit_code_2(name, untrained, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     words, expected = MISTAKES[name]
-    words = [word.format(tmp=tmp_path, trained=trained) for word in words]
-    before = sorted(path.name for path in trained.iterdir())
+    words = [word.format(tmp=tmp_path, untrained=untrained) for word in words]
+    before = sorted(path.name for path in untrained.iterdir())
     assert run_door(lambda: main.main(words)) == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("error: ") and expected in message
-    assert sorted(path.name for path in trained.iterdir()) == before
+    assert sorted(path.name for path in untrained.iterdir()) == before
     # A start that fails leaves nothing: no folder, no lock.
     assert "--mode=generate" in words or not list(tmp_path.iterdir())
 
 
-def test_a_truncated_checkpoint_is_named_with_the_step_to_resume_from(trained, tmp_path):
+@pytest.mark.slow
+def test_a_truncated_checkpoint_is_named_with_the_step_to_resume_from(straight, tmp_path):
     workdir = tmp_path / "copy"
-    shutil.copytree(trained, workdir)
+    shutil.copytree(straight, workdir)
     largest = max(
         (p for p in (workdir / "checkpoints" / "16" / "state").rglob("*") if p.is_file()),
         key=lambda p: p.stat().st_size,

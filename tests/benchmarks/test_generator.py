@@ -11,6 +11,7 @@ from benchmarks.harness.timing import Timer
 from fundusgan_jax.ops.cpu import winograd
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["stylegan2", "fundusgan"])
 def test_a_timing_is_consistent(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # XLA counts the products of minimal filtering, a third of the convolution's.

@@ -62,6 +62,7 @@ class Unknown:
     platform, device_kind = "gpu", "NVIDIA GeForce RTX 2070"
 
 
+@pytest.mark.slow
 def test_a_device_without_room_has_no_peak_until_it_has(monkeypatch):
     def exhausted(function, *arguments):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes")

@@ -94,7 +94,7 @@ def test_own_photographs_are_reconstructed_without_the_dataset_beside_their_inpu
     assert not (tmp_path / "mixed").exists()
 
 
-@pytest.mark.parametrize("method", ["mix", "reconstruct"])
+@pytest.mark.parametrize("method", [pytest.param("mix", marks=pytest.mark.slow), "reconstruct"])
 def test_latents_are_painted_again_to_the_same_bytes(workdir, tmp_path, method):
     first, again = tmp_path / "first", tmp_path / "again"
     generate(
@@ -122,6 +122,7 @@ def test_an_image_says_that_it_is_synthetic(workdir, tmp_path):
         assert "Synthetic" in image.text["Description"] and "fundusgan_jax" in image.text["Software"]
 
 
+@pytest.mark.slow
 def test_noise_belongs_to_the_seed_and_the_number(workdir):
     config = config_of_workdir(workdir, [])
     split = open_dataset(config, workdir).splits["train"]

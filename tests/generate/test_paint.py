@@ -4,6 +4,7 @@ import functools
 
 import jax
 import numpy as np
+import pytest
 
 from fundusgan_jax.generate.paint import model_painter
 from fundusgan_jax.ops.full_precision import full_precision
@@ -12,6 +13,7 @@ from fundusgan_jax.steps.fundusgan_step import first_state, reconstruct_step
 from tests.support.tiny import tiny_config
 
 
+@pytest.mark.slow  # test_sample.py has a prior on all devices
 def test_all_devices_paint_what_one_does():
     config = tiny_config()
     variables = first_state(config).variables

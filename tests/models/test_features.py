@@ -49,6 +49,7 @@ def test_squeezenet_features_are_its_last_map_averaged(shared):
     assert source.distance_names == ("frechet", "kernel") and len(source.fingerprint()) == 16
 
 
+@pytest.mark.slow
 def test_resnet_features_are_what_its_classifier_sees(tmp_path):
     module = ResNet(depth=50, num_classes=10)
     flat = seeded_state_dict(state_dict_shapes(module, resnet_table(50, True)), 1)

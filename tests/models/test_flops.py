@@ -76,6 +76,7 @@ def test_generator_agrees_with_xla(base):
     assert generator_flops(config) == pytest.approx(counted, rel=0.05)
 
 
+@pytest.mark.slow
 def test_other_networks_agree_with_xla():
     for depth, norm in ((18, "group"), (50, "batch")):
         encoder = EncoderConfig(depth=depth, norm=norm, fpn_channels=64, head_channels=64, num_ws=10)

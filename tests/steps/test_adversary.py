@@ -96,6 +96,7 @@ def test_the_discriminator_learns_to_tell_two_sets_apart():
     assert float(terms["d_real"]) > 0 > float(terms["d_fake"]) and not bool(nonfinite["any"])
 
 
+@pytest.mark.slow
 def test_p_moves_towards_the_target_and_is_kept_between():
     config, state = made(augment__mode="ada", augment__kimg=0.32, augment__every=2)
     state = state._replace(sign_sum=jnp.ones(()), sign_count=jnp.ones(()))
@@ -156,6 +157,7 @@ def test_frozen_blocks_keep_their_bits_and_the_rest_learns():
         assert same(state.params[name], after.params[name]) == frozen, name
 
 
+@pytest.mark.slow
 def test_r1_of_every_step_is_part_of_the_update_and_later_ones_have_their_own():
     together, _ = made(train__r1_every=1, loss__r1_gamma=10.0)
     lazily, state = made(train__r1_every=16, loss__r1_gamma=10.0)

@@ -192,6 +192,7 @@ def test_a_sample_does_not_depend_on_its_batch() -> None:
     np.testing.assert_allclose(part, whole[10:20], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_pass_to_the_image() -> None:
     image, keys = SMOOTH[:2], KEYS[:2]
 

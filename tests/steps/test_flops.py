@@ -41,6 +41,7 @@ def direct_products(monkeypatch):
     monkeypatch.setattr(winograd, "LEAST_CHANNELS", 1024)
 
 
+@pytest.mark.slow
 def test_a_priors_phases_agree_with_xla():
     config = tiny_prior_config(data__resolution=SIDE, model__resolution=SIDE, augment__mode="none", **WIDE)
     config.model.style = "stylegan2"
@@ -66,6 +67,7 @@ def test_a_priors_phases_agree_with_xla():
     assert ours[STEP] == pytest.approx(ours[GENERATOR] + ours[DISCRIMINATOR] + lazy)
 
 
+@pytest.mark.slow
 def test_fundusgans_phases_agree_with_xla():
     config = tiny_config(
         loss__adv=0.1, encoder__fpn_channels=64, encoder__head_channels=64, model__w_dim=64, **WIDE

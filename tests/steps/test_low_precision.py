@@ -156,7 +156,10 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    ["vgg16", *(pytest.param(name, marks=pytest.mark.slow) for name in ("discriminator", "squeezenet"))],
+)
 def test_rematerialised_gradients_are_the_same(name):
     images = jnp.asarray(random_batch(2).image)
     variables = NETWORKS[name](False).init(jax.random.key(0), images[:1])

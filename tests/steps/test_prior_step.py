@@ -318,6 +318,7 @@ def test_a_nan_leaves_no_trace_in_the_state_and_is_named(phase, due):
     assert all(jax.tree.leaves(moments))
 
 
+@pytest.mark.slow
 def test_adams_moments_begin_anew_where_a_fade_ends():
     # StyleGAN's training_loop resets both optimisers when the level of detail becomes whole (and when it ceases to be).
     settings = {"growth__fade_kimg": 0.1, "growth__stable_kimg": 0.08, "optim__warmup_steps": 9}

@@ -47,14 +47,15 @@ def rounded_products(program):
     return found
 
 
+@pytest.mark.slow  # benchmarks/test_compiled.py has one phase
 @pytest.mark.parametrize(
     ("task", "dtype", "platform"),
     [
         ("fundusgan", "bfloat16", "cuda"),
-        pytest.param("fundusgan", "bfloat16", "cpu", marks=pytest.mark.slow),
-        pytest.param("prior", "bfloat16", "cuda", marks=pytest.mark.slow),
-        pytest.param("prior", "bfloat16", "cpu", marks=pytest.mark.slow),
-        pytest.param("prior", "float32", "cpu", marks=pytest.mark.slow),
+        ("fundusgan", "bfloat16", "cpu"),
+        ("prior", "bfloat16", "cuda"),
+        ("prior", "bfloat16", "cpu"),
+        ("prior", "float32", "cpu"),
     ],
 )
 def test_phases_before_the_backend(task, dtype, platform):

@@ -102,6 +102,7 @@ def test_the_perceptual_network_needs_no_weights_file():
     assert perceptual_shapes(tiny_config(loss__lpips=0.8, loss__perceptual_net="squeezenet")).heads is None
 
 
+@pytest.mark.slow
 def test_a_plan_of_the_command(monkeypatch, capsys):
     """A device of 64 KiB: not even one image fits."""
     monkeypatch.setattr(plan, "device_memory", lambda device: 2**16)

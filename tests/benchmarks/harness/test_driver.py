@@ -214,6 +214,7 @@ def test_a_table_shows_what_differs():
     assert "dtype float32" in text and "median of 5 calls: fewer than 20" in text
 
 
+@pytest.mark.slow
 def test_a_record_says_how_it_came_about():
     record = Measurement("b", {}, [1.0, 2.0, 3.0, 4.0], Work(10, flop=5e9)).record()
     assert record["seconds_median"] == 2.5 and record["img_per_sec"] == 4

@@ -45,7 +45,8 @@ def collection(root: Path, count: int) -> Path:
     return root
 
 
-@pytest.mark.parametrize("file_format", ["array_record", pytest.param("tfrecord", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
 def test_the_same_bytes_as_without_beam(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_format: str
 ) -> None:

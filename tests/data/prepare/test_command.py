@@ -230,6 +230,7 @@ def wait_for(process: subprocess.Popen, happened, seconds: float = 60) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_killed_and_continued_is_the_same_to_the_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
