@@ -35,7 +35,7 @@ def time_encoder(setting: driver.Setting, timer: Timer, overrides: Sequence[str]
     choice = Choice(CONFIG, changes, setting["resolution"], setting["batch"], setting["dtype"])
     config = training_config(choice._replace(channels=setting["channels"]))
     size, batch = setting["resolution"], setting["batch"]
-    sizes = model_config(config, None).encoder
+    sizes = model_config(config, None, training=True).encoder
     network = Encoder(sizes)
     rng = np.random.default_rng(0)
     image = jnp.asarray(rng.uniform(-1, 1, (batch, size, size, 3)), jnp.float32)

@@ -43,30 +43,34 @@ from fundusgan_jax.workdir.manifest import FILE as MANIFEST
 BATCH = 16  # pairs compared at a time
 
 
-def load(workdir: str | os.PathLike[str], step: str | int = "best") -> FundusGAN | Prior:
+def load(
+    workdir: str | os.PathLike[str], step: str | int = "best", dtype: str = "float32"
+) -> FundusGAN | Prior:
     """Opens a trained model: the moving average of its weights, as evaluation uses it.
 
     Args:
         workdir: folder of a run, or of imported weights.
         step: 'best' (the latest where no checkpoint is ranked), 'latest' or a step number.
+        dtype: of the convolutions: 'float32', as evaluation computes, or 'bfloat16', for accelerators
+            (images differ slightly).
 
     Returns:
         A `FundusGAN` or a `Prior`, by what the folder holds.
 
     Raises:
-        UserError: no such run or step, or a damaged checkpoint.
+        UserError: no such run or step, a damaged checkpoint, or another dtype.
     """
     if not isinstance(step, str) and not _is_whole(step):
         raise UserError(f"step={step!r} must be 'best', 'latest' or a step number")
     folder = Path(workdir)
     config, number, state = restore_state(folder, str(step))
     if isinstance(state, PriorState):
-        return Prior(config, folder, number, state)
+        return Prior(config, folder, number, state, dtype)
     if not isinstance(state, TrainState):
         raise UserError(
             f"{folder} segments vessels and paints nothing; name a run of FundusGAN or of a prior"
         )
-    return FundusGAN(config, folder, number, ema_variables(state, True))
+    return FundusGAN(config, folder, number, ema_variables(state, True), dtype)
 
 
 def open_dataset(folder: str | os.PathLike[str], split: str = "test") -> tuple[np.ndarray, np.ndarray]:
@@ -145,9 +149,11 @@ class FundusGAN:
     An image is a function of what it is painted from and of (seed, its number): batches and devices are not in it.
     """
 
-    def __init__(self, config: ConfigDict, workdir: Path, step: int, variables: Variables) -> None:
+    def __init__(
+        self, config: ConfigDict, workdir: Path, step: int, variables: Variables, dtype: str = "float32"
+    ) -> None:
         self.step, self._config, self._workdir, self._variables = step, config, workdir, variables
-        self._codec = Codec(config, variables)
+        self._codec, self._dtype = Codec(config, variables, dtype), dtype
         self.resolution, self.num_ws, self.w_dim = self._codec.side, self._codec.num_ws, self._codec.w_dim
 
     def reconstruct(self, photographs: Any) -> np.ndarray:
@@ -275,7 +281,7 @@ class FundusGAN:
         check_styles(self._variables)
         dataset = dataset_of_workdir(self._config, self._workdir)
         split = split_named(dataset, self._config.data.train_split)
-        generator = Generator(self._config, self._variables, split)
+        generator = Generator(self._config, self._variables, split, self._dtype)
         recipe = recipe_sample(self._config, self._variables, split, num, self.num_ws, seed)
         return np.concatenate([batch.images for batch in generator.batches(recipe, psi)])
 
@@ -307,10 +313,12 @@ class Prior:
     step: of its checkpoint. resolution: side S of its images. num_ws, w_dim: style vectors and their width.
     """
 
-    def __init__(self, config: ConfigDict, workdir: Path, step: int, state: PriorState) -> None:
+    def __init__(
+        self, config: ConfigDict, workdir: Path, step: int, state: PriorState, dtype: str = "float32"
+    ) -> None:
         self.step, self.resolution = step, resolution_at(config, step)
         self._config, self._workdir = config, workdir
-        self._sampler = Sampler(config, state._replace(params=state.ema), self.resolution)
+        self._sampler = Sampler(config, state._replace(params=state.ema), self.resolution, dtype)
         self.num_ws, self.w_dim = self._sampler.num_ws, int(config.model.w_dim)
 
     def sample(

@@ -71,7 +71,7 @@ SETTINGS = {
     "model.w_dim": Setting(512, "width of a style vector", least=1),
     "model.delta": Setting(1, "skip fusions, 0 to 7 (6 at 256 px, 4 at 64): more gives detail, less editable styles"),
     "model.noise_mode": Setting("random", "'random' per sample, 'const' stored maps, 'none'", choices=("random", "const", "none")),
-    "model.dtype": Setting("float32", "of convolutions in training: 'float32' or 'bfloat16'; the rest, scores and generation stay float32",
+    "model.dtype": Setting("float32", "of convolutions in training: 'float32' or 'bfloat16'; the rest, scores stay float32; of images generate.dtype says it",
         choices=("float32", "bfloat16")),
     "model.style": Setting("stylegan2", "prior: 'stylegan2' or 'adain' (StyleGAN v1, growing from growth.start)",
         choices=("stylegan2", "adain")),
@@ -176,6 +176,9 @@ SETTINGS = {
         least=0, may_change=True),
     "eval.features_weights": Setting("", "file of that network's weights; '' takes loss.perceptual_weights where both are of one network, else looks in the cache folder", may_change=True),
     "eval.use_ema": Setting(True, "score and generate with the moving average of the parameters"),
+
+    "generate.dtype": Setting("float32", "of convolutions in --mode=generate: 'float32', or 'bfloat16' for accelerators; scores are always float32",
+        choices=("float32", "bfloat16"), may_change=True),
 
     "report.photographs": Setting(False, "report.html shows photographs and file names; without, it can be handed on", may_change=True),
 }

@@ -11,13 +11,14 @@ from jax import Array
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from fundusgan_jax.devices.local import local_program, replicated
+from fundusgan_jax.generate.on_device import Bytes, checked, computed_in, to_bytes
 from fundusgan_jax.models import fundusgan
 from fundusgan_jax.models.encoder import EncoderOutput
 from fundusgan_jax.models.fundusgan import Variables, entering_sizes
 from fundusgan_jax.ops.full_precision import full_precision
-from fundusgan_jax.steps.batch import to_float, to_uint8
 from fundusgan_jax.steps.fundusgan_step import model_config
 from fundusgan_jax.steps.optimiser import sample_keys
+from fundusgan_jax.steps.step import scaled
 
 # The encoder's backbone maps, the largest by far: fetched only where the generator reads them.
 BACKBONE_STRIDES = {"c1": 2, "c2": 4}
@@ -35,9 +36,10 @@ def decoder_maps(config: ConfigDict) -> tuple[str, ...]:
 def _encoded(
     config: FrozenConfigDict, left_out: tuple[str, ...], variables: Variables, image: Array
 ) -> EncoderOutput:
-    encoded, _ = fundusgan.encode(model_config(config, None), variables, image)
+    encoded, _ = fundusgan.encode(model_config(config, None, training=True), variables, scaled(image))
     absent: dict[str, Any] = dict.fromkeys(left_out)
-    return encoded._replace(**absent)
+    # float32 on the host, whatever the network computes in: numpy's files know no bfloat16.
+    return jax.tree.map(lambda x: x.astype(jnp.float32), encoded._replace(**absent))  # type: ignore[no-any-return]
 
 
 @full_precision
@@ -47,15 +49,14 @@ def _decoded(
     w_plus: Array,
     encoded: EncoderOutput,
     numbers: Array,
-) -> Array:
+) -> Bytes:
     variables, seed = shared
     mode = config.model.noise_mode
     keys = sample_keys(seed, numbers) if mode == "random" else None
     empty = jnp.zeros((w_plus.shape[0], 0, 0, 0))
     maps = EncoderOutput(*(empty if value is None else value for value in encoded))
-    return fundusgan.decode(
-        model_config(config, None), variables, w_plus, maps, noise_mode=mode, noise_keys=keys
-    )
+    model = model_config(config, None, training=True)
+    return to_bytes(fundusgan.decode(model, variables, w_plus, maps, noise_mode=mode, noise_keys=keys))
 
 
 def with_maps(maps: dict[str, Any]) -> EncoderOutput:
@@ -69,28 +70,29 @@ class Codec:
     Args:
         config: the run's settings.
         variables: the trained arrays.
+        dtype: of the convolutions, 'float32' or 'bfloat16'.
     """
 
-    def __init__(self, config: ConfigDict, variables: Variables) -> None:
+    def __init__(self, config: ConfigDict, variables: Variables, dtype: str = "float32") -> None:
         model = model_config(config, None)
         self.side, self.num_ws, self.w_dim = model.input_size, model.generator.num_ws, model.generator.w_dim
         self.maps = decoder_maps(config)
         self.w_avg = np.asarray(variables.w_avg)
         self._variables = replicated(variables)
-        self._config = frozen = FrozenConfigDict(config)
+        self._config = frozen = FrozenConfigDict(computed_in(config, dtype))
         left_out = tuple(name for name in BACKBONE_STRIDES if name not in self.maps)
         self._encode = local_program(_encoded, frozen, left_out)
         self._decode = local_program(_decoded, frozen)
 
     def map_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> [H, W, C] of each of `self.maps`."""
-        image = jax.ShapeDtypeStruct((1, self.side, self.side, 3), jnp.float32)
+        image = jax.ShapeDtypeStruct((1, self.side, self.side, 3), jnp.uint8)
         encoded = jax.eval_shape(lambda x: _encoded(self._config, (), self._variables, x), image)
         return {name: getattr(encoded, name).shape[1:] for name in self.maps}
 
     def encode(self, images: np.ndarray) -> EncoderOutput:
         """One batch, uint8 [N, S, S, 3] -> float32 arrays; of c1 and c2 those that the generator does not read are None."""
-        return self._encode(self._variables, to_float(images))  # type: ignore[no-any-return]
+        return self._encode(self._variables, images)  # type: ignore[no-any-return]
 
     def decode(
         self, w_plus: np.ndarray, encoded: EncoderOutput, numbers: np.ndarray, seed: int
@@ -108,7 +110,7 @@ class Codec:
         """
         maps = with_maps({name: getattr(encoded, name) for name in self.maps})
         shared = (self._variables, np.uint32(seed))
-        return to_uint8(self._decode(shared, w_plus, maps, numbers.astype(np.int32)))
+        return checked(self._decode(shared, w_plus, maps, numbers.astype(np.int32)))
 
 
 def batch_size_of(config: ConfigDict, count: int) -> int:

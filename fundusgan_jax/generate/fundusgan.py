@@ -15,7 +15,7 @@ from fundusgan_jax.errors import UserError
 from fundusgan_jax.generate.codec import Codec, batch_size_of, with_maps
 from fundusgan_jax.generate.directions import direction_named
 from fundusgan_jax.generate.latents import Latents, read_latents, truncated, written_latents
-from fundusgan_jax.generate.marks import COMPARISON, save_synthetic, say_one_colour
+from fundusgan_jax.generate.marks import COMPARISON, saved_by_threads, say_one_colour
 from fundusgan_jax.generate.photographs import own_photographs
 from fundusgan_jax.generate.recipes import (
     Recipe,
@@ -50,8 +50,10 @@ class Painted(NamedTuple):
 class Generator:
     """A trained FundusGAN over the photographs of one split."""
 
-    def __init__(self, config: ConfigDict, variables: Variables, split: PackedSplit) -> None:
-        self.split, self.codec, self._config = split, Codec(config, variables), config
+    def __init__(
+        self, config: ConfigDict, variables: Variables, split: PackedSplit, dtype: str = "float32"
+    ) -> None:
+        self.split, self.codec, self._config = split, Codec(config, variables, dtype), config
         self.num_ws = self.codec.num_ws
 
     def _photographs(self, rows: np.ndarray) -> np.ndarray:
@@ -156,7 +158,7 @@ def generate_fundusgan(config: ConfigDict, workdir: Path, step: str, output: Pat
 
 
 def _job_of_latents(config: ConfigDict, variables: Variables, file: Path, truncation_psi: float) -> Job:
-    codec = Codec(config, variables)
+    codec = Codec(config, variables, config.generate.dtype)
     latents = read_latents(file, (codec.num_ws, codec.w_dim), codec.map_shapes())
     batches = repainted(config, codec, latents, truncation_psi)
     return Job(f"painting {file.name}", latents.seed, latents.index, batches)
@@ -180,7 +182,7 @@ def _job_of_photographs(
             dataset.label_names,
             request.num_images,
         )
-    generator = Generator(config, variables, split)
+    generator = Generator(config, variables, split, config.generate.dtype)
     if method == "perturb":
         recipe = recipe_perturb(split, num, generator.num_ws, seed, generator.w_plus)
     elif offset is not None:
@@ -209,17 +211,18 @@ def _save(job: Job, step: int, output: Path, save_latents: bool) -> None:
     progress = Progress(len(job.index), "img", f"{job.title} from step {step}")
     progress.begin()
     one_colour = 0
-    with written_latents(output / LATENTS if save_latents else None, job.seed) as latents:
+    latents_file = output / LATENTS if save_latents else None
+    with written_latents(latents_file, job.seed) as latents, saved_by_threads() as save:
         for batch in job.batches:
             maps = {name: value for name, value in batch.encoded._asdict().items() if value is not None}
             for place, image in enumerate(batch.rows.tolist()):
                 row, picture = job.index[image], batch.images[place]
                 file = output / Path(row["file"]).name
-                save_synthetic(file, picture)
+                save(file, picture)
                 one_colour += int((picture == picture[0, 0]).all())
                 if job.photographs is not None:
                     pair = comparison_grid(job.photographs[image][None], picture[None])
-                    save_synthetic(file.with_stem(f"{file.stem}-compared"), pair, COMPARISON)
+                    save(file.with_stem(f"{file.stem}-compared"), pair, COMPARISON)
                 if latents is not None:
                     latents.add(row, batch.w_plus[place], {name: x[place] for name, x in maps.items()})
             progress.update(len(batch.rows))

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.generate.latents import read_latents, truncated, written_latents
-from fundusgan_jax.generate.marks import save_synthetic, say_one_colour
+from fundusgan_jax.generate.marks import save_synthetic, saved_by_threads, say_one_colour
 from fundusgan_jax.generate.request import INDEX, LATENTS, Request, write_index
 from fundusgan_jax.generate.sample import Sampler, drawn_labels
 from fundusgan_jax.progress import Progress
@@ -58,7 +58,7 @@ def generate_prior(config: ConfigDict, workdir: Path, step: str, output: Path, r
     check_label(config, request.label, "--label")
     _, number, state = restore_state(workdir, step, config)
     assert isinstance(state, PriorState)  # config.task says so
-    sampler = Sampler(config, state, resolution_at(config, number))
+    sampler = Sampler(config, state, resolution_at(config, number), config.generate.dtype)
     if request.latents is not None:
         latents = read_latents(request.latents, (sampler.num_ws, config.model.w_dim), {})
         w = truncated(latents.w_plus, np.asarray(sampler.w_avg), request.truncation_psi)
@@ -107,17 +107,18 @@ def _row(file: str, request: Request, label: int | str, sources: str) -> dict[st
 
 
 def _save(sampler: Sampler, drawing: Drawing, step: int, output: Path, request: Request) -> None:
-    """Paints and saves one PNG per image, each as soon as it is there."""
+    """Paints and saves one PNG per image, each as soon as it is there, while the next batch is painted."""
     w_plus = sampler.w_plus(drawing.w)
     progress = Progress(len(drawing.index), "img", f"{drawing.title} from step {step}")
     progress.begin()
     images: list[np.ndarray] = []
     one_colour = 0
     rows = zip(drawing.index, w_plus)
-    with written_latents(output / LATENTS if request.save_latents else None, request.seed) as latents:
+    latents_file = output / LATENTS if request.save_latents else None
+    with written_latents(latents_file, request.seed) as latents, saved_by_threads() as save:
         for batch in sampler.paint(w_plus):
             for picture, (row, styles) in zip(batch, rows):
-                save_synthetic(output / Path(row["file"]).name, picture)
+                save(output / Path(row["file"]).name, picture)
                 one_colour += int((picture == picture[0, 0]).all())
                 if latents is not None:
                     latents.add(row, styles, {})

@@ -11,9 +11,10 @@ from jax import Array
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from fundusgan_jax.devices.local import local_program, replicated
+from fundusgan_jax.generate.on_device import Bytes, checked, computed_in, to_bytes
 from fundusgan_jax.models.generator import NoiseMode, truncate
 from fundusgan_jax.ops.full_precision import full_precision
-from fundusgan_jax.steps.batch import padded_batches, to_uint8
+from fundusgan_jax.steps.batch import padded_batches
 from fundusgan_jax.steps.latents import draw_z, to_w
 from fundusgan_jax.steps.prior_step import Z_PURPOSE, PriorState, fade_in, generator_config, paint
 
@@ -28,11 +29,14 @@ def _styles(
 
 
 @full_precision
-def _image(config: FrozenConfigDict, resolution: int, shared: tuple[Any, Any, Array], w_plus: Array) -> Array:
+def _image(config: FrozenConfigDict, resolution: int, shared: tuple[Any, Any, Array], w_plus: Array) -> Bytes:
     params, noise, alpha = shared
     # A picture of its own is to be the same every time: stored noise maps in place of random ones.
     mode: NoiseMode = "none" if config.model.noise_mode == "none" else "const"
-    return paint(config, params, noise, w_plus, resolution=resolution, alpha=alpha, noise_mode=mode)
+    image = paint(
+        config, params, noise, w_plus, resolution=resolution, alpha=alpha, noise_mode=mode, training=True
+    )
+    return to_bytes(image)
 
 
 class Sampler:
@@ -45,16 +49,19 @@ class Sampler:
         config: the run's settings.
         state: of the prior.
         resolution: side that the state's network paints.
+        dtype: of the convolutions, 'float32' or 'bfloat16'.
     """
 
-    def __init__(self, config: ConfigDict, state: PriorState, resolution: int) -> None:
+    def __init__(
+        self, config: ConfigDict, state: PriorState, resolution: int, dtype: str = "float32"
+    ) -> None:
         alpha = np.float32(fade_in(config, int(state.step), resolution))
         self.batch_size, self.num_ws = config.eval.batch_size, generator_config(config).num_ws
         params = state.ema if config.eval.use_ema else state.params
         self._params, self._noise, self._alpha, self.w_avg = replicated(
             jax.device_get((params, state.noise, alpha, state.w_avg))
         )
-        frozen = FrozenConfigDict(config)
+        frozen = FrozenConfigDict(computed_in(config, dtype))
         self._styles, self._image = local_program(_styles, frozen), local_program(_image, frozen, resolution)
 
     def w(self, numbers: np.ndarray, labels: np.ndarray, seed: int, truncation_psi: float) -> np.ndarray:
@@ -76,7 +83,7 @@ class Sampler:
         w_plus = self.w_plus(w_plus)
         shared = (self._params, self._noise, self._alpha)
         for batch, real in padded_batches(len(w_plus), self.batch_size):
-            yield to_uint8(self._image(shared, w_plus[batch])[:real])
+            yield checked(self._image(shared, w_plus[batch]))[:real]
 
     def images(
         self, numbers: np.ndarray, labels: np.ndarray, *, seed: int, truncation_psi: float

@@ -85,12 +85,17 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
         UserError: NaN or infinity, which would come out as black.
     """
     image = np.asarray(image, np.float32)
-    if not np.isfinite(image).all():
+    check_finite(np.isfinite(image))
+    return np.clip(np.rint(image * 127.5 + 127.5), 0, 255).astype(np.uint8)
+
+
+def check_finite(finite: np.ndarray) -> None:
+    """UserError where one of these bools, of pixels or of images, says that something painted is not finite."""
+    if not finite.all():
         raise UserError(
             "the network paints pixels that are not finite (NaN or infinity), and no image was made of them: its weights have "
             "diverged, or styles are far out; take another --step, or a --truncation nearer to 0"
         )
-    return np.clip(np.rint(image * 127.5 + 127.5), 0, 255).astype(np.uint8)
 
 
 def padded_batches(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:

@@ -60,8 +60,8 @@ def model_config(
 ) -> FundusGANConfig:
     """The networks' sizes from the run's settings.
 
-    axis_name: device axis of batch statistics. training: compute by model.dtype and train.remat; without, in
-    float32 and with nothing to rematerialise.
+    axis_name: device axis of batch statistics. training: compute by model.dtype and train.remat, as images are
+    painted for keeping too (generate/on_device.py); without, in float32 and with nothing to rematerialise.
     """
     size = config.data.resolution
     generator = GeneratorConfig(

@@ -77,10 +77,14 @@ def decoded(raw: RawBatch, dataset: Photographs | None) -> Batch:
     image = photographs.image
     image = jnp.where(raw.flip[:, None, None, None], image[:, :, ::-1], image)
     eye = jnp.where(raw.flip, jnp.asarray(SWAPPED_EYE)[photographs.eye], photographs.eye)
+    return Batch(scaled(image), photographs.label, eye, raw.sample)
+
+
+def scaled(image: Array) -> Array:
+    """uint8 -> float32 in [-1, 1] inside a program, to the bits of `to_float`."""
     # Clipping changes no value. It stands between the product and what is added to it next: a compiler that fuses the two
     # would round once where numpy rounds twice.
-    scaled = jnp.clip(to_float(image), -1.0, 1.0)
-    return Batch(scaled, photographs.label, eye, raw.sample)
+    return jnp.clip(to_float(image), -1.0, 1.0)
 
 
 def raw_batch_shapes(size: int, resolution: int, with_photographs: bool, channels: int = 3) -> RawBatch:

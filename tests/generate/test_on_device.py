@@ -1,0 +1,68 @@
+"""generate/on_device.py and the threads of marks.py: the host's bytes, half precision close to float32, no file lost."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.generate.codec import Codec
+from fundusgan_jax.generate.marks import WAITING, saved_by_threads
+from fundusgan_jax.generate.on_device import checked, computed_in, to_bytes
+from fundusgan_jax.generate.sample import Sampler
+from fundusgan_jax.steps.batch import to_uint8
+from fundusgan_jax.steps.fundusgan_step import first_state
+from fundusgan_jax.steps.prior_step import first_prior
+from tests.support.tiny import tiny_config, tiny_prior_config
+
+
+def test_bytes_of_a_program_are_those_of_the_host():
+    rng = np.random.default_rng(0)
+    # All halves between grey levels, where a fused product and sum would round the other way, and what lies outside.
+    halves = (np.arange(-3, 260) - 0.5 - 127.5) / 127.5
+    values = np.concatenate([halves, rng.normal(0, 1, 12288 - len(halves))]).astype(np.float32)
+    image = values.reshape(4, 32, 32, 3)
+    np.testing.assert_array_equal(checked(jax.jit(to_bytes)(image)), to_uint8(image))
+    image[2, 5, 5, 1] = np.nan
+    painted = jax.jit(to_bytes)(image)
+    assert np.asarray(painted.finite).tolist() == [True, True, False, True]
+    with pytest.raises(UserError, match="not finite"):
+        checked(painted)
+
+
+def decibels(a, b):
+    return 10 * np.log10(255**2 / np.mean((a.astype(float) - b.astype(float)) ** 2))
+
+
+def test_half_precision_is_on_request_and_close():
+    config = tiny_config()
+    variables = first_state(config).variables
+    photographs = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    painted = {}
+    for dtype in ("float32", "bfloat16"):
+        codec = Codec(config, variables, dtype)
+        encoded = codec.encode(photographs)
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(encoded)} == {"float32"}
+        painted[dtype] = codec.decode(encoded.w_plus, encoded, np.arange(2), 0)
+    assert 30 < decibels(*painted.values()) < 70
+    prior = tiny_prior_config()
+    state = first_prior(prior)
+    drawn = [
+        np.concatenate([*Sampler(prior, state, 16, dtype).paint(np.ones((2, 8), np.float32))])
+        for dtype in ("float32", "bfloat16")
+    ]
+    assert 30 < decibels(*drawn) < 70
+    with pytest.raises(UserError, match="dtype='float16' must be one of float32, bfloat16"):
+        computed_in(config, "float16")
+
+
+def test_threads_write_every_file_and_tell_what_failed(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (WAITING + 9, 4, 4, 3), dtype=np.uint8)
+    with saved_by_threads() as save:
+        for number, image in enumerate(images):
+            save(tmp_path / f"{number}.png", image)
+    for number, image in enumerate(images):
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / f"{number}.png")), image)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file"), saved_by_threads() as save:
+        save(tmp_path / "file" / "a.png", images[0])
