@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fundusgan_jax.ops.cpu import winograd
+from fundusgan_jax.ops.gpu import dilated_conv
 from fundusgan_jax.ops.products import product
 from fundusgan_jax.ops.tpu import packed_conv
 
@@ -44,6 +45,8 @@ def conv2d(x: Array, kernel: Array, *, stride: int = 1, padding: Padding = 0, di
             same = pads == ((dilation, dilation),) * 2
             x = x if same else jnp.pad(x, ((0, 0), *pads, (0, 0)))
             return winograd.convolution(x, kernel, dilation, same)
+        if dilation > 1:
+            return dilated_conv.convolution(x, kernel, dilation, pads)
 
     def native(x: Array, kernel: Array) -> Array:
         return lax.conv_general_dilated(

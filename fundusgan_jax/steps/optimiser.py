@@ -164,6 +164,16 @@ def all_finite(tree: Any) -> Array:
     return jnp.all(jnp.stack(checks)) if checks else jnp.asarray(True)
 
 
+def _branched(bad: Array, old: State, new: State) -> State:
+    # Not where(): XLA:CPU would fuse all the checks into each of its selections and compile for minutes.
+    return lax.cond(bad, lambda a, b: a, lambda a, b: b, old, new)  # type: ignore[no-any-return]
+
+
+def _selected(bad: Array, old: State, new: State) -> State:
+    # Not cond(): a GPU's host would wait for the device in every phase, and the state would be copied.
+    return jax.tree.map(lambda a, b: jnp.where(bad, a, b), old, new)  # type: ignore[no-any-return]
+
+
 def guarded(old: State, new: State, checked: Mapping[str, Any]) -> tuple[State, dict[str, Array]]:
     """`new`, or `old` where it or anything checked is not finite: a bad update leaves no trace in the state.
 
@@ -178,6 +188,5 @@ def guarded(old: State, new: State, checked: Mapping[str, Any]) -> tuple[State, 
     # A finite gradient may overflow Adam's moments, which never recover.
     bad["updated state"] = ~all_finite(new)
     any_bad = jnp.any(jnp.stack(list(bad.values())))
-    # Not where(): XLA:CPU would fuse all the checks into each of its selections and compile for minutes.
-    state = lax.cond(any_bad, lambda a, b: a, lambda a, b: b, old, new)
+    state = lax.platform_dependent(any_bad, old, new, cpu=_branched, default=_selected)
     return state, {ANY: any_bad, **bad}

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
+from benchmarks.harness.program_facts import program_facts
 from configs import stylegan1, stylegan2
 from fundusgan_jax.devices.parallel import DataParallel
-from fundusgan_jax.steps import losses
+from fundusgan_jax.steps import losses, optimiser
 from fundusgan_jax.steps.optimiser import guarded, lazy_adam, sample_keys
 from fundusgan_jax.steps.prior_step import (
     AXIS,
@@ -299,6 +300,20 @@ def test_a_guarded_update_keeps_the_old_state_where_anything_is_not_finite():
     assert bool(bad["any"]) and bool(bad["updated state"]) and float(kept["a"][1]) == 1.0
     kept, bad = guarded(old, {"a": jnp.full(2, 3.0)}, {"loss": jnp.asarray(1.0)})
     assert not bool(bad["any"]) and float(kept["a"][0]) == 3.0
+
+
+def test_the_guard_selects_where_the_platform_is_no_processor():
+    old, new = {"a": jnp.ones(2)}, {"a": jnp.asarray([2.0, jnp.nan])}
+    for bad in (True, False):
+        for form in (optimiser._selected, optimiser._branched):
+            kept = form(jnp.asarray(bad), old, new)
+            np.testing.assert_array_equal(kept["a"], (old if bad else new)["a"])
+    traced = jax.jit(lambda old, new: guarded(old, new, {})).trace(old, new)
+    found = {
+        name: program_facts(traced.lower(lowering_platforms=(name,)).as_text(dialect="hlo")).conditionals
+        for name in ("cpu", "cuda", "tpu")
+    }
+    assert {name: len(each) for name, each in found.items()} == {"cpu": 1, "cuda": 0, "tpu": 0}
 
 
 @pytest.mark.parametrize("phase, due", [(generator_phase, "with_pl"), (discriminator_phase, "with_r1")])

@@ -14,6 +14,7 @@ from jax import Array, lax
 
 from fundusgan_jax.ops.cpu import filtering
 from fundusgan_jax.ops.cpu.filtering import FOUR, TWO
+from fundusgan_jax.ops.gpu import dilated_conv
 from fundusgan_jax.ops.products import Pair, gradient_to_kernel
 
 # Narrower layers spend more time on the sums than the products save (benchmarks/NOTES.md).
@@ -68,6 +69,9 @@ def kernel_gradient(x: Array, dy: Array, dilation: int = 1, same: bool = True) -
     """Gradient of `convolution` to its kernel: x as there, dy [N, H, W, O] -> [3, 3, I, O]."""
 
     def native(x: Array, dy: Array) -> Array:
+        if dilation > 1:
+            pads = ((dilation if same else 0,) * 2,) * 2
+            return dilated_conv.kernel_gradient(x, dy, (3, 3), dilation, pads)
         shape = (3, 3, x.shape[-1], dy.shape[-1])
         return gradient_to_kernel(lambda kernel: _native(x, kernel, dilation, same), shape, dy)
 
