@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from benchmarks.harness.circumstances import Record
 from benchmarks.harness.table import operations_table, table
 from benchmarks.harness.timing import read_lines
 from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.devices.compilation_cache import JAX_VARIABLE
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.flags import Parser
 from fundusgan_jax.progress import format_seconds
@@ -26,7 +27,8 @@ from fundusgan_jax.progress import format_seconds
 DESCRIPTION = """Runs the benchmarks of generator, training step, encoder, data input, metric networks and scaling, each setting
 in a process of its own and with a time limit, appends a JSON line per measurement and writes all tables into one Markdown file
 beside it. All settings take hours, most of it compilation: --minutes=M stops after so many, and given again the command goes on,
-passing over what the file has from this device and this code. --quick takes the most wanted rows and stops
+passing over what the file has from this device and this code; compiled programs are kept beside the file (or in
+$JAX_COMPILATION_CACHE_DIR). --quick takes the most wanted rows and stops
 after ten minutes; --small is for a try on a processor. --profile=DIR adds where the time of each goes. A setting that does not
 fit the memory is a row that says so. Not among them: what config.deterministic costs (python -m benchmarks.reproduce --cost)."""
 
@@ -108,7 +110,7 @@ def run_all(
         ):
             words.append(f"--profile={profile}")
         try:
-            failed += _run_group(words, left if left < float("inf") else None) != 0
+            failed += _run_group(words, left if left < float("inf") else None, kept_beside(json)) != 0
         except subprocess.TimeoutExpired:
             print(
                 f"note: '{command.title}' was stopped by --minutes; the same command goes on with it",
@@ -117,9 +119,18 @@ def run_all(
     return failed
 
 
-def _run_group(words: Sequence[str], seconds: float | None) -> int:
+def kept_beside(json: Path) -> dict[str, str]:
+    """The environment of the benchmarks: what they compile is kept beside `json`, so that a run which was stopped in the middle
+    of a setting does not compile it again."""
+    compiled = str(json.resolve().with_suffix(".compiled"))
+    return {**os.environ, JAX_VARIABLE: os.environ.get(JAX_VARIABLE) or compiled}
+
+
+def _run_group(
+    words: Sequence[str], seconds: float | None, environment: Mapping[str, str] | None = None
+) -> int:
     """Runs a command; where it is stopped, by time or by Ctrl-C, the processes that it began are stopped too."""
-    with subprocess.Popen(words, start_new_session=True) as process:
+    with subprocess.Popen(words, start_new_session=True, env=environment) as process:
         try:
             return process.wait(seconds)
         except BaseException:

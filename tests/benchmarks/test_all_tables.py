@@ -45,6 +45,14 @@ def test_a_deadline_stops_all(tmp_path, capsys):
     assert capsys.readouterr().out.count("no time left") == len(FULL)
 
 
+def test_what_is_compiled_is_kept_beside_the_lines(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    folder = all_tables.kept_beside(tmp_path / "gpu.jsonl")["JAX_COMPILATION_CACHE_DIR"]
+    assert folder == str(tmp_path / "gpu.compiled")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "theirs")
+    assert all_tables.kept_beside(tmp_path / "gpu.jsonl")["JAX_COMPILATION_CACHE_DIR"] == "theirs"
+
+
 def test_every_command_is_one_that_its_benchmark_takes():
     """The flags of all commands are parsed, and choose something."""
     from importlib import import_module
