@@ -10,5 +10,7 @@ fi
 config=$1 workdir=$2
 shift 2
 repository=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=/dev/null
+. "$repository/launch/gpu_env.sh"
 export PYTHONPATH="$repository${PYTHONPATH:+:$PYTHONPATH}"
 exec python -m fundusgan_jax.main --config="$config" --workdir="$workdir" "$@"

@@ -64,6 +64,17 @@ def test_a_processor_asked_for_is_no_problem(monkeypatch):
     assert not [each for each in doctor.devices() if each.problem]
 
 
+def test_half_precision_is_named_on_a_card_alone(monkeypatch):
+    assert doctor.half_precision() == []
+    card = SimpleNamespace(platform="gpu", device_kind="NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr("jax.devices", lambda: [card])
+    (found,) = doctor.half_precision()
+    assert "train in float32" in found.text and "dtype=bfloat16" in found.text and "989 TFLOP/s" in found.text
+    assert not found.problem
+    monkeypatch.setattr("jax.devices", lambda: [SimpleNamespace(platform="gpu", device_kind="a new card")])
+    assert "TFLOP" not in doctor.half_precision()[0].text
+
+
 def test_tensorflow_with_cuda_is_named(monkeypatch):
     known = {"tensorflow": "2.20", "nvidia-cudnn-cu12": "9"}
     monkeypatch.setattr(doctor, "_version", lambda name: known.get(name, ""))

@@ -135,3 +135,19 @@ def test_a_signal_reaches_the_trainer_and_its_exit_code_comes_back(script, numbe
     assert lines[-1] == "heard"
     if script == "tpu_vm.sh":
         assert lines[0] == "worker all" and "worker 0" in lines
+
+
+def test_gpu_settings_are_a_default_and_touch_nothing_without_a_card():
+    """A folder in place of /dev: with a card there, then without."""
+    script = (LAUNCH / "gpu_env.sh").read_text()
+    shown = 'echo "$XLA_CLIENT_MEM_FRACTION|$XLA_FLAGS"'
+    for pattern, given, told in (
+        ("/dev/null", {}, "0.92| --xla_gpu_enable_latency_hiding_scheduler=true"),
+        ("/dev/null", {"XLA_CLIENT_MEM_FRACTION": "0.5", "XLA_FLAGS": "--a"}, "0.5|--a --xla_gpu_enable_latency_hiding_scheduler=true"),
+        ("/dev/null", {"XLA_FLAGS": "--xla_gpu_enable_latency_hiding_scheduler=false"}, "0.92|--xla_gpu_enable_latency_hiding_scheduler=false"),
+        ("/dev/none[0-9]", {"XLA_FLAGS": "--a"}, "|--a"),
+    ):  # fmt: skip
+        text = script.replace("/dev/nvidia[0-9]*", pattern) + shown
+        environment = {"PATH": os.environ["PATH"], **given}
+        answer = subprocess.run(["bash", "-c", text], env=environment, capture_output=True, text=True)
+        assert answer.stdout.strip() == told, answer.stderr
