@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("tensorflow", "tensorflow_datasets", "clu", "orbax.checkpoint", "starlette", "statsmodels")
 # What a file may import: only what stands to the left of its own folder, or its own folder without a circle.
 ROOMS = """errors atomic folder_lock progress flags | ops | models | anatomy | metrics | steps | settings config validation | data | devices | workdir
-    | weights | report | generate | evaluate | train | studies reader_study explore export
+    | weights | report | generate | evaluate | train | studies reader_study vessels explore export
     | doctor main cli interface __init__"""
 ORDER = {name: place for place, group in enumerate(ROOMS.split("|")) for name in group.split()}
 CORE = [name for name in ORDER if ORDER[name] < ORDER["config"]]

@@ -1,0 +1,1 @@
+"""Vessels of photographs: segmented, scored, measured, compared (command)."""
