@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from fundusgan_jax.data.packed import FOLDER, INDEX, PackedDataset, PackedSplit, ensure_packed
-from fundusgan_jax.data.prepare.sources import walk_files
+from fundusgan_jax.data.photograph_files import photograph_files, shown_name, summary_line
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.progress import Progress
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".dcm", ".dicom")
+if TYPE_CHECKING:
+    from fundusgan_jax.data.read_image import Scale
+
 Preprocessing = Literal["fundus", "none"]
+# (file, reason) of each file that is not read.
+LeftOut = tuple[tuple[str, str], ...]
 READERS, AHEAD = 4, 16
 
 
@@ -27,7 +33,8 @@ class ImageSet:
 
     name: for people. fingerprint: SHA-256 of names and contents. split: '' for a folder. preprocessing: done on the
     way. files: [N] names. groups: [N] patients, labels: [N] classes, or None where they are unknown. read: number ->
-    uint8 [H, W, 3].
+    uint8 [H, W, 3]. left_out: what lies in the folder and is no
+    photograph. rejected: photographs that preprocessing refuses.
     """
 
     name: str
@@ -38,6 +45,8 @@ class ImageSet:
     groups: tuple[str, ...] | None
     labels: tuple[str, ...] | None
     read: Callable[[int], np.ndarray]
+    left_out: LeftOut = ()
+    rejected: LeftOut = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -116,64 +125,128 @@ def of_prepared(folder: Path, name: str, flag: str = "--split") -> tuple[ImageSe
 
 
 def of_folder(folder: Path, preprocessing: Preprocessing, resolution: int) -> ImageSet:
-    """Every image below a folder, in the order of their names.
+    """Every photograph below a folder (`photograph_files`), in the order of their names.
 
     Args:
         folder: of image files.
         preprocessing: 'fundus' finds, centres and crops the field of view as data.prepare does, at `resolution`;
-            what it rejects is left out and said. 'none' takes the pixels as they are.
+            what it rejects is left out. 'none' takes the pixels as they are.
         resolution: for 'fundus'.
 
     Raises:
-        UserError: no such folder, no image in it, one that cannot be read, or all rejected.
+        UserError: no such folder, no photograph in it, one with NaN, one that cannot be read and preprocessing is 'none', or
+            all rejected.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; name one with images, or a prepared dataset")
-    paths = sorted(path for path in walk_files(folder) if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise UserError(f"{folder} holds no image files ({', '.join(SUFFIXES)})")
+    paths, others = found_in(folder)
+    scale = _scale_of_set(paths, folder)
     digest = hashlib.sha256(f"{preprocessing} {resolution if preprocessing == 'fundus' else 0}".encode())
     kept: list[Path] = []
-    rejected: list[str] = []
+    rejected: list[tuple[str, str]] = []
     progress = Progress(len(paths), "file", f"checking {folder.name}")
-    for path, content, reason in _checked(paths, preprocessing, resolution):
+    for path, content, reason in _checked(paths, preprocessing, resolution, scale):
+        name = shown_name(path, folder)
         if reason and preprocessing == "none":
-            raise UserError(f"{path}: {reason}; take it out of the folder or repair it")
+            raise UserError(f"{shown_name(path)}: {reason}; take it out of the folder or repair it")
         if reason:
-            rejected.append(f"{path.name}: {reason}")
+            rejected.append((name, reason))
         else:
             kept.append(path)
-            digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+            digest.update(f"{name} {content}\n".encode())
         progress.update()
     if not kept:
         raise UserError(
-            f"none of the {len(paths)} images of {folder} is a fundus photograph ({rejected[0]}); give "
+            f"none of the {len(paths)} images of {folder} is a fundus photograph ({': '.join(rejected[0])}); give "
             "--preprocess=none to take them as they are"
         )
     if rejected:
-        print(f"note: {len(rejected)} of {len(paths)} images of {folder} left out, for example {rejected[0]}")
+        print(
+            f"note: {len(rejected)} of {len(paths)} images of {folder} left out, for example {': '.join(rejected[0])}"
+        )
 
     def read(number: int) -> np.ndarray:
         from fundusgan_jax.data.prepare.preprocess import prepare_image, read_image
 
-        image = read_image(kept[number])
+        image = read_image(kept[number], scale)
         return prepare_image(image, resolution).image if preprocessing == "fundus" else image
 
-    files = tuple(path.relative_to(folder).as_posix() for path in kept)
-    return ImageSet(str(folder), digest.hexdigest(), "", preprocessing, files, None, None, read)
+    files, refused = tuple(shown_name(path, folder) for path in kept), tuple(rejected)
+    return ImageSet(
+        str(folder), digest.hexdigest(), "", preprocessing, files, None, None, read, others, refused
+    )
+
+
+def found_in(folder: Path, flag: str = "") -> tuple[list[Path], LeftOut]:
+    """The photographs below a folder in the order of their names, and what is left out with its reason, which is said.
+
+    Raises:
+        UserError: there is none; `flag` is put before the folder.
+    """
+    found = photograph_files(folder)
+    drawn = {path: reason for path in found.photographs if (reason := why_drawn(path))}
+    left_out = (*found.left_out, *((shown_name(path, folder), reason) for path, reason in drawn.items()))
+    paths = sorted(path for path in found.photographs if path not in drawn)
+    said = summary_line(left_out)
+    if not paths:
+        raise UserError(
+            f"{flag}{folder} holds no image files" + (f" ({said})" if said else "; name another folder")
+        )
+    if said:
+        print(f"note: {folder}: {said}")
+    return paths, left_out
+
+
+def why_drawn(path: Path) -> str:
+    """'drawn by ...' of a picture of several images that --mode=generate put beside them, else ''; its index names
+    the images."""
+    if path.suffix.lower() not in (".png", ".webp") or not (path.parent / "index.csv").is_file():
+        return ""
+    names = _indexed(path.parent / "index.csv")
+    return "drawn by --mode=generate of its images" if names and path.name not in names else ""
+
+
+@functools.lru_cache(maxsize=8)
+def _indexed(index: Path) -> frozenset[str]:
+    """The images of an index.csv of ours; of another one nothing."""
+    try:
+        with open(index, newline="", encoding="utf-8") as handle:
+            rows = list(csv.DictReader(handle))
+    except (OSError, UnicodeError, csv.Error):
+        return frozenset()
+    return frozenset(str(row.get("file")) for row in rows if row.get("synthetic") == "yes")
+
+
+def _scale_of_set(paths: list[Path], folder: Path) -> Scale:
+    """Black and white of the folder's 16-bit and float images; UserError where one holds NaN, or their range is none."""
+    # Here and below, because training from a packed dataset needs no Pillow, and comes by this file.
+    from fundusgan_jax.data.read_image import Rejected
+    from fundusgan_jax.data.value_ranges import NotFinite, extent_of, scale_of
+
+    extents = []
+    progress = Progress(len(paths), "file", f"looking through {folder.name}")
+    for path in paths:
+        try:
+            extents.append(extent_of(path))
+        except NotFinite as error:
+            raise UserError(f"{shown_name(path)}: {error}; take it out of the folder or repair it") from error
+        progress.update()
+    try:
+        return scale_of(extent for extent in extents if extent)
+    except Rejected as error:
+        raise UserError(f"{folder}: {error}") from error
 
 
 def _checked(
-    paths: list[Path], preprocessing: Preprocessing, resolution: int
+    paths: list[Path], preprocessing: Preprocessing, resolution: int, scale: Scale
 ) -> Iterator[tuple[Path, str, str]]:
     """(path, SHA-256 of the file, why it is left out or '') in order."""
-    # Here, because training from a packed dataset needs no Pillow, and comes by this file.
     from fundusgan_jax.data.prepare.preprocess import Rejected, prepare_image, read_image
 
     def check(path: Path) -> tuple[str, str]:
         try:
             content = hashlib.sha256(path.read_bytes()).hexdigest()
-            image = read_image(path)
+            image = read_image(path, scale)
             if preprocessing == "fundus":
                 prepare_image(image, resolution)
         except Rejected as rejected:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -22,11 +24,20 @@ class Rejected(Exception):
         return str(self)
 
 
-def read_image(path: str | Path) -> np.ndarray:
+# A 16-bit or float image's kind, and black and white of either.
+Deep = Literal["float", "integer"]
+Scale = Mapping[Deep, tuple[float, float]]
+
+
+def read_image(path: str | Path, scale: Scale | None = None) -> np.ndarray:
     """Reads JPEG, PNG, TIFF, GIF, BMP or DICOM.
 
     EXIF rotation is applied; greyscale, palette, CMYK and transparent images become RGB; 16-bit (and
     float) ones are scaled from their range to 8 bits, not cut off.
+
+    Args:
+        path: of the file.
+        scale: of the set that the file belongs to (`value_ranges.scale_of`); None guesses it from this file alone.
 
     Returns:
         uint8 [H, W, 3].
@@ -44,26 +55,34 @@ def read_image(path: str | Path) -> np.ndarray:
         raise Rejected("empty file (0 bytes)")
     if head[128:132] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom"):
         return _read_dicom(path)
-    return _read_pil(path)
+    with opened(path) as image:
+        return _to_rgb(ImageOps.exif_transpose(image), scale)
 
 
-def _read_pil(path: Path) -> np.ndarray:
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The image of a file that Pillow reads, loaded.
+
+    Raises:
+        Rejected: damaged, not an image, too small or too large.
+    """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 _check_size(*image.size)
                 image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+                yield image
     except Rejected:
         raise
     except Image.DecompressionBombError as error:
         raise Rejected(f"larger than {MAX_PIXELS // 1_000_000} megapixels") from error
     except UnidentifiedImageError as error:
         raise Rejected("not an image, or of a kind that cannot be read") from error
-    except (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError) as error:
+    except Exception as error:  # of damaged files the libraries' decoders raise whatever they come to
         truncated = "truncated" in str(error).lower() or "unexpected end" in str(error).lower()
-        raise Rejected("truncated image file" if truncated else f"corrupt image file ({error})") from error
+        said = str(error).split("\n")[0] or type(error).__name__
+        raise Rejected("truncated image file" if truncated else f"corrupt image file ({said})") from error
 
 
 def _check_size(width: int, height: int) -> None:
@@ -73,9 +92,15 @@ def _check_size(width: int, height: int) -> None:
         raise Rejected(f"{width}x{height} is too small for a photograph")
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _grey_to_rgb(np.asarray(image, np.float64))
+def is_deep(image: Image.Image) -> bool:
+    """Whether its pixels are 16-bit or float numbers."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def _to_rgb(image: Image.Image, scale: Scale | None) -> np.ndarray:
+    if is_deep(image):
+        kind: Deep = "float" if image.mode == "F" else "integer"
+        return _grey_to_rgb(np.asarray(image, np.float64), scale.get(kind) if scale else None)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         # What is transparent is surround: black.
         image = image.convert("RGBA")
@@ -83,11 +108,13 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(image.convert("RGB")))
 
 
-def _grey_to_rgb(values: np.ndarray) -> np.ndarray:
-    """Scales 16-bit or float values to 0..255; the range is that of the depth they use."""
-    top = float(values.max())
-    depth = next((limit for limit in (1.0, 255.0, 4095.0, 65535.0) if top <= limit), top)
-    scaled = np.clip(np.rint(values * (255.0 / depth)), 0, 255).astype(np.uint8)
+def _grey_to_rgb(values: np.ndarray, ends: tuple[float, float] | None = None) -> np.ndarray:
+    """Scales 16-bit or float values to 0..255; ends: black and white, None takes the depth that these values use."""
+    if ends is None:
+        top = float(values.max())
+        ends = (0.0, next((limit for limit in (1.0, 255.0, 4095.0, 65535.0) if top <= limit), top))
+    black, white = ends
+    scaled = np.clip(np.rint((values - black) * (255.0 / (white - black))), 0, 255).astype(np.uint8)
     return np.repeat(scaled[:, :, None], 3, 2) if scaled.ndim == 2 else scaled
 
 

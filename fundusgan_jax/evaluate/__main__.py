@@ -24,9 +24,9 @@ DESCRIPTION = """Scores generated images against real ones, or compares two resu
   compare          python -m fundusgan_jax.evaluate --compare A/eval.json B/eval.json
 
 OUT gets eval.json (figures, 95 % intervals, protocol), pictures and report.html, which shows no photograph and no file
-name unless --photographs is given. A result that is there is kept unless --overwrite is given. Images of the real side pass
-through the preparation that training data gets (--preprocess=none takes them as they are); those of the other side are
-taken as they are. FID and KID need FID's Inception: python -m fundusgan_jax.weights fetch inception; without it
+name unless --photographs is given. A result that is there is kept unless --overwrite is given. Two folders pass through the
+same preparation, the one that training data gets (--preprocess=none takes both as they are). What is left out of either is
+counted in eval.json and named in left_out.csv. FID and KID need FID's Inception: python -m fundusgan_jax.weights fetch inception; without it
 --features=squeezenet or pixels give distances that are called Fréchet and kernel distance, not FID and KID."""
 
 
@@ -77,7 +77,11 @@ def parser() -> Parser:
     flags.add_argument("--perceptual_weights", default="", metavar="FILE", help="its weights")
     flags.add_argument("--weights_dir", default="", metavar="DIR", help="where weights are looked for")
     flags.add_argument(
-        "--preprocess", default="fundus", choices=("fundus", "none"), help="of a folder given as --real"
+        "--preprocess",
+        default=None,
+        choices=("fundus", "none"),
+        help="of folders: 'fundus' finds, centres and crops the field of view as data.prepare does, 'none' takes the pixels as "
+        "they are (both folders alike by 'fundus'; images beside a dataset or a workdir as they are)",
     )
     flags.add_argument("--resolution", type=int, default=512, help="that 'fundus' prepares at (512)")
     flags.add_argument("--num", type=int, default=5000, help="samples drawn from a prior's workdir (5000)")

@@ -14,7 +14,14 @@ from fundusgan_jax.data.packed import PackedDataset, split_named
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.gallery import GALLERY_TITLE, PICTURE
 from fundusgan_jax.evaluate.memorisation_sources import memorisation_of, mixed_images
-from fundusgan_jax.evaluate.pictures import can_embed, draw_ranked, draw_tsne, fresh_folder
+from fundusgan_jax.evaluate.pictures import (
+    Drawing,
+    can_embed,
+    draw_ranked,
+    draw_tsne,
+    fresh_folder,
+    with_pictures,
+)
 from fundusgan_jax.evaluate.reconstructions import Reconstructions, Scorer, held_out
 from fundusgan_jax.evaluate.sets import (
     floors,
@@ -188,12 +195,11 @@ def _floors(scorer: FundusGANScorer, real: np.ndarray) -> dict[str, Figures]:
     return floors(source, known, real, (train.patient, scorer.split.patient), config.eval.seed)
 
 
-def draw_pictures(
+def drawings_of(
     scorer: FundusGANScorer, reconstructions: Reconstructions, paint: Painter, folder: Path
-) -> dict[str, str]:
-    """Draws what the report shows; {file: title}."""
+) -> dict[str, Drawing]:
+    """What the report shows."""
     name, order = ranking(reconstructions, scorer.perceptual)
-    titles = {"ranked.png": f"Best, median and worst reconstructions by {title_of(name)}"}
 
     def pair_of(number: int) -> tuple[np.ndarray, np.ndarray]:
         numbers = np.full(
@@ -202,14 +208,20 @@ def draw_pictures(
         images = np.asarray(scorer.split.images[numbers])
         return images[0], paint(images, numbers)[0]
 
-    draw_ranked(folder / "ranked.png", pair_of, reconstructions.per_image[name], order)
-    features = reconstructions.features
-    if scorer.source is not None and features is not None and can_embed(len(features)):
+    def ranked() -> dict[str, str]:
+        draw_ranked(folder / "ranked.png", pair_of, reconstructions.per_image[name], order)
+        return {"ranked.png": f"Best, median and worst reconstructions by {title_of(name)}"}
+
+    def tsne() -> dict[str, str]:
+        features = reconstructions.features
+        if scorer.source is None or features is None or not can_embed(len(features)):
+            return {}
         sets = {"photographs": scorer.real_features(), "reconstructions": features}
         labels = [class_names(scorer.dataset, scorer.split.label)] * 2
         draw_tsne(folder / "tsne.png", sets, labels, scorer.config.eval.seed)
-        titles["tsne.png"] = f"t-SNE of {scorer.source.describe()}"
-    return titles
+        return {"tsne.png": f"t-SNE of {scorer.source.describe()}"}
+
+    return {"the best and the worst": ranked, "the map of features": tsne}
 
 
 def ranking(reconstructions: Reconstructions, perceptual: PerceptualNet | None) -> tuple[str, np.ndarray]:
@@ -258,9 +270,9 @@ def _evaluate(config: ConfigDict, workdir: Path, number: int, state: TrainState)
     reconstructions = scorer.scorer.score(paint, f"evaluating step {number}", with_signatures=True)
     evaluation = full_evaluation(scorer, number, reconstructions)
     folder = fresh_folder(workdir)
+    write_full(workdir, evaluation)  # before anything is drawn
     if can_draw():
-        pictures = draw_pictures(scorer, reconstructions, paint, folder)
-        evaluation = dataclasses.replace(evaluation, pictures=pictures)
+        evaluation = with_pictures(evaluation, drawings_of(scorer, reconstructions, paint, folder))
     if config.eval.memorisation:
         evaluation = with_memorisation(evaluation, scorer, variables, state.adversary, folder)
     write_full(workdir, evaluation)

@@ -8,7 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from fundusgan_jax.data.image_sets import ImageSet, class_names, is_prepared, of_folder, of_prepared
+from fundusgan_jax.data.image_sets import (
+    ImageSet,
+    Preprocessing,
+    class_names,
+    is_prepared,
+    of_folder,
+    of_prepared,
+)
 from fundusgan_jax.data.packed import split_named
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.request import Request
@@ -24,7 +31,8 @@ from fundusgan_jax.workdir.manifest import FILE as MANIFEST
 class GeneratedImages(NamedTuple):
     """The images that are scored. name: for people. num_images: how many. shape: of the first, [H, W, 3]. files: their
     names, groups: patients, labels: classes, each [N], or None where they are unknown. images: a function that streams
-    uint8 [H, W, 3], the same at every call. paired: whether they are reconstructions of the real images, in their order."""
+    uint8 [H, W, 3], the same at every call. paired: whether they are reconstructions of the real images, in their order.
+    files_of: the folder or dataset that they come from, None of what a model paints."""
 
     name: str
     num_images: int
@@ -34,11 +42,14 @@ class GeneratedImages(NamedTuple):
     labels: tuple[str, ...] | None
     images: Callable[[], Iterator[np.ndarray]]
     paired: bool = False
+    files_of: ImageSet | None = None
 
 
-def generated_images(request: Request, real: ImageSet) -> GeneratedImages:
+def generated_images(
+    request: Request, real: ImageSet, preprocessing: Preprocessing, resolution: int
+) -> GeneratedImages:
     """What --fake names: a workdir's samples (a prior) or reconstructions of the real images (FundusGAN), a prepared
-    dataset's split, or the images of a folder.
+    dataset's split, or the images of a folder, which get `preprocessing` at `resolution`.
 
     Raises:
         UserError: there is nothing of the kind, or it does not fit the real images.
@@ -58,7 +69,7 @@ def generated_images(request: Request, real: ImageSet) -> GeneratedImages:
     if is_prepared(request.fake):
         images = of_prepared(request.fake, request.fake_split, "--fake_split")[0]
     else:
-        images = of_folder(request.fake, "none", 0)
+        images = of_folder(request.fake, preprocessing, resolution)
     return GeneratedImages(
         images.name,
         len(images),
@@ -67,6 +78,7 @@ def generated_images(request: Request, real: ImageSet) -> GeneratedImages:
         images.groups,
         images.labels,
         lambda: iter(images),
+        files_of=images,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +12,30 @@ import numpy as np
 
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.progress import Progress
-from fundusgan_jax.report.evaluation import FULL_FOLDER
+from fundusgan_jax.report.evaluation import FULL_FOLDER, Evaluation
 from fundusgan_jax.report.grid import comparison_grid, save_png, with_caption
 
 RANKED = 3
 SMALLEST_MAP, MOST_POINTS = 12, 2000
+SMALLEST_DIFFERENT = 3  # points that are not on one another, or on a line
 MARKERS = ("o", "^", "s")
+
+
+# Draws something and returns {file: title}, of nothing {}.
+Drawing = Callable[[], dict[str, str]]
+
+
+def with_pictures(evaluation: Evaluation, drawings: Mapping[str, Drawing]) -> Evaluation:
+    """The evaluation with its pictures; one that cannot be drawn is a note under its name, for the figures are whole
+    without it."""
+    pictures, notes = dict(evaluation.pictures), []
+    for name, draw in drawings.items():
+        try:
+            pictures |= draw()
+        except Exception as error:  # whatever the libraries that draw raise
+            reason = str(error).split("\n")[0] or type(error).__name__
+            notes.append(f"{name} cannot be drawn and is left out ({reason})")
+    return dataclasses.replace(evaluation, pictures=pictures, warnings=evaluation.warnings + notes)
 
 
 def fresh_folder(workdir: Path) -> Path:
@@ -68,9 +87,17 @@ def can_embed(count: int) -> bool:
 
 
 def embedded(features: np.ndarray, seed: int) -> np.ndarray:
-    """[N, 2]: t-SNE (van der Maaten and Hinton 2008) of features [N, D], N >= 12; the same seed gives the same map."""
+    """[N, 2]: t-SNE (van der Maaten and Hinton 2008) of features [N, D], N >= 12; the same seed gives the same map.
+
+    Raises:
+        ValueError: too few different features; scikit-learn, whose first map would be NaN, ends the process by a
+            segmentation fault.
+    """
     from sklearn.manifold import TSNE
 
+    different = len(np.unique(features, axis=0))
+    if different < SMALLEST_DIFFERENT or not np.isfinite(features).all():
+        raise ValueError(f"{different} of {len(features)} images differ by their features")
     scaled = (features - features.mean(0)) / np.maximum(features.std(0), 1e-6)
     perplexity = min(30.0, (len(features) - 1) / 3)
     return np.asarray(TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(scaled))

@@ -15,7 +15,7 @@ from fundusgan_jax.data.packed import PackedDataset, PackedSplit, evenly, split_
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.gallery import GALLERY_TITLE, PICTURE
 from fundusgan_jax.evaluate.memorisation_sources import memorisation_of
-from fundusgan_jax.evaluate.pictures import can_embed, draw_tsne, fresh_folder
+from fundusgan_jax.evaluate.pictures import can_embed, draw_tsne, fresh_folder, with_pictures
 from fundusgan_jax.evaluate.sets import (
     floors,
     image_features,
@@ -212,12 +212,20 @@ def _evaluate(config: ConfigDict, workdir: Path, number: int, state: PriorState,
     folder = fresh_folder(workdir)
     generated = scorer.sample_features(number, state)
     evaluation = full_evaluation(scorer, number, generated)
-    if can_draw():
-        draw_samples(config, dataset, number, state, workdir / "samples" / f"eval-{number:06d}.png")
-    if can_embed(min(len(generated), evaluation.num_images)):
+    write_full(workdir, evaluation)  # before anything is drawn
+
+    def grid() -> dict[str, str]:
+        if can_draw():
+            draw_samples(config, dataset, number, state, workdir / "samples" / f"eval-{number:06d}.png")
+        return {}
+
+    def tsne() -> dict[str, str]:
+        if not can_embed(min(len(generated), evaluation.num_images)):
+            return {}
         _draw_map(scorer, number, state, generated, folder / "tsne.png")
-        pictures = {"tsne.png": f"t-SNE of {source.describe()}"}
-        evaluation = dataclasses.replace(evaluation, pictures=pictures)
+        return {"tsne.png": f"t-SNE of {source.describe()}"}
+
+    evaluation = with_pictures(evaluation, {"the grid of samples": grid, "the map of features": tsne})
     if config.eval.memorisation and resolution_at(config, number) == dataset.resolution:
         evaluation = with_memorisation(evaluation, scorer, number, state, folder)
     write_full(workdir, evaluation)

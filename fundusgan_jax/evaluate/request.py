@@ -19,7 +19,7 @@ class Request:
 
     real, fake, output: folders. metrics: of SET_METRICS and PAIRED_METRICS. split, fake_split: of prepared datasets.
     features, resize, features_weights: the sets' network; perceptual, perceptual_weights: LPIPS's; '' looks in the cache
-    folder. preprocess: 'fundus' at `resolution`, or 'none'. num: a prior's samples. step: of a workdir. batch_size: images
+    folder. preprocess: 'fundus' at `resolution`, 'none', or None for what the two sides need (`folders._sides`). num: a prior's samples. step: of a workdir. batch_size: images
     at a time. overwrite: a result in `output`. photographs: whether the report shows them.
 
     Raises:
@@ -37,7 +37,7 @@ class Request:
     resize: str = "clean"
     perceptual: str = "vgg16"
     perceptual_weights: str = ""
-    preprocess: Literal["fundus", "none"] = "fundus"
+    preprocess: Literal["fundus", "none"] | None = None
     resolution: int = 512
     num: int = 5000
     step: str = "latest"

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fundusgan_jax.data.image_sets import SUFFIXES
+from fundusgan_jax.data.image_sets import found_in
 from fundusgan_jax.data.packed import PackedSplit
-from fundusgan_jax.data.prepare.sources import walk_files
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.progress import Progress
 
@@ -24,9 +23,9 @@ def image_files(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise UserError(f"--input={source} does not exist; name a photograph, or a folder of photographs")
-    paths = sorted(path for path in walk_files(source) if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise UserError(f"--input={source} holds no image files ({', '.join(SUFFIXES)})")
+    paths, left_out = found_in(source, "--input=")
+    for name, reason in left_out:
+        print(f"left out: {name}: {reason}", flush=True)
     return paths
 
 

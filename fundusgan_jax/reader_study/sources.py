@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fundusgan_jax.data.image_sets import SUFFIXES, is_prepared, of_prepared
-from fundusgan_jax.data.prepare.sources import walk_files
+from fundusgan_jax.data.image_sets import found_in, is_prepared, of_prepared
 from fundusgan_jax.data.read_image import read_image
 from fundusgan_jax.errors import UserError
 
@@ -46,9 +45,7 @@ def of_argument(folder: Path, flag: str, num: int, seed: int, scratch: Path) -> 
 
 
 def _of_folder(folder: Path, flag: str) -> list[Source]:
-    paths = sorted(path for path in walk_files(folder) if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise UserError(f"{flag}={folder} holds no image files ({', '.join(SUFFIXES)})")
+    paths, _ = found_in(folder, f"{flag}=")
     names = [path.relative_to(folder) for path in paths]
     classes = all(len(name.parts) > 1 for name in names)
     return [

@@ -32,7 +32,7 @@ class Protocol:
     """A protocol as eval.json holds it: what is read from a file of another version is kept as it stands.
 
     content: 'evaluation' (EVALUATION), 'task', 'real' (RealSet), 'num_generated', 'pairs', 'features' and 'perceptual'
-    (network, weights, resize or metric; null), 'dtype', 'seed'.
+    (network, weights, resize or metric; null), 'dtype', 'seed', 'generated' (preprocessing of images from files).
     """
 
     content: dict[str, Any]
@@ -74,6 +74,7 @@ def protocol(
     perceptual: PerceptualNet | None,
     seed: int,
     pairs: str,
+    generated: str = "",
 ) -> Protocol:
     """The protocol of an evaluation.
 
@@ -85,6 +86,7 @@ def protocol(
         seed: of the draws of intervals, subsets and samples.
         pairs: which real image each generated one is compared with: PAIRED_ALL, NOT_PAIRED, or a digest of the
             partners' names in order.
+        generated: preprocessing of the generated images, where they come from files.
     """
     features = source and {
         "network": source.name,
@@ -107,5 +109,6 @@ def protocol(
             "perceptual": distance,
             "dtype": "float32",
             "seed": seed,
+            **({"generated": generated} if generated else {}),
         }
     )

@@ -60,6 +60,7 @@ def test_photographs_pass_through_the_preparation(tmp_path, capsys):
     _save(tmp_path / "noise.png", 64)
     found = of_folder(tmp_path, "fundus", 96)
     assert found.files == ("eye.png",) and found.shape() == (96, 96, 3)
+    assert [name for name, _ in found.rejected] == ["noise.png"]
     assert "1 of 2 images" in capsys.readouterr().out
     (tmp_path / "eye.png").unlink()
     with pytest.raises(UserError, match="--preprocess=none"):

@@ -11,6 +11,7 @@ from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.__main__ import main
 from fundusgan_jax.metrics.image import psnr
 from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
+from tests.support import layouts
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_what_cannot_be_computed_is_said(folders, tmp_path):
     one = tmp_path / "one"
     one.mkdir()
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(one / "00.png")
-    with pytest.raises(UserError, match="have 1 and 12 images; a comparison needs at least 2"):
+    with pytest.raises(UserError, match="have 1 and 12 images; a comparison of sets needs at least 2"):
         _run(root, one, tmp_path / "d")
 
 
@@ -175,3 +176,49 @@ def test_missing_weights_are_complained_of_before_an_image_is_read(folders, tmp_
     with pytest.raises(UserError, match="a.png"):
         main([*flags, "--metrics=psnr", "--preprocess=none"])
     assert not (tmp_path / "deep").exists()
+
+
+def _drawn(folder, count=12, suffix="png", same=False):
+    """Eyes on a black frame."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        layouts.photograph(1 if same else number).save(folder / f"{number}.{suffix}")
+    return folder
+
+
+def _score(real, fake, output, *more):
+    flags = [f"--real={real}", f"--fake={fake}", f"--output={output}", "--features=pixels", *more]
+    assert main(flags) == 0
+    return json.loads((output / "eval.json").read_text())
+
+
+def test_a_folder_against_itself_scores_nothing_and_own_products_are_not_scored(tmp_path):
+    real = _drawn(tmp_path / "real")
+    assert abs(_score(real, real, tmp_path / "o", "--resolution=64")["model"]["frechet"]) < 1e-3
+    fake = _drawn(tmp_path / "fake", suffix="ppm")
+    for _ in range(2):
+        record = _score(real, fake, fake / "score", "--resolution=64", "--overwrite")
+        assert record["num_samples"] == 12 and abs(record["model"]["frechet"]) < 1e-3
+
+
+def test_images_that_are_all_the_same_have_figures(tmp_path):
+    real, fake = _drawn(tmp_path / "real", same=True), _drawn(tmp_path / "fake", same=True)
+    record = _score(real, fake, tmp_path / "o", "--preprocess=none")
+    assert "frechet" in record["model"] and not record.get("pictures")
+    assert any("the map of features cannot be drawn" in warning for warning in record["warnings"])
+
+
+def test_float_images_are_scaled_by_one_rule_and_nan_is_named(tmp_path):
+    images = np.random.default_rng(0).uniform(0, 1, (6, 64, 64)).astype(np.float32)
+    for name in ("real", "fake", "nan"):
+        (tmp_path / name).mkdir()
+        for number, image in enumerate(images):
+            changed = image.copy()
+            changed[0, 0] = {"real": 0.5, "fake": 1.0004, "nan": np.nan}[name] if number == 3 else 0.5
+            Image.fromarray(changed).save(tmp_path / name / f"{number}.tif")
+    record = _score(
+        tmp_path / "real", tmp_path / "fake", tmp_path / "o", "--preprocess=none", "--metrics=ssim"
+    )
+    assert record["model"]["ssim"] > 0.99
+    with pytest.raises(UserError, match="nan/3.tif: 1 of 4096 pixels are not finite"):
+        _score(tmp_path / "real", tmp_path / "nan", tmp_path / "p", "--preprocess=none", "--metrics=ssim")

@@ -64,8 +64,12 @@ def test_own_photographs_are_prepared_as_training_data(photos, capsys):
     assert split.file == ("a.png", "c.png", "deep/b.jpg")
     for image, name in zip(split.images, split.file):
         np.testing.assert_array_equal(image, prepare_image(read_image(photos / name), 64).image)
-    out = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[1].strip() for line in out] == ["broken.jpg", "card.png"] and "disc" in out[1]
+    out = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out: ")]
+    assert [line.split(":")[1].strip() for line in out] == [
+        "note.txt",
+        "broken.jpg",
+        "card.png",
+    ] and "disc" in out[2]
     with pytest.raises(UserError, match=r"card\.png: it is rejected \(card\.png: .*disc"):
         own_photographs(photos / "card.png", 64)
     with pytest.raises(UserError, match="gone does not exist"):

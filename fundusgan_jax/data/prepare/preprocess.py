@@ -117,7 +117,7 @@ def _distance_from_surround(rgb: np.ndarray) -> np.ndarray | None:
     if colour.max() <= SURROUND or np.ptp(corners, axis=0).max() > 24:
         return None
     apart = np.abs(rgb.astype(np.int16) - colour.astype(np.int16)).max(2).astype(np.uint8)
-    return np.repeat(apart[..., None], 3, 2)
+    return np.repeat(apart[..., None], 3, 2) if apart.max() >= 24 else None  # one colour throughout
 
 
 def _circle_in(rgb: np.ndarray, closer: bool = False) -> Circle:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from fundusgan_jax.data.photograph_files import every_file, shown_name, walk_files, why_no_photograph
 from fundusgan_jax.data.prepare.tables import (
     MISSING_LABEL,
     FileNames,
@@ -86,19 +87,19 @@ class _Listing:
         self._seen: set[Path] = set()
 
     def name_of(self, path: Path) -> str:
-        path = Path(os.path.abspath(path))
-        return (
-            path.relative_to(self.source).as_posix() if path.is_relative_to(self.source) else path.as_posix()
-        )
+        return shown_name(Path(os.path.abspath(path)), self.source)
 
     def add(
         self, path: Path, where: str, label: str = "", patient: str = "", eye: str = "", split: str = ""
     ) -> None:
         path = Path(os.path.abspath(path))
-        if not path.is_file():
+        reason = why_no_photograph(path)
+        if reason == "there is no such file":
             self.rejected.append((self.name_of(path), f"listed in {where}, but there is no such file"))
         elif path in self._seen:
             self.rejected.append((self.name_of(path), f"listed again in {where}; the first listing is kept"))
+        elif reason:
+            self.set_aside(path, reason)
         else:
             self._seen.add(path)
             row = _Row(
@@ -197,6 +198,7 @@ def read_source(
     if labels and dataset not in ("folder", "odir"):
         raise UserError(f"--labels is for folder and odir; {dataset} brings its own lists")
     listing = LAYOUTS[dataset](folder, Path(labels) if labels else None, columns or Columns())
+    listing = _with_left_out(listing, folder)
     if not listing.photos:
         reason = f" ({listing.rejected[0][0]}: {listing.rejected[0][1]})" if listing.rejected else ""
         raise UserError(f"no photograph of {dataset} found in {source}{reason}: check --dataset and --source")
@@ -209,18 +211,12 @@ def read_source(
     return listing
 
 
-def walk_files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder in a fixed order; linked folders are followed, each once."""
-    visited: set[str] = set()
-    for directory, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(directory)
-        if real in visited:
-            folders.clear()
-            continue
-        visited.add(real)
-        folders.sort()
-        for name in sorted(files):
-            yield Path(directory, name)
+def _with_left_out(listing: Source, folder: Path) -> Source:
+    """The source with what its folders' and files' names rule out: hidden, of a system, thumbnails, our own products."""
+    named = {photo.file for photo in listing.photos} | {file for file, _ in listing.rejected}
+    others = [(shown_name(path, folder), reason) for path, reason in every_file(folder) if reason]
+    rejected = {*listing.rejected, *(row for row in others if row[0] not in named)}
+    return listing._replace(rejected=tuple(sorted(rejected)))
 
 
 def _read_folder(source: Path, labels: Path | None, columns: Columns) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -266,3 +267,24 @@ def test_the_real_testing_half_of_idrid_stays_one(shared: Path) -> None:
     source = read_source("idrid", shared / "data" / "IDRiD")
     assert Counter(photo.split for photo in source.photos) == {"test": 103}
     assert any("its train side is not here" in note for note in source.notes)
+
+
+def test_hidden_folders_are_no_classes_and_everything_left_out_is_named(tmp_path: Path) -> None:
+    for number, name in enumerate(
+        ("ill/0.png", "healthy/1.png", ".ipynb_checkpoints/2.png", "__MACOSX/ill/3.png")
+    ):
+        layouts.save(tmp_path / name, number)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "read.me").write_text("text")
+    (tmp_path / "ill" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (tmp_path / "ill" / "lfs.jpg").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    layouts.save(tmp_path / "ill" / os.fsdecode(b"caf\xe9.png"), 7)
+    os.mkfifo(tmp_path / "ill" / "pipe.png")
+    source = read_source("folder", tmp_path)
+    assert source.label_names == ("healthy", "ill")
+    assert [photo.file for photo in source.photos] == ["healthy/1.png", "ill/0.png", "ill/caf\\xe9.png"]
+    reasons = dict(source.rejected)
+    for name, reason in {".ipynb_checkpoints/2.png": "hidden", "__MACOSX/ill/3.png": "macOS", "notes/read.me": "text",
+                         "ill/phone.heic": "HEIC", "ill/lfs.jpg": "git lfs pull", "ill/pipe.png": "a pipe"}.items():  # fmt: skip
+        assert reason in reasons.pop(name), name
+    assert not reasons
