@@ -16,8 +16,7 @@ from fundusgan_jax.anatomy.optic_disc import find_disc
 from fundusgan_jax.anatomy.vessel_contrast import ZONES, zone_contrast
 from fundusgan_jax.anatomy.vessel_measures import vessel_measures
 from fundusgan_jax.atomic import atomic_write
-from fundusgan_jax.data.image_sets import SUFFIXES
-from fundusgan_jax.data.prepare.sources import walk_files
+from fundusgan_jax.data.image_sets import found_in
 from fundusgan_jax.data.read_image import Rejected, read_image
 from fundusgan_jax.data.traced import read_split
 from fundusgan_jax.errors import UserError
@@ -72,14 +71,11 @@ def photographs_of(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; name one with photographs")
     found: dict[str, Path] = {}
-    for path in walk_files(folder):
-        if path.suffix.lower() in SUFFIXES:
-            name = path.relative_to(folder).with_suffix("").as_posix()
-            if name in found:
-                raise UserError(f"{found[name]} and {path} would be written to one file; rename one of them")
-            found[name] = path
-    if not found:
-        raise UserError(f"{folder} holds no image files ({', '.join(SUFFIXES)})")
+    for path in found_in(folder)[0]:
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise UserError(f"{found[name]} and {path} would be written to one file; rename one of them")
+        found[name] = path
     return found
 
 
