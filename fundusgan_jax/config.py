@@ -22,6 +22,8 @@ from fundusgan_jax.settings import SETTINGS
 PACKAGE = "configs"
 # train.best_metric: see `best_metric`.
 AUTO = "auto"
+# Tasks whose checkpoints train.best_metric=auto ranks by one figure.
+RANKED_BY = {"vessels": "dice", "latent": "flow_loss"}
 # Of a prior, which a run that starts from it shares.
 PRIOR_SIZES = ("channel_base", "channel_max", "w_dim", "z_dim", "mapping_layers", "num_labels")
 
@@ -114,6 +116,8 @@ def figures(config: ConfigDict) -> tuple[str, ...]:
     distances = () if config.eval.features == "none" else by_set
     if config.task == "prior":
         return distances
+    if config.task == "latent":
+        return ("flow_loss", "flow_loss_train")
     if config.task == "vessels":
         return ("dice", "auc", "cldice")
     names = ["ssim", "psnr"]
@@ -133,13 +137,13 @@ def best_metric(config: ConfigDict) -> str:
     """The figure that ranks checkpoints by its name in eval.json; '' where a prior has none.
 
     train.best_metric=auto is the first of these that the run has: of a FundusGAN lpips, perceptual, ssim_fov; of a prior
-    fid, frechet.
+    fid, frechet; of a flow over latents the loss on held-out photographs, which rises when memory begins.
     """
     if config.train.best_metric != AUTO:
         return str(config.train.best_metric)
     there = figures(config)
-    if config.task == "vessels":
-        return "dice"
+    if config.task in RANKED_BY:
+        return RANKED_BY[config.task]
     wanted = ("fid", "frechet") if config.task == "prior" else ("lpips", "perceptual", "ssim_fov")
     return next((name for name in wanted if name in there), "")
 
@@ -170,16 +174,30 @@ def take_sizes(config: ConfigDict, source: ConfigDict, overrides: list[str]) -> 
         source: of the run it starts from.
         overrides: '--config.NAME=VALUE' words.
     """
+    ours, theirs, notes = flatten(config), flatten(source), list[str]()
     names = [f"model.{name}" for name in PRIOR_SIZES]
     if config.task == source.task == "prior":
         names += ["data.resolution", "model.resolution"]
+    if config.task == "latent":
+        names = latent_sizes(theirs, source.task == "latent")
     given = {word.split("=")[0].removeprefix("--config.") for word in overrides}
-    ours, theirs, notes = flatten(config), flatten(source), []
     for name in names:
         if name not in given and ours[name] != theirs[name]:
             config.update_from_flattened_dict({name: theirs[name]})
             notes.append(f"{name}={theirs[name]}, as what it starts from has it, instead of {ours[name]}")
     return notes
+
+
+def latent_sizes(theirs: Mapping[str, Any], with_flow: bool) -> list[str]:
+    """Names of the settings that a FundusGAN has in common with a flow over its latents.
+
+    Args:
+        theirs: its settings, flat. with_flow: of the flow, too, that another one starts from.
+    """
+    own = {"model.dtype", "model.num_labels", "encoder.weights"}
+    names = [name for name in theirs if name.startswith(("model.", "encoder.")) and name not in own]
+    flow = ["model.num_labels", "flow.channels", "flow.blocks"] if with_flow else []
+    return ["data.resolution", *names, *flow]
 
 
 def _execute(file: Path, argument: str | None = None) -> ConfigDict:

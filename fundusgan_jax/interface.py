@@ -25,6 +25,7 @@ from fundusgan_jax.evaluate.sets import known_means
 from fundusgan_jax.generate.codec import Codec, batch_size_of
 from fundusgan_jax.generate.directions import Direction, direction_named, read_directions
 from fundusgan_jax.generate.fundusgan import Generator
+from fundusgan_jax.generate.latent_sampler import LatentSampler
 from fundusgan_jax.generate.prior import check_label, labels_of
 from fundusgan_jax.generate.recipes import check_styles, recipe_sample
 from fundusgan_jax.generate.request import MAX_SEED
@@ -34,6 +35,7 @@ from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.models.lpips import PerceptualNet
 from fundusgan_jax.steps.batch import padded_batches
 from fundusgan_jax.steps.fundusgan_step import TrainState
+from fundusgan_jax.steps.latent_step import LatentState
 from fundusgan_jax.steps.prior_step import PriorState, resolution_at
 from fundusgan_jax.weights.perceptual import NETWORKS, load_perceptual
 from fundusgan_jax.workdir.contents import ema_variables, restore_state
@@ -45,7 +47,7 @@ BATCH = 16  # pairs compared at a time
 
 def load(
     workdir: str | os.PathLike[str], step: str | int = "best", dtype: str = "float32"
-) -> FundusGAN | Prior:
+) -> FundusGAN | Prior | LatentPrior:
     """Opens a trained model: the moving average of its weights, as evaluation uses it.
 
     Args:
@@ -55,7 +57,7 @@ def load(
             (images differ slightly).
 
     Returns:
-        A `FundusGAN` or a `Prior`, by what the folder holds.
+        A `FundusGAN`, a `Prior` or a `LatentPrior`, by what the folder holds.
 
     Raises:
         UserError: no such run or step, a damaged checkpoint, or another dtype.
@@ -66,6 +68,10 @@ def load(
     config, number, state = restore_state(folder, str(step))
     if isinstance(state, PriorState):
         return Prior(config, folder, number, state, dtype)
+    if isinstance(state, LatentState):
+        if dtype != "float32":
+            raise UserError(f"dtype={dtype!r}: a flow over latents computes in float32; leave dtype out")
+        return LatentPrior(config, folder, number, state)
     if not isinstance(state, TrainState):
         raise UserError(
             f"{folder} segments vessels and paints nothing; name a run of FundusGAN or of a prior"
@@ -346,6 +352,53 @@ class Prior:
         labels = labels_of(self._config, self._workdir, num, seed, chosen)
         batches = self._sampler.images(np.arange(num), labels, seed=seed, truncation_psi=psi)
         return np.concatenate(list(batches))
+
+
+class LatentPrior:
+    """A trained flow over a FundusGAN's latents; made by `load`. It needs no other folder than its own.
+
+    step: of its checkpoint. resolution: side S of its images. num_labels: classes that it was trained with, 0 for none.
+    """
+
+    def __init__(self, config: ConfigDict, workdir: Path, step: int, state: LatentState) -> None:
+        self.step, self.resolution = step, int(config.data.resolution)
+        self.num_labels = int(config.model.num_labels)
+        self._config = config
+        self._sampler = LatentSampler(config, state)
+
+    def sample(
+        self,
+        num: int,
+        seed: int = 0,
+        label: int | None = None,
+        guidance: float | None = None,
+        sampling_steps: int | None = None,
+    ) -> np.ndarray:
+        """New images; image k is a function of (seed, k), label, guidance and sampling_steps.
+
+        Args:
+            num: how many.
+            seed: 0 .. 2^32 - 1.
+            label: class number; None draws classes as often as in training.
+            guidance: 1 draws a class as it is, above it more of what sets it apart and less variety; None: flow.guidance.
+            sampling_steps: of Heun's method; None: flow.sampling_steps.
+
+        Returns:
+            uint8 [num, S, S, 3].
+
+        Raises:
+            UserError: no such class, or an argument out of range.
+        """
+        num, seed = _num(num), _seed(seed)
+        if label is not None and (not _is_whole(label) or label < 0):
+            raise UserError(f"label={label!r} must be a class number from 0, or None")
+        if guidance is not None and not (isinstance(guidance, numbers.Real) and 0 <= guidance < math.inf):
+            raise UserError(f"guidance={guidance!r} must be a number of at least 0; 1 draws a class as it is")
+        if sampling_steps is not None and (not _is_whole(sampling_steps) or sampling_steps < 1):
+            raise UserError(f"sampling_steps={sampling_steps!r} must be a whole number of at least 1")
+        check_label(self._config, -1 if label is None else int(label), "label")
+        wanted = self._sampler.wanted(np.arange(num), seed, label, guidance, sampling_steps)
+        return np.concatenate(list(self._sampler.images(wanted)))
 
 
 def _images(values: Any, name: str) -> np.ndarray:

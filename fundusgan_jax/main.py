@@ -27,6 +27,8 @@ DESCRIPTION = """Trains FundusGAN or its StyleGAN prior on prepared fundus photo
   plan      python -m fundusgan_jax.main --config=configs/folder.py --mode=plan: memory, largest batch, hours; no data (but with data.cache=device)
   evaluate  python -m fundusgan_jax.main --workdir=DIR --mode=eval
   generate  python -m fundusgan_jax.main --workdir=DIR --mode=generate --output=OUT --num=100 --method=mix
+  latent    the same with --config=configs/latent.py --init_from=WORKDIR of configs/latent_autoencoder.py: images that
+            nobody photographed
   sample    python -m fundusgan_jax.main --workdir=PRIOR --mode=generate --output=OUT --num=100 --method=sample
 
   several processes (one a host): the train line on each; SLURM, TPU pods and JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES,
@@ -69,7 +71,7 @@ def parser() -> Parser:
         "map of one; 'perturb' a photograph's styles along the principal axes of all; 'edit' photographs along --direction; "
         "'sample' the map of a photograph, "
         "random styles of the prior that it started from. A prior: 'sample' new images; 'interpolate' between --num of "
-        "them (PNG files and an animation); 'mix_grid': --num coarse against --num fine styles",
+        "them (PNG files and an animation); 'mix_grid': --num coarse against --num fine styles. task=latent: 'sample' new images",
     )
     flags.add_argument(
         "--input",
@@ -89,6 +91,19 @@ def parser() -> Parser:
         help="generate, edit: how far, in standard deviations; 0 changes nothing",
     )
     flags.add_argument(
+        "--guidance",
+        type=float,
+        default=None,
+        help="generate, task=latent: 1 draws a class as it is, above it more of what sets it apart and less variety "
+        "(default: flow.guidance)",
+    )
+    flags.add_argument(
+        "--sampling_steps",
+        type=int,
+        default=None,
+        help="generate, task=latent: steps from noise to an image (default: flow.sampling_steps)",
+    )
+    flags.add_argument(
         "--save_latents", action="store_true", help="generate: also write w+ and maps to OUTPUT/latents.npz"
     )
     flags.add_argument(
@@ -101,7 +116,7 @@ def parser() -> Parser:
         "--label",
         type=int,
         default=-1,
-        help="generate: class number for a conditional prior (default: as in training)",
+        help="generate: class number for a conditional prior or task=latent (default: as in training)",
     )
     flags.add_argument(
         "--init_from",
@@ -223,6 +238,8 @@ def main(arguments: list[str]) -> int:
             flags.save_latents,
             flags.direction,
             flags.amount,
+            flags.guidance,
+            flags.sampling_steps,
         )
         generate_images(config, workdir, flags.step, request)
     return 0

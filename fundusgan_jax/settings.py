@@ -42,8 +42,8 @@ class Setting(NamedTuple):
 # The name's part before the dot is its group.
 # fmt: off
 SETTINGS = {
-    "task": Setting("fundusgan", "'fundusgan' (photograph to photograph), 'prior' (StyleGAN from random styles) or 'vessels' (segmentation)",
-        choices=("fundusgan", "prior", "vessels")),
+    "task": Setting("fundusgan", "'fundusgan' (photograph to photograph), 'prior' (StyleGAN from random styles), 'latent' (images drawn by a flow over a FundusGAN's latents) or 'vessels' (segmentation)",
+        choices=("fundusgan", "prior", "latent", "vessels")),
     "seed": Setting(0, "of initialisation, order of photographs and noise", least=0, below=2 ** 31),
     "deterministic": Setting(False, "the same bits on the same GPUs, at a price in speed (docs/reproducibility.md)"),
 
@@ -78,7 +78,7 @@ SETTINGS = {
     "model.z_dim": Setting(512, "prior: width of the random input", least=1),
     "model.mapping_layers": Setting(8, "prior: layers from z to w", least=1),
     "model.discriminator_mapping_layers": Setting(-1, "discriminator with labels: layers from label to its projection; below 0: mapping_layers"),
-    "model.num_labels": Setting(0, "prior, discriminator: classes to condition on; 0 is unconditional", least=0),
+    "model.num_labels": Setting(0, "prior, discriminator, latent: classes to condition on; 0 is unconditional", least=0),
 
     "encoder.backbone": Setting("resnet50", "resnet18, resnet34, resnet50, resnet101, resnet152",
         choices=("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")),
@@ -128,7 +128,7 @@ SETTINGS = {
     "train.checkpoint_every": Setting(1000, "steps between checkpoints", least=1, may_change=True),
     "train.keep_last": Setting(2, "newest checkpoints kept", least=1, may_change=True),
     "train.keep_best": Setting(1, "best checkpoints kept beside them", least=0, may_change=True),
-    "train.best_metric": Setting("auto", "figure that ranks checkpoints, as eval.json names it; 'auto' takes the first of lpips, perceptual, ssim_fov (prior: fid, frechet) that the run has", may_change=True),
+    "train.best_metric": Setting("auto", "figure that ranks checkpoints, as eval.json names it; 'auto' takes the first of lpips, perceptual, ssim_fov (prior: fid, frechet; latent: flow_loss) that the run has", may_change=True),
     "train.parallel": Setting("shard_map", "'shard_map' or 'pmap': the same numbers",
         choices=("shard_map", "pmap"), may_change=True),
     "train.ema_halflife_kimg": Setting(10.0, "half-life of the moving average, thousands of photographs", least=0),
@@ -156,6 +156,17 @@ SETTINGS = {
     "growth.fade_kimg": Setting(600.0, "'adain': thousand photographs in which a new size fades in", least=0),
     "growth.stable_kimg": Setting(600.0, "'adain': thousand photographs trained at each size before the next", least=0),
 
+    "flow.channels": Setting(96, "latent: channels of the velocity network's finest level, twice as many below", least=1),
+    "flow.blocks": Setting(1, "latent: residual blocks of each level", least=1),
+    "flow.dropout": Setting(0.0, "latent: share of feature maps that a training step leaves out (0.1 helps few photographs)", least=0, below=1),
+    "flow.learning_rate": Setting(0.0004, "latent, AdamW: learning rate", least=0),
+    "flow.weight_decay": Setting(0.01, "latent, AdamW: decay of the weights", least=0),
+    "flow.drop_condition": Setting(0.1, "latent: share of samples that train without class and eye, which guidance needs", least=0, most=1),
+    "flow.time_mean": Setting(0.0, "latent: times are sigmoid(mean + std normal); above 0 nearer to noise"),
+    "flow.time_std": Setting(1.0, "latent: see time_mean", above=0),
+    "flow.sampling_steps": Setting(25, "latent: steps of Heun's method from noise to an image (--sampling_steps)", least=1, may_change=True),
+    "flow.guidance": Setting(1.0, "latent: 1 draws the class as it is, above it more of what sets it apart and less variety (--guidance)", least=0, may_change=True),
+
     "vessels.network": Setting("wnet", "vessels: 'wnet' (two small U-Nets) or 'fpn' (ResNet-18 and a pyramid down to full resolution)",
         choices=("wnet", "fpn")),
     "vessels.width": Setting(0, "vessels: channels of the finest level; 0 takes 8 for wnet, 16 for fpn", least=0),
@@ -165,8 +176,8 @@ SETTINGS = {
 
     "eval.batch_size": Setting(8, "photographs reconstructed at a time, also by --mode=generate", least=1, may_change=True),
     "eval.num": Setting(0, "held-out photographs scored, evenly spread; 0 takes all", least=0),
-    "eval.num_samples": Setting(2000, "prior: images drawn to be scored", least=1),
-    "eval.reference_split": Setting("train", "prior: photographs that its images are compared with"),
+    "eval.num_samples": Setting(2000, "prior, latent: images drawn to be scored", least=1),
+    "eval.reference_split": Setting("train", "prior, latent: photographs that its images are compared with"),
     "eval.features": Setting("none", "of distances between sets: inception (FID, KID), squeezenet, vgg16, alexnet, resnet50, pixels, none",
         choices=("none", "pixels", "inception", "squeezenet", "vgg16", "alexnet", "resnet50")),
     "eval.resize": Setting("clean", "for those features: 'clean' antialiased bicubic, 'legacy' bilinear",

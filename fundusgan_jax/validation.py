@@ -40,6 +40,9 @@ def validate(config: ConfigDict, num_devices: int) -> None:
         _validate_prior(config)
     elif config.task == "vessels":
         _validate_vessels(config)
+    elif config.task == "latent":
+        _validate_sizes(config)
+        _validate_latent(config)
     else:
         _validate_sizes(config)
         _validate_fundusgan(config)
@@ -71,7 +74,7 @@ def _validate_metric(config: ConfigDict) -> None:
 def _validate_calls(config: ConfigDict) -> None:
     """What is due after a step is due after a call."""
     count = config.train.steps_per_call
-    if config.task != "prior" and config.loss.adv > 0 and config.loss.adv_start % count:
+    if config.task == "fundusgan" and config.loss.adv > 0 and config.loss.adv_start % count:
         nearest = max(round(config.loss.adv_start / count), 1) * count
         raise UserError(
             f"loss.adv_start={config.loss.adv_start} is not a multiple of train.steps_per_call={count}; "
@@ -87,11 +90,16 @@ def _validate_calls(config: ConfigDict) -> None:
             )
 
 
+def has_discriminator(config: ConfigDict) -> bool:
+    """Whether a discriminator learns."""
+    return config.task == "prior" or bool(config.task == "fundusgan" and config.loss.adv > 0)
+
+
 def divides(config: ConfigDict, batch_size: int, num_devices: int, parts: int) -> bool:
     """Whether a batch divides over the devices, there into `parts` of one size, and each part into whole groups of the
     discriminator where there is one."""
     share, rest = divmod(batch_size, num_devices)
-    if config.task == "vessels" or (config.task != "prior" and config.loss.adv == 0):
+    if not has_discriminator(config):
         return rest == 0 and share % parts == 0
     if rest or (batch_size > 4 and batch_size % 4):
         return False
@@ -173,8 +181,21 @@ def _validate_vessels(config: ConfigDict) -> None:
         )
 
 
+def _validate_latent(config: ConfigDict) -> None:
+    if not config.model.latent_channels:
+        raise UserError(
+            "task=latent draws the latents of a FundusGAN with model.latent_channels, and this one has none; train one with "
+            "configs/latent_autoencoder.py"
+        )
+    if config.data.cache != "device":
+        raise UserError(
+            f"data.cache={config.data.cache}: task=latent keeps its latents, which are small, on the devices; set "
+            "--config.data.cache=device"
+        )
+
+
 def _validate_adversary(config: ConfigDict) -> None:
-    if config.task == "vessels" or (config.task != "prior" and config.loss.adv == 0):
+    if not has_discriminator(config):
         return
     blocks = int(math.log2(config.data.resolution)) - 2
     if config.train.freeze_discriminator > blocks:

@@ -19,9 +19,11 @@ from fundusgan_jax.data.image_sets import (
 from fundusgan_jax.data.packed import split_named
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.request import Request
+from fundusgan_jax.generate.latent_sampler import LatentSampler
 from fundusgan_jax.generate.paint import model_painter
 from fundusgan_jax.generate.sample import Sampler, drawn_labels
 from fundusgan_jax.steps.fundusgan_step import TrainState
+from fundusgan_jax.steps.latent_step import LatentState
 from fundusgan_jax.steps.prior_step import PriorState, resolution_at
 from fundusgan_jax.steps.segmentation_step import SegmentationState
 from fundusgan_jax.workdir.contents import ema_variables, open_dataset, restore_state
@@ -61,6 +63,8 @@ def generated_images(
         name = f"{request.fake.name}, step {number}"
         if isinstance(state, PriorState):
             return _samples(request, name, config, number, state)
+        if isinstance(state, LatentState):
+            return _latent_samples(request, name, config, state)
         if isinstance(state, SegmentationState):
             raise UserError(
                 f"{request.fake} segments vessels and paints no images; name a run of FundusGAN or of a prior"
@@ -96,6 +100,20 @@ def _samples(
 
     classes = tuple(class_names(dataset, labels)) if config.model.num_labels else None
     return GeneratedImages(name, num, (side, side, 3), None, None, classes, samples)
+
+
+def _latent_samples(request: Request, name: str, config: ConfigDict, state: LatentState) -> GeneratedImages:
+    side, sampler = config.data.resolution, LatentSampler(config, state)
+    wanted = sampler.wanted(np.arange(request.num), request.seed)
+    classes = None
+    if config.model.num_labels:
+        dataset = open_dataset(config, request.fake)
+        classes = tuple(class_names(dataset, wanted.label))
+
+    def samples() -> Iterator[np.ndarray]:
+        return (image for batch in sampler.images(wanted) for image in batch)
+
+    return GeneratedImages(name, request.num, (side, side, 3), None, None, classes, samples)
 
 
 def _reconstructions(

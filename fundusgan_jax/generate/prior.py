@@ -72,10 +72,10 @@ def generate_prior(config: ConfigDict, workdir: Path, step: str, output: Path, r
 
 
 def check_label(config: ConfigDict, label: int, flag: str) -> None:
-    """UserError where a conditional prior has no such class, or the prior is unconditional; below 0 is as in training."""
+    """UserError where a conditional model has no such class, or the model is unconditional; below 0 is as in training."""
     if label >= max(config.model.num_labels, 0):
         have = f"0 to {config.model.num_labels - 1}" if config.model.num_labels else "none (unconditional)"
-        raise UserError(f"{flag}={label}: the prior's classes are {have}")
+        raise UserError(f"{flag}={label}: this model's classes are {have}")
 
 
 def labels_of(config: ConfigDict, workdir: Path, num: int, seed: int, label: int) -> np.ndarray:

@@ -24,6 +24,7 @@ class Request(NamedTuple):
     num None: `DEFAULT_NUM`, or all photographs of `input`. method None: what the model is for. label below 0: as in
     training. input: a photograph or a folder of photographs to reconstruct or edit. latents: a file that save_latents wrote.
     direction, amount: of an edit, a name of directions.npz and how far, in standard deviations.
+    guidance, sampling_steps: of a flow over latents; None: the run's settings flow.guidance and flow.sampling_steps.
     """
 
     output: Path | None
@@ -37,6 +38,8 @@ class Request(NamedTuple):
     save_latents: bool = False
     direction: str = ""
     amount: float | None = None
+    guidance: float | None = None
+    sampling_steps: int | None = None
 
     @property
     def num_images(self) -> int:
@@ -54,6 +57,12 @@ def check_request(request: Request) -> None:
         raise UserError(
             f"--truncation={request.truncation_psi} is not a number; 1 changes nothing, 0.7 is usual"
         )
+    if request.guidance is not None and not 0 <= request.guidance < math.inf:
+        raise UserError(
+            f"--guidance={request.guidance} must be at least 0; 1 draws a class as it is, 1.5 is usual"
+        )
+    if request.sampling_steps is not None and request.sampling_steps < 1:
+        raise UserError(f"--sampling_steps={request.sampling_steps} must be at least 1; 25 is usual")
     if request.input is not None and request.method not in (None, "reconstruct", "edit"):
         raise UserError(
             f"--method={request.method} takes no --input; --input goes with --method=reconstruct or edit"

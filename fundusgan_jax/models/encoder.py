@@ -86,16 +86,17 @@ def head_levels(num_ws: int) -> tuple[int, int, int]:
 
 
 class Conv(nn.Module):
-    """Convolution with bias, He-normal; [N, H, W, I] -> [N, H', W', features]."""
+    """Convolution with bias, He-normal where `kernel_init` says nothing else; [N, H, W, I] -> [N, H', W', features]."""
 
     features: int
     size: int
     stride: int = 1
+    kernel_init: initializers.Initializer = initializers.he_normal()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", initializers.he_normal(), shape)
+        kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", initializers.zeros, (self.features,))
         y = conv2d(x, kernel.astype(x.dtype), stride=self.stride, padding=self.size // 2)
         return (y.astype(jnp.float32) + bias).astype(x.dtype)

@@ -16,6 +16,7 @@ from fundusgan_jax.models.encoder import EncoderConfig, head_levels
 from fundusgan_jax.models.plan import GeneratorConfig, generator_plan
 from fundusgan_jax.models.resnet import DEPTHS
 from fundusgan_jax.models.squeezenet import SqueezeNet
+from fundusgan_jax.models.velocity import ATTENTION_SIDE, Velocity, VelocityConfig
 from fundusgan_jax.models.vgg import VGG16
 
 # The resampling filter [1, 3, 3, 1] x [1, 3, 3, 1], as the papers' code applies it.
@@ -157,14 +158,31 @@ def perceptual_flops(name: str, size: int) -> float:
 def convolutional_flops(network: nn.Module, side: int) -> float:
     """FLOP of one image of side `side` through the convolutions of a network that has no plan, each a module with its
     `kernel` (VGG16, SqueezeNet, AlexNet, Inception): counted where they are called, on shapes alone."""
+    return _counted_flops(network, jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32))
+
+
+def velocity_flops(config: VelocityConfig) -> float:
+    """FLOP of one latent through the velocity network: convolutions, dense layers, and attention's two products."""
+    latent = jax.ShapeDtypeStruct((1, config.side, config.side, config.latent_channels), jnp.float32)
+    time, number = (jax.ShapeDtypeStruct((1,), dtype) for dtype in (jnp.float32, jnp.int32))
+    total = _counted_flops(Velocity(config), latent, time, number, number)
+    for side, channels in config.levels:
+        if side <= ATTENTION_SIDE:
+            coarsest = side == config.levels[-1][0]
+            total += (2 * config.blocks + 1 + coarsest) * 4.0 * side**4 * channels
+    return total
+
+
+def _counted_flops(network: nn.Module, *given: jax.ShapeDtypeStruct) -> float:
+    """FLOP of all modules with a `kernel`, of one sample of these shapes."""
     counted: list[float] = []
 
-    def count(call: Any, given: Any, named: Any, context: nn.module.InterceptorContext) -> Any:
-        result, module = call(*given, **named), context.module
+    def count(call: Any, inputs: Any, named: Any, context: nn.module.InterceptorContext) -> Any:
+        result, module = call(*inputs, **named), context.module
         if context.method_name == "__call__" and module.has_variable("params", "kernel"):
             counted.append(2.0 * module.get_variable("params", "kernel").size * result[0, ..., 0].size)
         return result
 
     with nn.intercept_methods(count):
-        jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32))
+        jax.eval_shape(network.init, jax.random.key(0), *given)
     return sum(counted)

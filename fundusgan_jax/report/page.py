@@ -101,7 +101,7 @@ def _evaluation_sections(workdir: Path, evaluation: Evaluation | None, visible: 
 
 def _samples(workdir: Path, manifest: Manifest, visible: bool) -> str:
     """A prior's samples show nobody; FundusGAN's grids show photographs, and reconstructions have their vessels."""
-    if manifest.get("config", {}).get("task") == "prior":
+    if manifest.get("config", {}).get("task") in ("prior", "latent"):
         return sample_grids(workdir, "Samples")
     if manifest.get("config", {}).get("task") == "vessels" and visible:
         return sample_grids(workdir, "A held-out photograph: input, tracing, probability")
@@ -136,6 +136,8 @@ def _model_facts(config: Mapping[str, Any]) -> list[str]:
     if config.get("task") == "prior":
         kind = "StyleGAN v1, growing" if model.get("style") == "adain" else "StyleGAN2"
         facts.append(f"{kind} prior, seed {config['seed']}")
+    elif config.get("task") == "latent":
+        facts.append(f"flow over latents of {model['latent_channels']} channels, seed {config['seed']}")
     else:
         adversary = f", adversary {config['loss'].get('adv', 0):g}" if config["loss"].get("adv") else ""
         facts.append(

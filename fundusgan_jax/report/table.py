@@ -22,6 +22,8 @@ TITLES = {
     "frechet_infinity": "Fréchet∞",
     "kernel": "kernel distance",
     "kernel_subsets": "kernel distance, 100 subsets",
+    "flow_loss": "flow's loss, held-out photographs",
+    "flow_loss_train": "flow's loss, training photographs",
     "l2": "L2 (images in [-1, 1])",
     "reg": "‖w+ − w_avg‖",
     "adv": "generator's adversarial loss",

@@ -18,7 +18,8 @@ SWAPPED_EYE = np.array([0, 2, 1], np.int32)
 class Photographs(NamedTuple):
     """Photographs as they are stored; arrays are numpy on the host and jax on the devices.
 
-    image: [N, S, S, 3] uint8. label: [N] int32 class index, -1 where unknown. eye: [N] int32 index into EYES.
+    image: [N, S, S, 3] uint8; of task=latent [N, 2, B, B, C] float32, latents of each photograph and of its mirror image.
+    label: [N] int32 class index, -1 where unknown. eye: [N] int32 index into EYES.
     """
 
     image: Any
@@ -42,7 +43,7 @@ class RawBatch(NamedTuple):
 class Batch(NamedTuple):
     """One batch as a step computes with it.
 
-    image: [N, S, S, 3] float32 in [-1, 1].
+    image: [N, S, S, 3] float32 in [-1, 1]; of task=latent [N, B, B, C] latents.
     label: [N] int32 class index, -1 where unknown.
     eye: [N] int32 index into EYES, already swapped where the image was flipped.
     sample: [N] int32 number of the sample in the endless stream (step * batch_size + position); the

@@ -18,11 +18,14 @@ from fundusgan_jax.models.flops import (
     generator_flops,
     growing_generator_flops,
     perceptual_flops,
+    velocity_flops,
 )
 from fundusgan_jax.steps.adversary import channel_table, r1_gamma
 from fundusgan_jax.steps.fundusgan_step import model_config
+from fundusgan_jax.steps.latent_step import velocity_network
 from fundusgan_jax.steps.prior_step import generator_config, path_length_interval
 
+FLOW = "flow"
 GENERATOR, PATH_LENGTH = "generator", "generator with path length"
 DISCRIMINATOR, R1 = "discriminator", "discriminator with R1"
 STEP = "step"
@@ -59,8 +62,11 @@ def network_flops(config: ConfigDict, resolution: int | None = None) -> NetworkF
 def phase_flops(config: ConfigDict, resolution: int | None = None) -> dict[str, float]:
     """FLOP per image of each phase that the run has, and under 'step' of a whole step on average over the schedule.
 
-    Keys: 'generator', 'generator with path length', 'discriminator', 'discriminator with R1', 'step'.
+    Keys: 'generator', 'generator with path length', 'discriminator', 'discriminator with R1', 'flow', 'step'.
     """
+    if config.task == "latent":
+        flow = 3 * velocity_flops(velocity_network(config).config)
+        return {FLOW: flow, STEP: flow}
     networks = network_flops(config, resolution)
     # Forward and both gradients of what learns; forward and the input's gradient of what judges. Of a pair, the
     # gradient goes to the reconstruction alone.

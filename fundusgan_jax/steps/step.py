@@ -19,7 +19,7 @@ class StepConstants(NamedTuple):
     """What is the same in every step, replicated over the devices.
 
     perceptual: the frozen perceptual network, or None where loss.lpips is 0. dataset: the training split where the
-    devices hold it (data.cache=device), else None.
+    devices hold it (data.cache=device), else None; of task=latent its latents.
     """
 
     perceptual: PerceptualNet | None = None
@@ -29,7 +29,7 @@ class StepConstants(NamedTuple):
 class StepInput(NamedTuple):
     """What a phase gets beside the state: one device's share.
 
-    batch: photographs in [-1, 1]. carry: [N, S, S, 3] what the step's phase before it hands on, FundusGAN's
+    batch: photographs in [-1, 1], of task=latent latents. carry: [N, S, S, 3] what the step's phase before it hands on, FundusGAN's
     reconstructions; None where it hands on nothing.
     """
 
@@ -75,8 +75,11 @@ def decoded(raw: RawBatch, dataset: Photographs | None) -> Batch:
         assert raw.photographs is not None  # the host sends what the devices do not hold
         photographs = raw.photographs
     image = photographs.image
-    image = jnp.where(raw.flip[:, None, None, None], image[:, :, ::-1], image)
     eye = jnp.where(raw.flip, jnp.asarray(SWAPPED_EYE)[photographs.eye], photographs.eye)
+    if image.ndim == 5:  # latents: of the photograph and of its mirror image
+        chosen = jnp.where(raw.flip[:, None, None, None], image[:, 1], image[:, 0])
+        return Batch(chosen, photographs.label, eye, raw.sample)
+    image = jnp.where(raw.flip[:, None, None, None], image[:, :, ::-1], image)
     return Batch(scaled(image), photographs.label, eye, raw.sample)
 
 

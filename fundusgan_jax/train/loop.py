@@ -68,7 +68,7 @@ def call_batches(run: Run, task: Task[State], start: int) -> Generator[RawBatch,
 def step_constants(run: Run, task: Task[State]) -> StepConstants:
     """The task's, with the training split where the devices hold it; replicated."""
     constants = task.constants
-    if run.config.data.cache == "device":
+    if run.config.data.cache == "device" and constants.dataset is None:
         split = split_named(run.dataset, run.config.data.train_split)
         stored = pipeline.stored_photographs(split)
         constants = constants._replace(dataset=Photographs(*map(np.asarray, stored)))

@@ -22,7 +22,7 @@ from fundusgan_jax.train.transfer import check_source
 from fundusgan_jax.validation import validate
 from fundusgan_jax.weights.perceptual import open_perceptual
 from fundusgan_jax.workdir.contents import open_dataset
-from fundusgan_jax.workdir.manifest import check_manifest
+from fundusgan_jax.workdir.manifest import check_manifest, read_manifest
 
 
 def open_run(config: ConfigDict, workdir: Path) -> Run:
@@ -30,8 +30,7 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     validate(config, jax.device_count())
     parallel = DataParallel(config.train.parallel, AXIS)
     parallel.check_batch_size(config.train.batch_size)
-    if config.train.init_from:
-        check_source(config)  # before phantoms are rendered
+    _check_start(config, workdir)  # before phantoms are rendered
     dataset = open_dataset(config, workdir)
     scored = (
         [config.eval.reference_split] if config.task == "prior" and config.eval.features != "none" else []
@@ -55,6 +54,17 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     return Run(config, workdir, dataset, perceptual, parallel)
 
 
+def _check_start(config: ConfigDict, workdir: Path) -> None:
+    """UserError where a run cannot start from what --init_from names, or starts from nothing and has to."""
+    if config.train.init_from:
+        if read_manifest(workdir) is None:  # a run that has begun does not need it any more
+            check_source(config)
+    elif config.task == "latent":
+        raise UserError(
+            "task=latent draws the latents of a trained FundusGAN: name its workdir with --init_from=WORKDIR"
+        )
+
+
 def _check_labels(config: ConfigDict, dataset: PackedDataset) -> None:
     highest = int(dataset.splits[config.data.train_split].label.max())
     if 0 < config.model.num_labels <= highest:
@@ -74,6 +84,10 @@ def open_task(run: Run) -> Task[Any]:
         from fundusgan_jax.train.segmentation_task import SegmentationTask
 
         return SegmentationTask(run)
+    if run.config.task == "latent":
+        from fundusgan_jax.train.latent_task import LatentTask
+
+        return LatentTask(run)
     return FundusGANTask(run)
 
 

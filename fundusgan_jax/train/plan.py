@@ -18,13 +18,15 @@ from fundusgan_jax.devices.compilation_cache import keeping_hint
 from fundusgan_jax.devices.memory import advice, device_memory, gib, is_exhaustion
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.models.fundusgan import latent_shape
 from fundusgan_jax.models.lpips import PerceptualNet, map_channels
 from fundusgan_jax.models.squeezenet import SqueezeNet
 from fundusgan_jax.models.vgg import VGG16
 from fundusgan_jax.progress import Progress, waiting
 from fundusgan_jax.steps.batch import RawBatch
 from fundusgan_jax.steps.flops import STEP, phase_flops
-from fundusgan_jax.steps.fundusgan_step import AXIS
+from fundusgan_jax.steps.fundusgan_step import AXIS, model_config
+from fundusgan_jax.steps.latent_step import latent_dataset_shapes
 from fundusgan_jax.steps.step import StepConstants, photograph_shapes, raw_batch_shapes
 from fundusgan_jax.train.phase_programs import (
     HORIZON,
@@ -44,6 +46,8 @@ from fundusgan_jax.workdir.contents import check_resolution
 # Images a device: nobody needs more.
 MOST = 256
 REMAT = "train.remat=True"
+# Latents that every device keeps, where nobody says how many photographs there are: they are small.
+UNKNOWN_LATENTS = 5000
 # Bytes of a step that is too large to be compiled.
 EXHAUSTED = 2**62
 # FLOP/s that two cores reach even where they are slow: a step that would take longer than TIMED_SECONDS by it is timed at
@@ -132,8 +136,11 @@ class Planner:
     def _shapes(self, config: ConfigDict, task: Task[Any]) -> tuple[Any, RawBatch, StepConstants]:
         """State, batch as it is sent, and constants, as shapes and dtypes."""
         size, side = config.train.batch_size, config.data.resolution
-        dataset = photograph_shapes(self.kept, side) if self.kept else None
-        constants = task.constants._replace(dataset=dataset)
+        if config.task == "latent":  # the task's own would have to be computed
+            constants = StepConstants(dataset=latent_dataset_shapes(config, self.kept))
+        else:
+            dataset = photograph_shapes(self.kept, side) if self.kept else None
+            constants = task.constants._replace(dataset=dataset)
         return task.shapes(config.train.num_steps), raw_batch_shapes(size, side, not self.kept), constants
 
     def need(self, per_device: int, **train: Any) -> Need:
@@ -190,7 +197,9 @@ def perceptual_shapes(config: ConfigDict) -> PerceptualNet | None:
 
 
 def parameter_counts(config: ConfigDict, state: Any) -> dict[str, int]:
-    """Parameters by network: encoder, generator (a prior's: mapping, synthesis), discriminator."""
+    """Parameters by network: encoder, generator (a prior's: mapping, synthesis), discriminator; a flow, what is frozen."""
+    if config.task == "latent":
+        return {"flow": _count(state.flow.params), "FundusGAN, frozen": _count(state.source.variables.params)}
     params = state.params if config.task == "prior" else state.variables.params
     counted = {name: _count(tree) for name, tree in params.items()}
     if state.adversary is not None:
@@ -272,6 +281,8 @@ def kept_photographs(config: ConfigDict) -> int:
     if config.data.cache != "device":
         return 0
     count = training_photographs(config)
+    if count is None and config.task == "latent":
+        return UNKNOWN_LATENTS
     if count is None:
         raise UserError(
             "data.cache=device keeps the photographs on every device, and a plan has to count them: give "
@@ -287,7 +298,9 @@ def print_plan(config: ConfigDict) -> None:
         UserError: settings that training would refuse, or photographs that cannot be counted (`kept_photographs`).
     """
     if config.task == "vessels":
-        raise UserError("--mode=plan plans FundusGAN and its prior; start a run of task=vessels without it")
+        raise UserError(
+            "--mode=plan plans FundusGAN, its prior and flows over its latents; start a run of task=vessels without it"
+        )
     validate(config, jax.device_count())
     planner = Planner(config, kept=kept_photographs(config), photographs=training_photographs(config))
     device = planner.parallel.local[0]
@@ -337,8 +350,14 @@ def _print_model(planner: Planner, device: jax.Device, limit: int | None) -> Non
     if planner.photographs is not None:
         print(f"photographs to train with: {planner.photographs}")
     if planner.kept:
-        size = gib(planner.kept * config.data.resolution**2 * 3)
-        print(f"photographs kept on every device (data.cache=device): {planner.kept}, {size}")
+        what, each_bytes = "photographs", config.data.resolution**2 * 3
+        if config.task == "latent":
+            what, each_bytes = (
+                "photographs' latents",
+                8 * int(np.prod(latent_shape(model_config(config, None)))),
+            )
+        size = gib(planner.kept * each_bytes)
+        print(f"{what} kept on every device (data.cache=device): {planner.kept}, {size}")
     counted = parameter_counts(config, planner.task(config).shapes(config.train.num_steps))
     each = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in counted.items())
     print(f"parameters: {sum(counted.values()) / 1e6:.2f} M ({each})")

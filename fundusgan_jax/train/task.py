@@ -27,7 +27,9 @@ class Run(NamedTuple):
 class Task(Protocol[State]):
     """One kind of training."""
 
-    constants: StepConstants
+    @property
+    def constants(self) -> StepConstants:
+        """What is the same in every step."""
 
     def shapes(self, step: int) -> State:
         """Shapes and dtypes of the state after `step` steps."""

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from fundusgan_jax.config import flatten, latent_sizes
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.ops.trees import leaf_name, named_leaves
 from fundusgan_jax.steps.fundusgan_step import TrainState
@@ -100,7 +101,37 @@ def check_source(config: ConfigDict) -> None:
         checkpoints.close()
     if not steps:
         raise UserError(f"--init_from={folder} has no checkpoint; train it first, or name another run")
+    check_kind_of_source(config, folder, source)
+
+
+def check_kind_of_source(config: ConfigDict, folder: Path, source: ConfigDict) -> None:
+    """UserError where a run of config.task has no use for the weights of `source`."""
+    sources = {"latent": ("fundusgan", "latent"), "fundusgan": ("fundusgan", "prior"), "prior": ("prior",)}
+    kinds = sources.get(config.task, ())
+    if source.task not in kinds:
+        wanted = " or ".join(f"task={kind}" for kind in kinds) or "nothing"
+        raise UserError(
+            f"--init_from={folder} is a run of task={source.task}; one of task={config.task} starts from {wanted}"
+        )
+    if config.task == "latent" and not source.model.latent_channels:
+        raise UserError(
+            f"--init_from={folder} is a FundusGAN without a latent to draw (model.latent_channels=0); train one with "
+            "configs/latent_autoencoder.py"
+        )
+    if config.task == "latent":
+        _check_latent_sizes(config, folder, source)
     _check_style(config, folder, source)
+
+
+def _check_latent_sizes(config: ConfigDict, folder: Path, source: ConfigDict) -> None:
+    """UserError where the settings describe another FundusGAN than the one that is frozen."""
+    ours, theirs = flatten(config), flatten(source)
+    for name in latent_sizes(theirs, with_flow=False):
+        if ours[name] != theirs[name]:
+            raise UserError(
+                f"--init_from={folder} has {name}={theirs[name]}, this run {ours[name]}; the frozen FundusGAN stays what it "
+                f"is: leave --config.{name} out"
+            )
 
 
 def _check_style(config: ConfigDict, folder: Path, source: ConfigDict) -> None:

@@ -14,7 +14,6 @@ from fundusgan_jax.ops.trees import named_leaves
 from fundusgan_jax.steps.adversary import channel_table, label_mapping_layers
 from fundusgan_jax.steps.fundusgan_step import TrainState
 from fundusgan_jax.steps.prior_step import PriorState, fade_in, generator_config, resolution_at
-from fundusgan_jax.steps.segmentation_step import SegmentationState
 from fundusgan_jax.weights.flat_file import write_flat
 from fundusgan_jax.weights.import_stylegan import (
     ImportedDiscriminator,
@@ -62,9 +61,9 @@ def export_weights(workdir: Path, file: Path, step: str, naming: str, which: str
             )
         flat = _nvidia_names(config, state, which)
     else:
-        if isinstance(state, SegmentationState):
+        if not isinstance(state, PriorState | TrainState):
             raise UserError(
-                f"{workdir} segments vessels and has no generator to export; name a run of FundusGAN or of a prior"
+                f"{workdir} is a run of task={config.task}, which is not exported; name a run of FundusGAN or of a prior"
             )
         flat = flattened(networks_of(config, state, which))
     write_flat(file, flat, {SETTINGS: json.dumps(_travelling(config).to_dict())})

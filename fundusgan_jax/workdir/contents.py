@@ -14,14 +14,27 @@ from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.ops.trees import named_leaves, not_finite
 from fundusgan_jax.steps.fundusgan_step import TrainState, state_shapes
+from fundusgan_jax.steps.latent_step import LatentState, latent_shapes
 from fundusgan_jax.steps.prior_step import PriorState, prior_shapes, resolution_at
 from fundusgan_jax.steps.segmentation_step import SegmentationState, segmentation_shapes
 from fundusgan_jax.workdir.checkpoint import FOLDER, Checkpoints
 from fundusgan_jax.workdir.manifest import config_of_workdir
 
 # Settings that make a network what it is, by the beginnings of their names; and those among them that do not.
-NETWORK = ("task", "data.resolution", "model.", "encoder.", "growth.", "vessels.network", "vessels.width")
+NETWORK = (
+    "task",
+    "data.resolution",
+    "model.",
+    "encoder.",
+    "growth.",
+    "flow.channels",
+    "flow.blocks",
+    "vessels.network",
+    "vessels.width",
+)
 HARMLESS = ("model.dtype", "model.noise_mode", "encoder.weights")
+# What a checkpoint holds, by config.task.
+State = TrainState | PriorState | LatentState | SegmentationState
 
 
 def open_dataset(config: ConfigDict, workdir: Path) -> PackedDataset:
@@ -120,7 +133,7 @@ def ema_variables(state: TrainState, use_ema: bool) -> Variables:
 
 def restore_state(
     workdir: Path, step: str, config: ConfigDict | None = None
-) -> tuple[ConfigDict, int, TrainState | PriorState | SegmentationState]:
+) -> tuple[ConfigDict, int, State]:
     """The state of a run, from checkpoint 'latest', 'best' (the latest where none is ranked) or a step number.
 
     Args:
@@ -163,14 +176,15 @@ def restore_state(
     return config, *restored
 
 
-def _assert_finite(workdir: Path, step: int, state: TrainState | PriorState) -> None:
+def _assert_finite(workdir: Path, step: int, state: State) -> None:
     """UserError where a network's arrays hold NaN or infinity: what they paint would be black."""
-    networks: dict[str, Any] = {"ema": state.ema}
-    networks |= (
-        {"params": state.params, "w_avg": state.w_avg, "noise": state.noise}
-        if isinstance(state, PriorState)
-        else {"variables": state.variables}
-    )
+    networks: dict[str, Any]
+    if isinstance(state, LatentState):
+        networks = {"flow": (state.flow.ema, state.flow.params), "source": state.source}
+    elif isinstance(state, PriorState):
+        networks = {"ema": state.ema, "params": state.params, "w_avg": state.w_avg, "noise": state.noise}
+    else:
+        networks = {"ema": state.ema, "variables": state.variables}
     if odd := not_finite(named_leaves(networks)):
         raise UserError(
             f"checkpoint {step} of {workdir}: {odd} not finite (NaN or infinity); take another with --step, or train or import "
@@ -194,10 +208,12 @@ def check_network(workdir: Path, trained: ConfigDict, config: ConfigDict) -> Non
             )
 
 
-def shapes_at(config: ConfigDict, step: int) -> TrainState | PriorState | SegmentationState:
+def shapes_at(config: ConfigDict, step: int) -> State:
     """Shapes and dtypes of the state after `step` steps; a growing prior's depend on the step."""
     if config.task == "vessels":
         return segmentation_shapes(config)
+    if config.task == "latent":
+        return latent_shapes(config)
     if config.task != "prior":
         return state_shapes(config)
     return prior_shapes(config, resolution_at(config, step))
@@ -209,6 +225,6 @@ def restore_variables(config: ConfigDict, workdir: Path, step: str) -> tuple[int
     if not isinstance(state, TrainState):
         raise UserError(
             f"{workdir} is a run of task={config.task}; a prior's images: --mode=generate --method=sample, interpolate or "
-            "mix_grid; vessels: --mode=eval"
+            "mix_grid; those of a flow over latents: --method=sample; vessels: --mode=eval"
         )
     return number, ema_variables(state, config.eval.use_ema)

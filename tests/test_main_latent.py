@@ -1,0 +1,194 @@
+"""The command with a flow over latents, as a user runs it: train, resume, sample, transfer, load, mistakes."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import fundusgan_jax
+from fundusgan_jax import main
+from fundusgan_jax.devices import local
+from fundusgan_jax.errors import UserError
+from tests.support.runs import arrays_of, rows_without_rate
+from tests.support.tiny import tiny_config
+from tests.support.workdirs import untrained_workdir
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = (
+    "data.dataset=phantom", "data.phantom_num=12", "flow.channels=8", "flow.blocks=1", "flow.sampling_steps=2",
+    "model.num_labels=2", "train.batch_size=8", "train.num_steps=4", "train.log_every=1", "train.grid_every=4",
+    "train.eval_every=2", "train.checkpoint_every=2", "train.keep_last=3", "optim.warmup_steps=1", "eval.batch_size=8",
+)  # fmt: skip
+
+
+def words(workdir, source, *settings):
+    start = [f"--init_from={source}"] if source else []
+    given = (f"--config.{setting}" for setting in (*TINY, *settings))
+    return [f"--config={ROOT / 'configs' / 'latent.py'}", f"--workdir={workdir}", *start, *given]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    """test_latent_step.py and test_parallel.py are about many; one compiles and runs in half the time."""
+    first = jax.devices()[:1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda *given: first)
+        patch.setattr(jax, "local_devices", lambda *given, **named: first)
+        patch.setattr(jax, "device_count", lambda *given: 1)
+        forget_devices()
+        yield
+    forget_devices()
+
+
+def forget_devices():
+    local.local_program.cache_clear()
+    local._mesh.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory, one_device):
+    """A FundusGAN with a latent of 8x8x4 that nobody has trained."""
+    config = tiny_config(
+        model__base_size=8, model__latent_channels=4, model__delta=0, model__noise_mode="none", data__dataset="phantom"
+    )  # fmt: skip
+    return untrained_workdir(tmp_path_factory.mktemp("autoencoder"), config)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, autoencoder):
+    """A flow's workdir with all its 4 steps; the FundusGAN that it started from is gone."""
+    source = shutil.copytree(autoencoder, tmp_path_factory.mktemp("source") / "run")
+    workdir = tmp_path_factory.mktemp("flow") / "run"
+    assert main.main(words(workdir, source)) == 0
+    shutil.rmtree(source)
+    return workdir
+
+
+def test_a_run_leaves_rows_a_grid_and_a_ranked_checkpoint(trained):
+    rows = rows_without_rate(trained)
+    assert [row["step"] for row in rows if row["kind"] == "train"] == [1, 2, 3, 4]
+    scores = [row for row in rows if row["kind"] == "eval"]
+    assert [row["step"] for row in scores] == [2, 4]
+    # A network that moves almost nothing yet: noise and standardised latent weigh 1 each.
+    assert all(1.5 < row["flow_loss_train"] < 2.5 and row["flow_loss"] > 1 for row in scores)
+    assert json.loads((trained / "eval.json").read_text())["model"]["flow_loss"] == scores[-1]["flow_loss"]
+    assert (trained / "samples" / "step-000004.png").is_file()
+    assert "flow over latents of 4 channels" in (trained / "report.html").read_text()
+    with np.load(trained / "latents.npz") as stored:
+        assert stored["train"].shape[1:] == (2, 8, 8, 4) and stored["held_out"].shape[1:] == (2, 8, 8, 4)
+        flat = stored["train"].astype(np.float64).reshape(-1, 4)
+    arrays = arrays_of(trained, 4)
+    np.testing.assert_allclose(arrays["source/mean"], flat.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(arrays["source/std"], flat.std(0), rtol=1e-5)
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits_without_its_source(trained, tmp_path):
+    workdir = shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(workdir / "checkpoints" / "4")
+    source = json.loads((workdir / "manifest.json").read_text())["config"]["train"]["init_from"]
+    assert not Path(source).exists()
+    assert main.main(words(workdir, source)) == 0
+    first, second = arrays_of(trained, 4), arrays_of(workdir, 4)
+    assert set(first) == set(second)
+    assert not [name for name in first if not np.array_equal(first[name], second[name])]
+    assert rows_without_rate(trained) == rows_without_rate(workdir)
+
+
+def generate(workdir, output, *flags):
+    line = [f"--workdir={workdir}", "--mode=generate", "--method=sample", f"--output={output}", *flags]
+    assert main.main(line) == 0
+    with open(output / "index.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return rows, np.stack([np.asarray(Image.open(output / row["file"])) for row in rows])
+
+
+def test_samples_are_functions_of_seed_number_and_class(trained, tmp_path):
+    rows, five = generate(trained, tmp_path / "five", "--num=5", "--label=1", "--seed=3")
+    assert [row["label"] for row in rows] == ["1"] * 5 and {row["guidance"] for row in rows} == {"1.0"}
+    assert {row["seed"] for row in rows} == {"3"} and {row["synthetic"] for row in rows} == {"yes"}
+    _, two = generate(
+        trained, tmp_path / "two", "--num=2", "--label=1", "--seed=3", "--config.eval.batch_size=8"
+    )
+    np.testing.assert_array_equal(two, five[:2])
+    # Another batch size is another program: a rounding of the floats at most.
+    _, small = generate(
+        trained, tmp_path / "small", "--num=3", "--label=1", "--seed=3", "--config.eval.batch_size=1"
+    )
+    assert np.abs(small.astype(int) - five[:3]).max() <= 1
+    model = fundusgan_jax.load(trained, "latest")
+    np.testing.assert_array_equal(model.sample(5, seed=3, label=1), five)
+    assert model.resolution == 64 and model.num_labels == 2
+    rows, mixed = generate(
+        trained, tmp_path / "mixed", "--num=5", "--seed=4", "--guidance=2", "--sampling_steps=1"
+    )
+    assert {row["guidance"] for row in rows} == {"2.0"} and {row["label"] for row in rows} <= {"0", "1"}
+    assert np.abs(mixed.astype(int) - five).max() > 0
+
+
+def test_a_flow_starts_from_a_flow(trained, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    assert (
+        main.main(words(workdir, trained, "model.num_labels=3", "train.num_steps=2", "flow.channels=8")) == 0
+    )
+    said = capsys.readouterr().out
+    assert "left as drawn: label/embedding" in said
+    before, after = arrays_of(trained, 4), arrays_of(workdir, 2)
+    for name in ("source/mean", "source/std", "source/variables/params/encoder/latent/kernel"):
+        np.testing.assert_array_equal(before[name], after[name])
+    close = np.abs(after["flow/params/enter/kernel"] - before["flow/ema/enter/kernel"]).max()
+    assert 0 < close < 0.01
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (("--label=7",), "--label=7: this model's classes are 0 to 1"),
+        (("--method=mix",), "draws new images alone"),
+        (("--truncation=0.5",), "no styles to truncate"),
+        (("--guidance=-1",), "--guidance=-1.0 must be at least 0"),
+        (("--sampling_steps=0",), "--sampling_steps=0 must be at least 1"),
+        (("--save_latents",), "leave them out"),
+    ],
+)  # fmt: skip
+def test_mistakes_of_generate(trained, tmp_path, flags, message):
+    with pytest.raises(UserError, match=message):
+        main.main([f"--workdir={trained}", "--mode=generate", f"--output={tmp_path / 'out'}", *flags])
+
+
+def test_mistakes_of_starting(autoencoder, trained, tmp_path):
+    with pytest.raises(UserError, match="name its workdir with --init_from"):
+        main.main(words(tmp_path / "run", ""))
+    with pytest.raises(UserError, match="has model.w_dim=8, this run 16"):
+        main.main(words(tmp_path / "run", autoencoder, "model.w_dim=16"))
+    with pytest.raises(UserError, match="keeps its latents"):
+        main.main(words(tmp_path / "run", autoencoder, "data.cache=host"))
+    plain = untrained_workdir(tmp_path / "plain", tiny_config(data__dataset="phantom"))
+    with pytest.raises(UserError, match="without a latent to draw"):
+        main.main(words(tmp_path / "run", plain))
+    line = [
+        f"--config={ROOT / 'configs' / 'default.py'}",
+        f"--workdir={tmp_path / 'run'}",
+        f"--init_from={trained}",
+    ]
+    with pytest.raises(UserError, match="is a run of task=latent; one of task=fundusgan starts from"):
+        main.main([*line, *(f"--config.{setting}" for setting in TINY[:2])])
+    assert not (tmp_path / "run").exists()
+
+
+def test_plan(capsys):
+    line = [f"--config={ROOT / 'configs' / 'latent.py'}", "--mode=plan", "--config.train.batch_size=8"]
+    small = (
+        "flow.channels=8",
+        "flow.blocks=1",
+        "data.resolution=64",
+        "model.channel_max=8",
+        "model.base_size=8",
+    )
+    assert main.main([*line, *(f"--config.{setting}" for setting in small)]) == 0
+    said = capsys.readouterr().out
+    assert "FundusGAN, frozen" in said and "(flow 0." in said and "train.batch_size=8 fits" in said
