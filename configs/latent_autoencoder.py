@@ -1,4 +1,4 @@
-"""FundusGAN whose base map and styles come from a small latent, 16x16x8 at 128 px: for images that are drawn, which nothing does yet."""
+"""FundusGAN whose base map and styles come from a small latent, 16x16x8 at 128 px: what configs/latent.py draws."""
 
 from ml_collections import ConfigDict
 

@@ -210,6 +210,12 @@ def main(arguments: list[str]) -> int:
 
         with exhaustion_as_advice(config):
             print_plan(config)
+    elif flags.mode == "eval" and config.task == "latent":
+        raise UserError(
+            f"--mode=eval reconstructs, and {workdir} draws: compare its images with photographs by python -m "
+            f"fundusgan_jax.evaluate --real=PREPARED --split=train --fake={workdir} --output=DIR; its loss on held-out "
+            "photographs is in metrics.jsonl"
+        )
     elif flags.mode == "eval":
         from fundusgan_jax.evaluate.fundusgan import evaluate_fundusgan
         from fundusgan_jax.evaluate.prior import evaluate_prior
