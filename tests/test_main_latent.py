@@ -168,7 +168,7 @@ def test_mistakes_of_starting(autoencoder, trained, tmp_path):
     with pytest.raises(UserError, match="keeps its latents"):
         main.main(words(tmp_path / "run", autoencoder, "data.cache=host"))
     plain = untrained_workdir(tmp_path / "plain", tiny_config(data__dataset="phantom"))
-    with pytest.raises(UserError, match="without a latent to draw"):
+    with pytest.raises(UserError, match="and this one has none; train one"):
         main.main(words(tmp_path / "run", plain))
     line = [
         f"--config={ROOT / 'configs' / 'default.py'}",

@@ -113,11 +113,6 @@ def check_kind_of_source(config: ConfigDict, folder: Path, source: ConfigDict) -
         raise UserError(
             f"--init_from={folder} is a run of task={source.task}; one of task={config.task} starts from {wanted}"
         )
-    if config.task == "latent" and not source.model.latent_channels:
-        raise UserError(
-            f"--init_from={folder} is a FundusGAN without a latent to draw (model.latent_channels=0); train one with "
-            "configs/latent_autoencoder.py"
-        )
     if config.task == "latent":
         _check_latent_sizes(config, folder, source)
     _check_style(config, folder, source)
