@@ -69,7 +69,7 @@ SETTINGS = {
     "model.channel_base": Setting(32768, "channels at native resolution r: min(channel_base / r, channel_max)", least=1),
     "model.channel_max": Setting(512, "see channel_base", least=1),
     "model.w_dim": Setting(512, "width of a style vector", least=1),
-    "model.delta": Setting(1, "skip fusions, 0 to 7 (6 at 256 px, 4 at 64): more gives detail, less editable styles"),
+    "model.delta": Setting(1, "skip fusions, 0 to 7 (6 at 256 px, 4 at 64): more gives detail, less editable styles; with latent_channels 0 to log2(base_size) - 1, of the latent"),
     "model.noise_mode": Setting("random", "'random' per sample, 'const' stored maps, 'none'", choices=("random", "const", "none")),
     "model.dtype": Setting("float32", "of convolutions in training: 'float32' or 'bfloat16'; the rest, scores stay float32; of images generate.dtype says it",
         choices=("float32", "bfloat16")),

@@ -249,8 +249,10 @@ def _validate_base(config: ConfigDict) -> None:
         raise UserError(
             "model.constant_base=True leaves out the base map, which model.latent_channels makes of the latent; set one of them"
         )
-    if model.latent_channels and model.delta:
+    # The blocks that a map of the latent's side enters: those up to twice base_size, but for the first.
+    most = int(math.log2(model.base_size or size // 16)) - 1
+    if model.latent_channels and model.delta > most:
         raise UserError(
-            f"model.delta={model.delta}: skips would carry what is not in the latent, and nobody draws them; with "
-            "model.latent_channels set --config.model.delta=0"
+            f"model.delta={model.delta}: finer skips would carry what is not in the latent, and nobody draws them; with "
+            f"model.latent_channels set --config.model.delta={most} or less"
         )

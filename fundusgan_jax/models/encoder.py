@@ -52,7 +52,8 @@ class EncoderOutput(NamedTuple):
     f_low: [N, S/32, S/32, C] disc and macula (P5). f_mid: [N, S/16, S/16, C] vessels (P4).
     f_high: [N, S/8, S/8, C] microvasculature and lesions (P3).
     c2, c1: [N, S/4, S/4, ...], [N, S/2, S/2, ...] backbone maps for the finest skips.
-    latent: [N, base, base, latent_channels] float32, all that w_plus and base are made of; None without one.
+    latent: [N, base, base, latent_channels] float32, all that w_plus, base and skips are made of; None without one.
+    widened: [N, base, base, C] what the latent is widened to, the one map that skips take then; None without a latent.
     """
 
     w_plus: Array
@@ -63,12 +64,14 @@ class EncoderOutput(NamedTuple):
     c2: Array
     c1: Array
     latent: Array | None = None
+    widened: Array | None = None
 
 
 def skip_features(output: EncoderOutput, entering_sizes: tuple[int, ...]) -> tuple[Array, ...]:
     """The encoder feature whose side is that of the map entering each fused block: P4 for the blocks at
-    base_size, then P3, C2 and C1. Raises ValueError where the encoder has no map of that size."""
-    maps = (output.c1, output.c2, output.f_high, output.f_mid)
+    base_size, then P3, C2 and C1; with a latent what it is widened to, alone. Raises ValueError where the encoder has
+    no map of that size."""
+    maps = (output.c1, output.c2, output.f_high, output.f_mid) if output.widened is None else (output.widened,)
     by_size = {feature.shape[1]: feature for feature in maps if feature is not None}
     missing = [size for size in entering_sizes if size not in by_size]
     if missing:
@@ -167,13 +170,14 @@ class Map2Style(nn.Module):
 
 
 class Expansion(nn.Module):
-    """A latent [N, B, B, latent_channels], w_avg [w_dim] -> w_plus [N, num_ws, w_dim] and the base map
-    [N, B, B, base_channels]: all that the generator paints from, so that who draws a latent draws an image."""
+    """A latent [N, B, B, latent_channels], w_avg [w_dim] -> w_plus [N, num_ws, w_dim], the base map
+    [N, B, B, base_channels] and the widened latent [N, B, B, fpn_channels] for skips: all that the generator paints
+    from, so that who draws a latent draws an image."""
 
     config: EncoderConfig
 
     @nn.compact
-    def __call__(self, latent: Array, w_avg: Array) -> tuple[Array, Array]:
+    def __call__(self, latent: Array, w_avg: Array) -> tuple[Array, Array, Array]:
         config = self.config
         channels = config.fpn_channels
         x = Conv(channels, 3, name="widen")(latent.astype(config.dtype))
@@ -182,7 +186,7 @@ class Expansion(nn.Module):
         heads = rematerialised(Map2Style, config.remat)(
             config.num_ws, config.head_channels, config.w_dim, num_convs, name="heads"
         )
-        return heads(x) + w_avg, Conv(config.base_channels, 1, name="base")(x)
+        return heads(x) + w_avg, Conv(config.base_channels, 1, name="base")(x), x
 
 
 class Encoder(nn.Module):
@@ -212,8 +216,8 @@ class Encoder(nn.Module):
             level = f_high if config.base_stride == 8 else f_mid
             latent = Conv(config.latent_channels, 1, name="latent")(level).astype(jnp.float32)
             noisy = latent if latent_noise is None else latent + latent_noise
-            w_plus, base = Expansion(config, name="expansion")(noisy, w_avg)
-            return EncoderOutput(w_plus, base, f_low, f_mid, f_high, features.c2, features.c1, latent)
+            w_plus, base, widened = Expansion(config, name="expansion")(noisy, w_avg)
+            return EncoderOutput(w_plus, base, f_low, f_mid, f_high, features.c2, features.c1, latent, widened)
         map2style = rematerialised(Map2Style, config.remat)
         styles = []
         for name, level, heads in zip(

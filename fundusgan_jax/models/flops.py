@@ -141,6 +141,8 @@ def encoder_flops(config: EncoderConfig, size: int) -> float:
 def fusion_channels(encoder: EncoderConfig, generator: GeneratorConfig, size: int) -> tuple[int, ...]:
     """Channels of the encoder's feature that enters each skip fusion, for photographs of side `size`."""
     c1, c2, *_ = backbone_channels(encoder.depth)
+    if encoder.latent_channels:
+        return (encoder.fpn_channels,) * sum(block.fused for block in generator_plan(generator))
     by_side = {
         size // 2: c1,
         size // 4: c2,

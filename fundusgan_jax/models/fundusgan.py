@@ -150,7 +150,7 @@ def decode_latent(
     """A latent [N, B, B, C] (`latent_shape`) -> image [N, S, S, 3]; what `reconstruct` paints from a photograph's."""
     expansion = {"params": variables.params["encoder"]["expansion"]}
     expanded: Any = Expansion(config.encoder).apply(expansion, latent, variables.w_avg)
-    w_plus, base = expanded
+    w_plus, base, widened = expanded
     maps: dict[str, Any] = dict.fromkeys(EncoderOutput._fields)
-    encoded = EncoderOutput(**{**maps, "w_plus": w_plus, "base": base})
+    encoded = EncoderOutput(**{**maps, "w_plus": w_plus, "base": base, "widened": widened})
     return decode(config, variables, w_plus, encoded, noise_mode=noise_mode, noise_keys=noise_keys)
