@@ -127,7 +127,10 @@ def test_an_override_that_does_not_fit_is_refused(override: str, message: str) -
         ("loss.reg=-1", "must be at least 0"),
         ("optim.generator_b1=1", "must be below 1"),
         ("loss.l2=0", "leave nothing to reconstruct by"),
-        ("model.latent_channels=8", "model.delta=4: finer skips would carry .* --config.model.delta=1 or less"),
+        (
+            "model.latent_channels=8",
+            "model.delta=4: finer skips would carry .* --config.model.delta=1 or less",
+        ),
         ("encoder.weights=r50.npz", "not group"),
     ],
 )

@@ -71,7 +71,9 @@ def skip_features(output: EncoderOutput, entering_sizes: tuple[int, ...]) -> tup
     """The encoder feature whose side is that of the map entering each fused block: P4 for the blocks at
     base_size, then P3, C2 and C1; with a latent what it is widened to, alone. Raises ValueError where the encoder has
     no map of that size."""
-    maps = (output.c1, output.c2, output.f_high, output.f_mid) if output.widened is None else (output.widened,)
+    maps = (
+        (output.c1, output.c2, output.f_high, output.f_mid) if output.widened is None else (output.widened,)
+    )
     by_size = {feature.shape[1]: feature for feature in maps if feature is not None}
     missing = [size for size in entering_sizes if size not in by_size]
     if missing:
@@ -217,7 +219,9 @@ class Encoder(nn.Module):
             latent = Conv(config.latent_channels, 1, name="latent")(level).astype(jnp.float32)
             noisy = latent if latent_noise is None else latent + latent_noise
             w_plus, base, widened = Expansion(config, name="expansion")(noisy, w_avg)
-            return EncoderOutput(w_plus, base, f_low, f_mid, f_high, features.c2, features.c1, latent, widened)
+            return EncoderOutput(
+                w_plus, base, f_low, f_mid, f_high, features.c2, features.c1, latent, widened
+            )
         map2style = rematerialised(Map2Style, config.remat)
         styles = []
         for name, level, heads in zip(

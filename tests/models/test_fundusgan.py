@@ -112,9 +112,11 @@ def test_samples_do_not_mix(model) -> None:
     np.testing.assert_allclose(both[:1], one, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("base", "channels"), [(8, 3), pytest.param(0, 2, marks=pytest.mark.slow)])
-def test_a_latent_holds_all_that_is_painted(base: int, channels: int) -> None:
-    settings = tiny_config(model__latent_channels=channels, model__base_size=base, model__delta=0)
+@pytest.mark.parametrize(
+    ("base", "channels", "delta"), [(8, 3, 2), pytest.param(0, 2, 0, marks=pytest.mark.slow)]
+)
+def test_a_latent_holds_all_that_is_painted(base: int, channels: int, delta: int) -> None:
+    settings = tiny_config(model__latent_channels=channels, model__base_size=base, model__delta=delta)
     config = model_config(settings, None)
     variables, image = initialised(config), jnp.asarray(random_batch(2).image)
     side = base or 4
@@ -137,6 +139,16 @@ def test_a_latent_holds_all_that_is_painted(base: int, channels: int) -> None:
     for name in ("w_plus", "base"):
         assert float(jnp.abs(getattr(noisy, name) - getattr(plain.encoded, name)).max()) > 1e-3, name
     assert float(jnp.abs(other - painted).max()) > 1e-3
+    if delta:
+        assert set(entering_sizes(config.generator)) == {side}
+        without = fundusgan.decode(
+            config,
+            variables,
+            plain.encoded.w_plus,
+            plain.encoded._replace(widened=jnp.zeros_like(plain.encoded.widened)),
+            noise_mode="const",
+        )
+        assert float(jnp.abs(without - painted).max()) > 1e-3
 
 
 def test_a_constant_base_paints_without_the_base_map_and_has_the_same_parameters() -> None:
