@@ -65,6 +65,7 @@ FULL = (
             ("--config=configs/stylegan2.py", "--batch=32", "--dtype=bfloat16", "--what=loop")),
     Command("Encoder", "encoder", ("--resolution=256,512", "--backbone=resnet50", "--batch=1,8,32", BOTH)),
     Command("Data input", "input", ("--config=configs/ddr.py", "--batch=8,32", "--dtype=bfloat16", "--patients=128")),
+    Command("From a checkpoint to PNG files", "generate", ("--resolution=512,1024", "--batch=8,32", BOTH)),
     Command("Metric networks", "metrics", ("--side=256,512", "--batch=8,64")),
     Command("Scaling over devices, the prior's step", "scaling", ("--batch=8", "--dtype=bfloat16")),
 )  # fmt: skip
