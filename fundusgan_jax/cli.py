@@ -1,4 +1,4 @@
-"""The console command: fundusgan train, eval, generate, plan, prepare, evaluate, weights, reader_study, ablation, disentanglement, vessels, doctor."""
+"""The console command: fundusgan train, eval, generate, plan, prepare, evaluate, weights, reader_study, ablation, disentanglement, shortcuts, vessels, doctor."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ COMMANDS = {
     "reader_study": Command("fundusgan_jax.reader_study", "an image Turing test on the web, and its statistics"),
     "ablation": Command("fundusgan_jax.studies.ablation", "trains a grid of settings and says what each does"),
     "disentanglement": Command("fundusgan_jax.studies.disentanglement", "what styles and maps of a model carry; directions"),
+    "shortcuts": Command("fundusgan_jax.studies.shortcuts", "what predicts a label without the retina: colour, thumbnail"),
     "vessels": Command("fundusgan_jax.vessels", "segments the vessels of photographs, scores and measures them"),
     "doctor": Command("fundusgan_jax.doctor", "looks the machine over and names what to mend"),
 }  # fmt: skip
