@@ -10,6 +10,7 @@ import secrets
 import shutil
 import tempfile
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ from fundusgan_jax.reader_study.pictures import (
     uniform_picture,
 )
 from fundusgan_jax.reader_study.side_information import side_information
-from fundusgan_jax.reader_study.sources import Source, balanced_order, common_classes, of_argument
+from fundusgan_jax.reader_study.sources import Source, balanced_order, common_classes, in_pairs, of_argument
 from fundusgan_jax.reader_study.study import (
     DEFAULT_TEXT,
     IMAGES,
@@ -98,7 +99,7 @@ def _create(flags: Namespace) -> None:
         practice = [
             p for kind in (True, False) for p in _of_kind(pictures, kind)[flags.num : flags.num + PRACTICE]
         ]
-        side = chosen_side(pictures[: len(pictures)], flags.side)
+        side = chosen_side(pictures, flags.side)
         images = _rendered([*shown, *practice], side)
         _refuse_copies([*shown, *practice], images)
         content = [png_bytes(image) for image in images]
@@ -150,13 +151,14 @@ def _gather(
         for folder, flag in ((flags.real, "--real"), (flags.synthetic, "--synthetic"))
     ]
     classes = common_classes(*sides)
-    pictures: list[Picture] = []
-    counts: dict[str, Any] = {"classes": sorted(classes) if classes else None}
-    for sources, real in zip(sides, (True, False)):
+    found: list[list[Picture]] = []
+    counts: dict[str, Any] = {}
+    for sources, real, folder in zip(sides, (True, False), (flags.real, flags.synthetic)):
         kind = "real" if real else "synthetic"
         order = balanced_order(sources, rng, classes)
         usable, rejected = _usable(order, real, most)
         counts[kind] = {
+            "folder": folder.resolve().name,
             "available": len(sources),
             "left_out": len(rejected),
             "reasons": sorted(set(rejected))[:3],
@@ -167,8 +169,19 @@ def _gather(
                 f"{len(usable)} {kind} images can be used where {needed} are needed ({flags.num} and {PRACTICE} for practice; "
                 f"one of each patient; {len(rejected)} left out{reason}); add images or give a smaller --num"
             )
-        pictures += usable
-    return pictures, counts
+        found.append(usable)
+    orders = in_pairs(*([picture.source.label for picture in usable] for usable in found))
+    chosen = [[usable[place] for place in order] for usable, order in zip(found, orders)]
+    for kind, usable in zip(("real", "synthetic"), chosen):
+        shown = Counter(picture.source.label for picture in usable[: flags.num])
+        counts[kind]["classes"] = dict(sorted(shown.items())) if set(shown) != {""} else None
+    if counts["real"]["classes"] != counts["synthetic"]["classes"]:
+        print(
+            f"note: the classes of both kinds differ: real {counts['real']['classes'] or 'unknown'}, synthetic "
+            f"{counts['synthetic']['classes'] or 'unknown'}; what a picture shows may then tell its kind",
+            flush=True,
+        )
+    return [*chosen[0], *chosen[1]], counts
 
 
 def _usable(order: list[Source], real: bool, most: int) -> tuple[list[Picture], list[str]]:
@@ -312,7 +325,7 @@ def _write(
         "side": side,
         "seed": flags.seed,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "sources": {"real": flags.real.name, "synthetic": flags.synthetic.name, **counts},
+        "sources": counts,
         "audit": record,
         "practice": practice,
         "images": order,

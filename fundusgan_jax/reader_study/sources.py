@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from fundusgan_jax.data.image_sets import found_in, is_prepared, of_prepared
+from fundusgan_jax.data.packed import ensure_packed
 from fundusgan_jax.data.read_image import read_image
 from fundusgan_jax.errors import UserError
+
+# What --mode=generate writes beside its images; the split that models are trained on.
+INDEX, TRAINED_ON = "index.csv", "train"
 
 
 class Source(NamedTuple):
@@ -25,9 +30,11 @@ class Source(NamedTuple):
 
 
 def of_argument(folder: Path, flag: str, num: int, seed: int, scratch: Path) -> list[Source]:
-    """The images that a flag names: a prepared dataset (every split), a workdir, or a folder of image files.
+    """The images that a flag names: a prepared dataset, a workdir, or a folder of image files.
 
-    A folder whose images all lie in subfolders has these as classes.
+    Of a prepared dataset the splits beside 'train', which the model may know; all it has where that is its only one.
+    A folder's classes are those of its index.csv (what --mode=generate wrote), or its subfolders where all images
+    lie in some.
 
     Args:
         num, seed: of a workdir's images, which are written to `scratch`.
@@ -48,33 +55,67 @@ def _of_folder(folder: Path, flag: str) -> list[Source]:
     paths, _ = found_in(folder, f"{flag}=")
     names = [path.relative_to(folder) for path in paths]
     classes = all(len(name.parts) > 1 for name in names)
-    return [
-        Source(name.as_posix(), name.parts[0] if classes else "", "", lambda path=path: read_image(path))  # type: ignore[misc]
-        for name, path in zip(names, paths)
-    ]
+    index = _index(folder / INDEX)
+
+    def source(path: Path, name: Path) -> Source:
+        row = index.get(name.as_posix(), {})
+        label = row.get("label", "") or (name.parts[0] if classes else "")
+        return Source(name.as_posix(), label, row.get("sources", "").split(";")[0], lambda: read_image(path))
+
+    return [source(path, name) for path, name in zip(paths, names)]
+
+
+def _index(path: Path) -> dict[str, dict[str, str]]:
+    """Rows of a generated set's index.csv by file; none where there is no such file. Two images of one photograph (the
+    first of `sources`) count as one patient's."""
+    if not path.is_file():
+        return {}
+    try:
+        with open(path, newline="", encoding="utf-8") as handle:
+            return {row["file"]: row for row in csv.DictReader(handle)}
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read ({error}); mend it or take it away") from error
 
 
 def _of_prepared(folder: Path) -> list[Source]:
-    images, _ = of_prepared(folder, "all")
-    labels = images.labels or ("",) * len(images)
-    labels = tuple("" if len(set(labels)) == 1 else label for label in labels)
-    groups = images.groups or ("",) * len(images)
-    return [
-        Source(name, label, group, lambda number=number: images.read(number))  # type: ignore[misc]
-        for number, (name, label, group) in enumerate(zip(images.files, labels, groups))
+    names = sorted(ensure_packed(folder).splits)
+    held_out = [name for name in names if name != TRAINED_ON] or names
+    sets = [of_prepared(folder, name)[0] for name in held_out]
+    print(
+        f"{folder}: {', '.join(f'{len(one)} photographs of split {one.split}' for one in sets)}", flush=True
+    )
+    every = [
+        Source(name, label, group, lambda one=one, number=number: one.read(number))  # type: ignore[misc]
+        for one in sets
+        for number, (name, label, group) in enumerate(
+            zip(one.files, one.labels or ("",) * len(one), one.groups or ("",) * len(one))
+        )
     ]
+    if len({source.label for source in every}) == 1:
+        every = [source._replace(label="") for source in every]
+    return every
 
 
 def _of_workdir(workdir: Path, num: int, seed: int, scratch: Path) -> list[Source]:
+    """A prior's samples; of FundusGAN mixtures, for its reconstructions show photographs."""
     # Here, because a study of two folders needs no JAX.
     from fundusgan_jax.generate.command import generate_images
     from fundusgan_jax.generate.request import Request
+    from fundusgan_jax.workdir.contents import open_dataset
     from fundusgan_jax.workdir.manifest import config_of_workdir
 
     output = Path(tempfile.mkdtemp(prefix="generated_", dir=scratch))
     config = config_of_workdir(workdir, [])
-    generate_images(config, workdir, "latest", Request(output, num, None, 1.0, seed, -1))
-    return _of_folder(output, "--synthetic")
+    prior = config.task == "prior"
+    generate_images(config, workdir, "latest", Request(output, num, "sample" if prior else "mix", seed=seed))
+    sources = _of_folder(output, "--synthetic")
+    if not prior:
+        return sources
+    # A prior's index holds classes by number, and the number of the sample, which is nobody's photograph.
+    names = open_dataset(config, workdir).label_names if config.model.num_labels else ()
+    return [
+        source._replace(label=names[int(source.label)] if names else "", patient="") for source in sources
+    ]
 
 
 def balanced_order(
@@ -104,3 +145,25 @@ def common_classes(real: list[Source], synthetic: list[Source]) -> frozenset[str
     """The classes that both sides have, where both have any; None: take all."""
     both = {source.label for source in real} & {source.label for source in synthetic}
     return frozenset(both - {""}) or None
+
+
+def in_pairs(real: list[str], synthetic: list[str]) -> tuple[list[int], list[int]]:
+    """Two orders in which places of equal numbers have the same class for as long as both sides have it, the classes by
+    turns; then the rest as it was.
+
+    Args:
+        real, synthetic: class of each image, in an order that was drawn.
+    """
+    places = [
+        {name: [place for place, other in enumerate(side) if other == name] for name in set(side)}
+        for side in (real, synthetic)
+    ]
+    orders: tuple[list[int], list[int]] = ([], [])
+    shared = sorted(set(real) & set(synthetic))
+    while shared := [name for name in shared if all(pools[name] for pools in places)]:
+        for name in shared:
+            for order, pools in zip(orders, places):
+                order.append(pools[name].pop(0))
+    for order, pools in zip(orders, places):
+        order += sorted(place for left in pools.values() for place in left)
+    return orders

@@ -16,7 +16,7 @@ from fundusgan_jax.reader_study.create import reader_table
 from fundusgan_jax.reader_study.leak_audit import audit, copies, cross_validated_auc
 from fundusgan_jax.reader_study.pictures import native_side, padded_png, png_bytes, uniform_picture
 from fundusgan_jax.reader_study.side_information import blockiness, side_information
-from fundusgan_jax.reader_study.sources import Source, balanced_order, common_classes
+from fundusgan_jax.reader_study.sources import Source, balanced_order, common_classes, in_pairs, of_argument
 from fundusgan_jax.reader_study.study import open_study
 from tests.reader_study.conftest import NUM
 
@@ -194,3 +194,41 @@ def test_mistakes(phantoms, tmp_path):
     (tmp_path / "r.csv").write_text("name,group\nA,x\nA,y\n")
     with pytest.raises(UserError, match="'A' stands there twice"):
         reader_table(tmp_path / "r.csv")
+
+
+def saved(image, form, side):
+    """What is read of an eye that was stored at a side as PNG (form None), or as JPEG of that quality."""
+    picture = Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(picture) if form is None else jpeg(np.asarray(picture), form)
+
+
+@pytest.mark.parametrize(("form", "side"), [(90, 128), (75, 128), (None, 112), (75, 112)])
+def test_the_form_of_a_file_tells_nothing(eyes, form, side):
+    """The same eyes in two forms: what is left of their files is at chance in every part of the audit."""
+    information = []
+    for sources in (eyes, [saved(image, form, side) for image in eyes]):
+        for image in sources:
+            circle, native = native_side(image)
+            assert native >= 96
+            information.append(side_information(uniform_picture(image, circle, 96), 5000))
+    number = np.arange(len(information))
+    leaks = audit(information, number < len(eyes), [str(n % len(eyes)) for n in number], 0)
+    assert {leak.name: leak.auc for leak in leaks if leak.auc > 0.6} == {}
+
+
+def test_classes_of_a_generated_folder(eyes, tmp_path):
+    rows = ["file,sources,label"]
+    for number, image in enumerate(eyes[:4]):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,photo{number // 2}.jpg;other.jpg,{'ab'[number % 2]}")
+    (tmp_path / "index.csv").write_text("\n".join([*rows, ""]))
+    found = of_argument(tmp_path, "--synthetic", 4, 0, tmp_path)
+    assert [source.label for source in found] == list("abab")
+    assert [source.patient for source in found] == ["photo0.jpg"] * 2 + ["photo1.jpg"] * 2
+
+
+def test_places_in_pairs_have_one_class():
+    real, synthetic = list("aabbbc"), list("abaab")
+    first, second = in_pairs(real, synthetic)
+    assert sorted(first) == list(range(6)) and sorted(second) == list(range(5))
+    assert [real[n] for n in first[:4]] == [synthetic[n] for n in second[:4]] == list("abab")
