@@ -55,6 +55,14 @@ def test_the_wheel_has_one_package_with_the_configurations_in_it(wheel: Path) ->
     package = {path.relative_to(ROOT).as_posix() for path in (ROOT / "fundusgan_jax").rglob("*.py")}
     configurations = {f"fundusgan_jax/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
     assert installed == package | configurations
+    # What is no code and the commands read: pages, words and weights.
+    data = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("reader_study/pages", "reader_study/static", "weights")
+        for path in (ROOT / "fundusgan_jax" / folder).iterdir()
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert len(data) > 5 and data | {"fundusgan_jax/reader_study/text_en.json"} <= set(names)
 
 
 def test_it_works_from_another_folder(scripts: Path, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def _of_prepared(folder: Path) -> list[Source]:
 
 
 def _of_workdir(workdir: Path, num: int, seed: int, scratch: Path) -> list[Source]:
-    """A prior's samples; of FundusGAN mixtures, for its reconstructions show photographs."""
+    """What a prior or a flow draws; of FundusGAN mixtures, for its reconstructions show photographs."""
     # Here, because a study of two folders needs no JAX.
     from fundusgan_jax.generate.command import generate_images
     from fundusgan_jax.generate.request import Request
@@ -106,12 +106,12 @@ def _of_workdir(workdir: Path, num: int, seed: int, scratch: Path) -> list[Sourc
 
     output = Path(tempfile.mkdtemp(prefix="generated_", dir=scratch))
     config = config_of_workdir(workdir, [])
-    prior = config.task == "prior"
-    generate_images(config, workdir, "latest", Request(output, num, "sample" if prior else "mix", seed=seed))
+    drawn = config.task in ("prior", "latent")
+    generate_images(config, workdir, "latest", Request(output, num, "sample" if drawn else "mix", seed=seed))
     sources = _of_folder(output, "--synthetic")
-    if not prior:
+    if not drawn:
         return sources
-    # A prior's index holds classes by number, and the number of the sample, which is nobody's photograph.
+    # This index holds classes by number, and the number of the sample, which is nobody's photograph.
     names = open_dataset(config, workdir).label_names if config.model.num_labels else ()
     return [
         source._replace(label=names[int(source.label)] if names else "", patient="") for source in sources
