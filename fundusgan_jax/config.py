@@ -157,8 +157,9 @@ def fit_sizes(config: ConfigDict) -> list[str]:
         model.resolution = size
     if config.task != "fundusgan" or not power_of_two(size) or size < 64:
         return notes
-    allowed = {"base_size": base_sizes(config), "delta": tuple(range(max_delta(size) + 1))}
-    for name, values in allowed.items():
+    limits = {"base_size": base_sizes, "delta": lambda config: range(most_skips(config) + 1)}
+    for name, limit in limits.items():  # the base first: a latent's skips follow from it
+        values = limit(config)
         value, right = model[name], values[-1]
         if value not in values and (name == "base_size" or value > right):
             model[name] = right
@@ -297,6 +298,14 @@ def base_sizes(config: ConfigDict) -> tuple[int, ...]:
     """What model.base_size may be: 0 (a sixteenth of the side), with a latent an eighth, or a sixteenth."""
     size = config.data.resolution
     return (0, *([size // 8] if config.model.latent_channels else []), size // 16)
+
+
+def most_skips(config: ConfigDict) -> int:
+    """What model.delta may be at most: with a latent as many as there are blocks that a map of its side enters, but for the first."""
+    size, model = config.data.resolution, config.model
+    if model.latent_channels:
+        return int(math.log2(model.base_size or size // 16)) - 1
+    return max_delta(size)
 
 
 def max_delta(resolution: int) -> int:

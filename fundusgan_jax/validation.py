@@ -7,7 +7,7 @@ import math
 
 from ml_collections import ConfigDict
 
-from fundusgan_jax.config import AUTO, base_sizes, figures, flatten, max_delta, power_of_two
+from fundusgan_jax.config import AUTO, base_sizes, figures, flatten, max_delta, most_skips, power_of_two
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.plan import EARLIER_FUSIONS
 from fundusgan_jax.models.segmentation import STRIDES
@@ -249,10 +249,8 @@ def _validate_base(config: ConfigDict) -> None:
         raise UserError(
             "model.constant_base=True leaves out the base map, which model.latent_channels makes of the latent; set one of them"
         )
-    # The blocks that a map of the latent's side enters: those up to twice base_size, but for the first.
-    most = int(math.log2(model.base_size or size // 16)) - 1
-    if model.latent_channels and model.delta > most:
+    if model.latent_channels and model.delta > most_skips(config):
         raise UserError(
             f"model.delta={model.delta}: finer skips would carry what is not in the latent, and nobody draws them; with "
-            f"model.latent_channels set --config.model.delta={most} or less"
+            f"model.latent_channels set --config.model.delta={most_skips(config)} or less"
         )

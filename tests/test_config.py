@@ -357,6 +357,9 @@ def test_sizes_follow_the_photographs_with_a_note() -> None:
     latent = load_config(str(CONFIGS / "latent_autoencoder.py"), ["--config.data.resolution=256"])
     assert fit_sizes(latent) == [] and (latent.model.resolution, latent.model.base_size) == (256, 32)
     validate(latent, 1)
+    small = load_config(str(CONFIGS / "latent_autoencoder.py"), ["--config.data.resolution=64"])
+    assert len(fit_sizes(small)) == 1 and (small.model.base_size, small.model.delta) == (8, 2)
+    validate(small, 1)
 
 
 def test_a_run_takes_the_sizes_of_the_prior_that_it_starts_from() -> None:
