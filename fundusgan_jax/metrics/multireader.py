@@ -98,13 +98,16 @@ def two_way_mean(values: np.ndarray, strata: np.ndarray | None = None) -> Estima
     parts = _parts(values, strata)
     images = _image_variance(parts.image, strata)
     image = sum(value for value, _ in images)
-    variance = parts.reader + image - parts.residual
+    # What is neither reader nor image is a part of the variance, so that it is at least that, however the estimates fall.
+    variance = max(parts.reader + image - parts.residual, parts.residual)
     if variance <= 0:
         variance = max(parts.reader, image)
     spread = parts.reader**2 / max(parts.readers - 1, 1)
     spread += sum(value**2 / df for value, df in images if df > 0)
     spread += parts.residual**2 / max(parts.residual_df, 1)
-    df = variance**2 / spread if spread > 0 else float(parts.readers - 1)
+    # Where the parts nearly cancel the quotient falls below the degrees of freedom of any of them.
+    least = min(parts.readers - 1, *(df for _, df in images))
+    df = max(variance**2 / spread, least) if spread > 0 else float(parts.readers - 1)
     return _estimate(parts.mean, variance, df)
 
 

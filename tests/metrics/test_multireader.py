@@ -65,6 +65,21 @@ def test_strata_keep_the_readers_covariance():
     assert whole.se < 0.5 * np.sqrt(sum(half.se**2 for half in halves)) / 2
 
 
+def test_parts_that_cancel_leave_an_interval():
+    """Readers of one accuracy, images on which they part: the difference of mean squares is almost 0, its interval is not."""
+    wrong = np.asarray(
+        [range(reader, 50, 5) for reader in range(5)]
+    ).T  # each reader another ten of the fifty
+    y = np.ones((5, 50))
+    for reader in range(5):
+        y[reader, wrong[:, reader]] = 0
+    y[0, wrong[0, 0]] = 1
+    estimate = two_way_mean(y)
+    binomial = np.sqrt(0.2 * 0.8 / 250)
+    assert estimate.df >= 4 and 0.8 * binomial < estimate.se < 1.25 * binomial
+    assert 0.7 < estimate.low < 0.8 < estimate.high < 0.9
+
+
 def test_difference_by_its_formula():
     rng = np.random.default_rng(4)
     y = simulated(rng, 11, 25, 0.7, 1.0)
