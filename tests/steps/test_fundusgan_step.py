@@ -142,9 +142,8 @@ def test_a_batch_in_parts_gives_the_gradient_and_the_images_of_the_whole_in_its_
     assert {k: float(v) for k, v in same_terms.items()} == pytest.approx(
         {k: float(v) for k, v in terms.items()}, rel=1e-5
     )
-    np.testing.assert_allclose(same_images, images, rtol=1e-4, atol=5e-5)
-    # A value at a ReLU's kink makes 1e-4 (SENSITIVE above); a part left out would make 0.5.
-    assert relative_difference(first_moments(other), first_moments(one)) < 1e-3
+    np.testing.assert_allclose(same_images, images, rtol=1e-4, atol=2e-5)
+    assert relative_difference(first_moments(other), first_moments(one)) < 1e-4
 
 
 @pytest.mark.slow
