@@ -155,7 +155,7 @@ def fit_sizes(config: ConfigDict) -> list[str]:
     notes: list[str] = []
     if model.resolution == 0:
         model.resolution = size
-    if config.task != "fundusgan" or not power_of_two(size) or size < 64:
+    if config.task not in ("fundusgan", "latent") or not power_of_two(size) or size < 64:
         return notes
     limits = {"base_size": base_sizes, "delta": lambda config: range(most_skips(config) + 1)}
     for name, limit in limits.items():  # the base first: a latent's skips follow from it

@@ -5,15 +5,14 @@ import json
 import shutil
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import fundusgan_jax
 from fundusgan_jax import main
-from fundusgan_jax.devices import local
 from fundusgan_jax.errors import UserError
+from tests.support.one_device import one_device
 from tests.support.runs import arrays_of, rows_without_rate
 from tests.support.tiny import tiny_config
 from tests.support.workdirs import untrained_workdir
@@ -33,28 +32,17 @@ def words(workdir, source, *settings):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_device():
-    """test_latent_step.py and test_parallel.py are about many; one compiles and runs in half the time."""
-    first = jax.devices()[:1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "devices", lambda *given: first)
-        patch.setattr(jax, "local_devices", lambda *given, **named: first)
-        patch.setattr(jax, "device_count", lambda *given: 1)
-        forget_devices()
+def alone():
+    """test_latent_step.py and test_parallel.py are about many devices."""
+    with one_device():
         yield
-    forget_devices()
-
-
-def forget_devices():
-    local.local_program.cache_clear()
-    local._mesh.cache_clear()
 
 
 @pytest.fixture(scope="module")
-def autoencoder(tmp_path_factory, one_device):
+def autoencoder(tmp_path_factory, alone):
     """A FundusGAN with a latent of 8x8x4 that nobody has trained."""
     config = tiny_config(
-        model__base_size=8, model__latent_channels=4, model__delta=0, model__noise_mode="none", data__dataset="phantom"
+        model__base_size=8, model__latent_channels=4, model__delta=2, model__noise_mode="none", data__dataset="phantom"
     )  # fmt: skip
     return untrained_workdir(tmp_path_factory.mktemp("autoencoder"), config)
 

@@ -7,11 +7,14 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax import Array
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from fundusgan_jax.devices.local import local_program, replicated
+from fundusgan_jax.generate.on_device import Bytes, checked, to_bytes
 from fundusgan_jax.generate.sample import drawn_labels
-from fundusgan_jax.steps.batch import SWAPPED_EYE, padded_batches, to_uint8
+from fundusgan_jax.models.fundusgan import Variables
+from fundusgan_jax.steps.batch import SWAPPED_EYE, padded_batches
 from fundusgan_jax.steps.latent_step import EYE, LatentState, Source, painted_latents, sampled_latents
 
 
@@ -47,7 +50,7 @@ class LatentSampler:
         params = state.flow.ema if config.eval.use_ema else state.flow.params
         self._params, self._source = replicated(jax.device_get((params, state.source)))
         self._frozen = FrozenConfigDict(config)
-        self._paint = local_program(painted_latents, self._frozen)
+        self._paint = local_program(_painted, self._frozen)
 
     def wanted(
         self,
@@ -81,13 +84,19 @@ class LatentSampler:
     def paint(self, latents: np.ndarray, number: np.ndarray, seed: int) -> np.ndarray:
         """uint8 images [n, S, S, 3] of one batch of latents."""
         shared = (self._source.variables, np.uint32(seed))
-        return to_uint8(self._paint(shared, latents, number.astype(np.int32)))
+        return checked(self._paint(shared, latents, number.astype(np.int32)))
 
     def images(self, wanted: Wanted) -> Iterator[np.ndarray]:
         """uint8 images [n, S, S, 3], a batch at a time."""
         for rows, real in padded_batches(len(wanted.number), self.batch_size):
             part = wanted.rows(rows)
             yield self.paint(self.latents(part), part.number, part.seed)[:real]
+
+
+def _painted(
+    config: FrozenConfigDict, shared: tuple[Variables, Array], latent: Array, number: Array
+) -> Bytes:
+    return to_bytes(painted_latents(config, shared, latent, number))
 
 
 def drawn_classes(config: ConfigDict, source: Source, number: np.ndarray, seed: int) -> np.ndarray:

@@ -6,25 +6,29 @@ from ml_collections import ConfigDict
 from configs import default, latent, stylegan2
 from fundusgan_jax.steps.batch import Batch
 
+NARROW = {
+    "data.resolution": 64,
+    "model.resolution": 64,
+    "model.channel_base": 128,
+    "model.channel_max": 8,
+    "model.w_dim": 8,
+    "encoder.fpn_channels": 8,
+    "encoder.head_channels": 4,
+    "train.batch_size": 8,
+    "train.num_steps": 40,
+    "eval.batch_size": 4,
+}
+
 
 def tiny_config(**changes) -> ConfigDict:
     """default.py at 64 px with narrow layers; changes as dotted names with '__' for the dot."""
     config = default.get_config()
     small = {
-        "data.resolution": 64,
-        "model.resolution": 64,
-        "model.channel_base": 128,
-        "model.channel_max": 8,
-        "model.w_dim": 8,
+        **NARROW,
         "model.delta": 3,
         "encoder.backbone": "resnet18",
         "encoder.norm": "group",
-        "encoder.fpn_channels": 8,
-        "encoder.head_channels": 4,
         "loss.lpips": 0.0,
-        "train.batch_size": 8,
-        "train.num_steps": 40,
-        "eval.batch_size": 4,
     }
     config.update_from_flattened_dict(
         small | {name.replace("__", "."): value for name, value in changes.items()}
@@ -36,20 +40,13 @@ def tiny_latent_config(**changes) -> ConfigDict:
     """latent.py over a FundusGAN of `tiny_config` with a latent of 8x8x4; changes as for `tiny_config`."""
     config = latent.get_config()
     small = {
-        **dict.fromkeys(("data.resolution", "model.resolution"), 64),
+        **NARROW,
         "model.base_size": 8,
         "model.latent_channels": 4,
-        "model.channel_base": 128,
-        "model.channel_max": 8,
-        "model.w_dim": 8,
-        "encoder.fpn_channels": 8,
-        "encoder.head_channels": 4,
+        "model.delta": 2,
         "flow.channels": 8,
         "flow.blocks": 1,
         "optim.warmup_steps": 0,
-        "train.batch_size": 8,
-        "train.num_steps": 40,
-        "eval.batch_size": 4,
     }
     config.update_from_flattened_dict(
         small | {name.replace("__", "."): value for name, value in changes.items()}
