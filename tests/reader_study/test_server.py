@@ -181,6 +181,33 @@ def test_posts_that_make_no_sense(study, client, links):
     assert rows(study, "SELECT COUNT(*) FROM answers") == [(0,)]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "real'); DELETE FROM answers; --",
+        "x' OR '1'='1",
+        "1; ATTACH DATABASE 'other' AS other",
+        "real\0",
+        "%27%20OR%201",
+    ],
+)
+def test_text_of_sql_is_only_text(study, client, links, text):
+    """As answer and as image it is refused; as a reader's own words it is stored as it stands."""
+    browser = consented(client, links(study)[0])
+    state = browser.get("/api/state").json()
+    answer(browser, state)
+    tables = rows(study, "SELECT type, name, sql FROM sqlite_master ORDER BY name")
+    for body in ({"answer": text}, {"image": text}, {"ms": text}):
+        sent = {"image": state["next"], "answer": "real", "ms": 1200} | body
+        assert browser.post("/api/answer", json=sent).status_code == 400, body
+    browser.post("/api/view", json={"image": text})
+    other = client()
+    other.get(links(study)[1])
+    assert other.post("/consent", data={"agree": "yes", "specialty": text, "years": text}).status_code == 422
+    assert rows(study, "SELECT answer FROM answers") == [("real",)]
+    assert rows(study, "SELECT type, name, sql FROM sqlite_master ORDER BY name") == tables
+
+
 def test_other_sites_and_hosts(study, client, links):
     browser = consented(client, links(study)[0])
     state = browser.get("/api/state").json()
