@@ -21,7 +21,8 @@ from benchmarks.harness.training import Choice, training_config
 from fundusgan_jax.generate.command import generate_images
 from fundusgan_jax.generate.request import Request
 from fundusgan_jax.models.flops import generator_flops
-from fundusgan_jax.steps.prior_step import first_prior, generator_config
+from fundusgan_jax.steps.prior_network import generator_config
+from fundusgan_jax.steps.prior_state import first_prior
 from fundusgan_jax.workdir.contents import open_checkpoints
 from fundusgan_jax.workdir.manifest import write_manifest
 

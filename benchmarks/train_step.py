@@ -153,7 +153,7 @@ def time_loop(choice: Choice, timer: Timer, setting: driver.Setting) -> Measurem
     rows = max(LEAST_ROWS, math.ceil(timer.calls / steps))
     with tempfile.TemporaryDirectory() as folder:
         run = training_run(config, choice.devices)._replace(workdir=Path(folder))
-        trainer = Trainer(run, open_task(run))
+        trainer = Trainer.open(run, open_task(run))
         watcher = threading.Thread(target=_stop_after, args=(Path(folder), rows + 1), daemon=True)
         watcher.start()
         trainer.prepare()

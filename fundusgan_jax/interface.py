@@ -36,7 +36,8 @@ from fundusgan_jax.models.lpips import PerceptualNet
 from fundusgan_jax.steps.batch import padded_batches
 from fundusgan_jax.steps.fundusgan_step import TrainState
 from fundusgan_jax.steps.latent_step import LatentState
-from fundusgan_jax.steps.prior_step import PriorState, resolution_at
+from fundusgan_jax.steps.prior_network import resolution_at
+from fundusgan_jax.steps.prior_state import PriorState
 from fundusgan_jax.weights.perceptual import NETWORKS, load_perceptual
 from fundusgan_jax.workdir.contents import ema_variables, restore_state
 from fundusgan_jax.workdir.contents import open_dataset as dataset_of_workdir

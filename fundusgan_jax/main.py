@@ -18,6 +18,8 @@ from fundusgan_jax.settings import settings_text
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
+    from fundusgan_jax.devices.distributed import Cluster
+
 DESCRIPTION = """Trains FundusGAN or its StyleGAN prior on prepared fundus photographs, evaluates it, makes images with it.
 
   train     python -m fundusgan_jax.main --config=configs/folder.py --workdir=DIR --config.data.dir=PREPARED
@@ -47,6 +49,14 @@ def parser() -> Parser:
         description=DESCRIPTION,
         epilog=f"settings:\n{settings_text().replace('%', '%%')}",
     )
+    _add_run_flags(flags)
+    _add_image_flags(flags)
+    _add_drawing_flags(flags)
+    _add_training_flags(flags)
+    return flags
+
+
+def _add_run_flags(flags: Parser) -> None:
     flags.add_argument(
         "--config", default="", help="a file of configs/; eval and generate take the workdir's own"
     )
@@ -59,6 +69,15 @@ def parser() -> Parser:
     flags.add_argument(
         "--step", default="latest", help="eval, generate: which checkpoint: 'latest', 'best' or a step number"
     )
+    flags.add_argument(
+        "--weights_dir",
+        default="",
+        help="where public weights are looked for (default: $FUNDUSGAN_JAX_WEIGHTS)",
+    )
+
+
+def _add_image_flags(flags: Parser) -> None:
+    """What --mode=generate makes images of, and where they go."""
     flags.add_argument("--output", default="", help="generate: folder for the PNG files and index.csv")
     flags.add_argument(
         "--num", type=int, default=None, help="generate: how many images (default 16, or all of --input)"
@@ -79,6 +98,16 @@ def parser() -> Parser:
         help="generate, FundusGAN: a photograph or a folder of photographs, which is prepared as training data is and "
         "reconstructed; FILE-compared.png shows both",
     )
+    flags.add_argument(
+        "--save_latents", action="store_true", help="generate: also write w+ and maps to OUTPUT/latents.npz"
+    )
+    flags.add_argument(
+        "--latents", default="", help="generate: paint the images of a file of --save_latents again"
+    )
+
+
+def _add_drawing_flags(flags: Parser) -> None:
+    """What --mode=generate draws and changes."""
     flags.add_argument(
         "--direction",
         default="",
@@ -104,12 +133,6 @@ def parser() -> Parser:
         help="generate, task=latent: steps from noise to an image (default: flow.sampling_steps)",
     )
     flags.add_argument(
-        "--save_latents", action="store_true", help="generate: also write w+ and maps to OUTPUT/latents.npz"
-    )
-    flags.add_argument(
-        "--latents", default="", help="generate: paint the images of a file of --save_latents again"
-    )
-    flags.add_argument(
         "--truncation", type=float, default=1.0, help="generate: truncation_psi towards w_avg (default 1)"
     )
     flags.add_argument(
@@ -119,22 +142,19 @@ def parser() -> Parser:
         help="generate: class number for a conditional prior or task=latent (default: as in training)",
     )
     flags.add_argument(
+        "--seed", type=int, default=0, help="generate: seed of every random choice (default 0)"
+    )
+
+
+def _add_training_flags(flags: Parser) -> None:
+    flags.add_argument(
         "--init_from",
         default="",
         help="train: workdir of a run, or of imported weights, to start from; it says the sizes of the networks",
     )
-    flags.add_argument(
-        "--seed", type=int, default=0, help="generate: seed of every random choice (default 0)"
-    )
-    flags.add_argument(
-        "--weights_dir",
-        default="",
-        help="where public weights are looked for (default: $FUNDUSGAN_JAX_WEIGHTS)",
-    )
     flags.add_argument("--coordinator", default="", help="train, several processes: HOST:PORT of process 0")
     flags.add_argument("--num_processes", type=int, default=None, help="train: how many there are in all")
     flags.add_argument("--process_id", type=int, default=None, help="train: number of this one, from 0")
-    return flags
 
 
 def settings_of(flags: argparse.Namespace, overrides: list[str], workdir: Path) -> ConfigDict:
@@ -142,6 +162,12 @@ def settings_of(flags: argparse.Namespace, overrides: list[str], workdir: Path) 
     from fundusgan_jax.config import fit_sizes, load_config, take_sizes
     from fundusgan_jax.workdir.manifest import config_of_workdir, read_manifest
 
+    if flags.init_from:
+        if flags.mode != "train":
+            raise UserError(
+                "--init_from starts a training; --mode=eval and generate take the workdir's own weights"
+            )
+        overrides = [*overrides, f"--config.train.init_from={flags.init_from}"]
     if not flags.config:
         if flags.mode == "train" or not flags.workdir:
             raise UserError(
@@ -159,96 +185,115 @@ def settings_of(flags: argparse.Namespace, overrides: list[str], workdir: Path) 
     return config
 
 
-def main(arguments: list[str]) -> int:
-    """Parses, then makes one call down; returns the exit code."""
-    flags, overrides = parser().parse_with_settings(arguments)
+def checked_workdir(flags: argparse.Namespace) -> Path:
+    """--workdir; UserError where it is missing though --mode needs one, or a file."""
     if not flags.workdir and flags.mode != "plan":
         raise UserError("--workdir is missing; name the folder of the run")
     workdir = Path(flags.workdir)
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir={workdir} is a file; name a folder")
+    return workdir
+
+
+def main(arguments: list[str]) -> int:
+    """Parses, then makes one call down; returns the exit code."""
+    flags, overrides = parser().parse_with_settings(arguments)
+    workdir = checked_workdir(flags)
     # After --help and the flags' mistakes have been answered: what follows takes seconds to import.
     with waiting("starting"):
         from fundusgan_jax.devices.compilation_cache import keep_compiled_programs
         from fundusgan_jax.devices.determinism import require_determinism
-        from fundusgan_jax.devices.distributed import find_cluster, joined
+        from fundusgan_jax.devices.distributed import find_cluster
         from fundusgan_jax.validation import validate
         from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
 
     if flags.weights_dir:
         os.environ[WEIGHTS_FOLDER_VARIABLE] = flags.weights_dir
-    if flags.init_from:
-        if flags.mode != "train":
-            raise UserError(
-                "--init_from starts a training; --mode=eval and generate take the workdir's own weights"
-            )
-        overrides = [*overrides, f"--config.train.init_from={flags.init_from}"]
     config = settings_of(flags, overrides, workdir)
     if config.deterministic:
         require_determinism()
     cluster = find_cluster(flags.coordinator, flags.num_processes, flags.process_id)
-    if flags.mode not in ("train", "plan"):
+    if flags.mode == "train":
+        return _train(
+            config, workdir, cluster, shlex.join(["python", "-m", "fundusgan_jax.main", *arguments])
+        )
+    if flags.mode != "plan":
         validate(config, 1)
         if cluster is not None and cluster.process_id > 0:
             print(f"process {cluster.process_id}: --mode={flags.mode} is done by process 0 alone", flush=True)
             return 0
-    if flags.mode == "train":
-        command = shlex.join(["python", "-m", "fundusgan_jax.main", *arguments])
-        if cluster is None or cluster.process_id == 0:
-            print(f"the same command resumes this run after a stop:\n  {command}", flush=True)
-        with waiting("starting"):
-            from fundusgan_jax.train import loop
-        with joined(cluster):
-            # Not before: it starts the backend.
-            keep_compiled_programs()
-            finished = loop.train(config, workdir, command)
-        return 0 if finished else STOPPED
     keep_compiled_programs()
     if flags.mode == "plan":
-        from fundusgan_jax.devices.memory import exhaustion_as_advice
-        from fundusgan_jax.train.plan import print_plan
+        _plan(config)
+    elif flags.mode == "eval":
+        _evaluate(config, workdir, flags.step)
+    else:
+        _generate(config, workdir, flags)
+    return 0
 
-        with exhaustion_as_advice(config):
-            print_plan(config)
-    elif flags.mode == "eval" and config.task == "latent":
+
+def _train(config: ConfigDict, workdir: Path, cluster: Cluster | None, command: str) -> int:
+    """Trains; returns the exit code. command: what resumes the run."""
+    from fundusgan_jax.devices.compilation_cache import keep_compiled_programs
+    from fundusgan_jax.devices.distributed import joined
+
+    if cluster is None or cluster.process_id == 0:
+        print(f"the same command resumes this run after a stop:\n  {command}", flush=True)
+    with waiting("starting"):
+        from fundusgan_jax.train import loop
+    with joined(cluster):
+        # Not before: it starts the backend.
+        keep_compiled_programs()
+        finished = loop.train(config, workdir, command)
+    return 0 if finished else STOPPED
+
+
+def _plan(config: ConfigDict) -> None:
+    from fundusgan_jax.devices.memory import exhaustion_as_advice
+    from fundusgan_jax.train.plan_report import print_plan
+
+    with exhaustion_as_advice(config):
+        print_plan(config)
+
+
+def _evaluate(config: ConfigDict, workdir: Path, step: str) -> None:
+    if config.task == "latent":
         raise UserError(
             f"--mode=eval reconstructs, and {workdir} draws: compare its images with photographs by python -m "
             f"fundusgan_jax.evaluate --real=PREPARED --split=train --fake={workdir} --output=DIR; its loss on held-out "
             "photographs is in metrics.jsonl"
         )
-    elif flags.mode == "eval":
-        from fundusgan_jax.evaluate.fundusgan import evaluate_fundusgan
-        from fundusgan_jax.evaluate.prior import evaluate_prior
-        from fundusgan_jax.evaluate.segmentation import evaluate_segmentation
+    from fundusgan_jax.evaluate.fundusgan import evaluate_fundusgan
+    from fundusgan_jax.evaluate.prior import evaluate_prior
+    from fundusgan_jax.evaluate.segmentation import evaluate_segmentation
 
-        score = {"prior": evaluate_prior, "vessels": evaluate_segmentation}.get(
-            config.task, evaluate_fundusgan
-        )
-        score(config, workdir, flags.step)
-    else:
-        from fundusgan_jax.generate.command import generate_images
-        from fundusgan_jax.generate.request import Request
+    score = {"prior": evaluate_prior, "vessels": evaluate_segmentation}.get(config.task, evaluate_fundusgan)
+    score(config, workdir, step)
 
-        output, photographs, latents = (
-            Path(path) if path else None for path in (flags.output, flags.input, flags.latents)
-        )
-        request = Request(
-            output,
-            flags.num,
-            flags.method,
-            flags.truncation,
-            flags.seed,
-            flags.label,
-            photographs,
-            latents,
-            flags.save_latents,
-            flags.direction,
-            flags.amount,
-            flags.guidance,
-            flags.sampling_steps,
-        )
-        generate_images(config, workdir, flags.step, request)
-    return 0
+
+def _generate(config: ConfigDict, workdir: Path, flags: argparse.Namespace) -> None:
+    from fundusgan_jax.generate.command import generate_images
+    from fundusgan_jax.generate.request import Request
+
+    output, photographs, latents = (
+        Path(path) if path else None for path in (flags.output, flags.input, flags.latents)
+    )
+    request = Request(
+        output=output,
+        num=flags.num,
+        method=flags.method,
+        truncation_psi=flags.truncation,
+        seed=flags.seed,
+        label=flags.label,
+        input=photographs,
+        latents=latents,
+        save_latents=flags.save_latents,
+        direction=flags.direction,
+        amount=flags.amount,
+        guidance=flags.guidance,
+        sampling_steps=flags.sampling_steps,
+    )
+    generate_images(config, workdir, flags.step, request)
 
 
 if __name__ == "__main__":

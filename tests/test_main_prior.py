@@ -251,6 +251,7 @@ def test_fundusgan_with_an_adversary_resumes_to_the_same_bits_and_samples_the_pr
     assert len(images) == 3 and index[0]["sources"]
 
 
+@pytest.mark.slow  # train/test_loop.py has the message, steps/test_prior_step.py the flags and the state
 def test_a_loss_that_explodes_stops_with_step_and_term(tmp_path):
     with pytest.raises(
         UserError, match=r"step \d+ is not finite \([GD] .*(loss|gradient|d_adv).*no checkpoint"

@@ -18,14 +18,14 @@ TIMES = ("img_per_sec",)
 
 
 class Difference(NamedTuple):
-    """The first thing that two runs differ in. step: where. name: of the leaf or metric. how: in words."""
+    """The first thing that two runs differ in. step: where. name: of the leaf or metric. text: how."""
 
     step: int
     name: str
-    how: str
+    text: str
 
     def __str__(self) -> str:
-        return f"step {self.step}: {self.name}: {self.how}"
+        return f"step {self.step}: {self.name}: {self.text}"
 
 
 class Equal(NamedTuple):
@@ -44,11 +44,11 @@ def open_read_only(workdir: Path) -> Checkpoints:
 
 def digests(arrays: dict[str, np.ndarray]) -> dict[str, str]:
     """SHA-256 of each leaf, its shape and dtype, as 64 hexadecimal digits."""
-    found = {}
+    by_name = {}
     for name, array in arrays.items():
         head = f"{array.dtype.str} {array.shape} ".encode()
-        found[name] = hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
-    return found
+        by_name[name] = hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
+    return by_name
 
 
 def first_differing_leaf(ours: Path, other: Path) -> Difference | Equal:
@@ -63,18 +63,18 @@ def first_differing_leaf(ours: Path, other: Path) -> Difference | Equal:
         if steps != others:
             step = min(set(steps) ^ set(others))
             return Difference(step, "checkpoint", f"there are steps {steps} and {others}")
-        found: dict[str, str] = {}
+        last: dict[str, str] = {}
         for step in steps:
             left, right = one.raw(step), two.raw(step)
-            found, theirs = digests(left), digests(right)
+            last, theirs = digests(left), digests(right)
             for name in [*left, *(name for name in right if name not in left)]:
-                if found.get(name) != theirs.get(name):
+                if last.get(name) != theirs.get(name):
                     return Difference(step, name, _apart(left.get(name), right.get(name)))
     finally:
         one.close()
         two.close()
-    whole = hashlib.sha256("".join(f"{name} {found[name]}\n" for name in sorted(found)).encode())
-    return Equal(steps, len(found), 0, whole.hexdigest())
+    whole = hashlib.sha256("".join(f"{name} {last[name]}\n" for name in sorted(last)).encode())
+    return Equal(steps, len(last), 0, whole.hexdigest())
 
 
 def _apart(left: np.ndarray | None, right: np.ndarray | None) -> str:
@@ -88,12 +88,11 @@ def _apart(left: np.ndarray | None, right: np.ndarray | None) -> str:
 
 def first_differing_metric(ours: Path, other: Path) -> Difference | int:
     """The first metric of metrics.jsonl that differs, or how many rows were equal."""
-    left, right = rows(ours), rows(other)
+    left, right = rows_without_rates(ours), rows_without_rates(other)
     for one, two in zip(left, right):
         for name in one.keys() | two.keys():
             if one.get(name) != two.get(name):
-                how = f"{one.get(name)} and {two.get(name)}"
-                return Difference(one["step"], f"metric {name}", how)
+                return Difference(one["step"], f"metric {name}", f"{one.get(name)} and {two.get(name)}")
     if len(left) != len(right):
         longer = max(left, right, key=len)
         step = longer[min(len(left), len(right))]["step"]
@@ -101,7 +100,7 @@ def first_differing_metric(ours: Path, other: Path) -> Difference | int:
     return len(left)
 
 
-def rows(workdir: Path) -> list[dict[str, Any]]:
+def rows_without_rates(workdir: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without rates."""
     return [
         {name: value for name, value in row.items() if name not in TIMES} for row in read_metrics(workdir)
@@ -113,7 +112,7 @@ def compare_runs(ours: Path, other: Path) -> Equal | list[Difference]:
     leaf, metric = first_differing_leaf(ours, other), first_differing_metric(ours, other)
     if isinstance(leaf, Equal) and isinstance(metric, int):
         return leaf._replace(rows=metric)
-    return sorted(found for found in (leaf, metric) if isinstance(found, Difference))
+    return sorted(result for result in (leaf, metric) if isinstance(result, Difference))
 
 
 class Distance(NamedTuple):

@@ -24,10 +24,10 @@ from fundusgan_jax.models.lpips import PerceptualNet
 from fundusgan_jax.steps import flops
 from fundusgan_jax.steps.adversary import lazy_interval
 from fundusgan_jax.steps.fundusgan_step import AXIS
-from fundusgan_jax.steps.prior_step import path_length_interval
+from fundusgan_jax.steps.prior_state import path_length_interval
 from fundusgan_jax.steps.step import Phase
 from fundusgan_jax.train import loop, opening
-from fundusgan_jax.train.phase_programs import ProgramConstants, ProgramInput, program_of
+from fundusgan_jax.train.call_programs import ProgramConstants, ProgramInput, program_of
 from fundusgan_jax.train.task import Run, Task
 from fundusgan_jax.validation import validate
 from fundusgan_jax.weights.perceptual import find_weights, open_perceptual

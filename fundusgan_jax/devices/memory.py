@@ -36,12 +36,12 @@ def program_memory(compiled: Any, there: int = 0) -> ProgramMemory:
 
     there: bytes on each device while it runs, whether it reads them or not, where they are more than its arguments.
     """
-    found = compiled.memory_analysis()
-    if found is None:
+    analysis = compiled.memory_analysis()
+    if analysis is None:
         return ProgramMemory(there, there)
-    held = max(int(found.argument_size_in_bytes), there)
-    made = int(found.output_size_in_bytes) - int(found.alias_size_in_bytes)
-    return ProgramMemory(held, held + made + int(found.temp_size_in_bytes))
+    held = max(int(analysis.argument_size_in_bytes), there)
+    new = int(analysis.output_size_in_bytes) - int(analysis.alias_size_in_bytes)
+    return ProgramMemory(held, held + new + int(analysis.temp_size_in_bytes))
 
 
 def device_memory(device: jax.Device) -> int | None:

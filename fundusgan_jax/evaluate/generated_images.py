@@ -24,7 +24,8 @@ from fundusgan_jax.generate.paint import model_painter
 from fundusgan_jax.generate.sample import Sampler, drawn_labels
 from fundusgan_jax.steps.fundusgan_step import TrainState
 from fundusgan_jax.steps.latent_step import LatentState
-from fundusgan_jax.steps.prior_step import PriorState, resolution_at
+from fundusgan_jax.steps.prior_network import resolution_at
+from fundusgan_jax.steps.prior_state import PriorState
 from fundusgan_jax.steps.segmentation_step import SegmentationState
 from fundusgan_jax.workdir.contents import ema_variables, open_dataset, restore_state
 from fundusgan_jax.workdir.manifest import FILE as MANIFEST

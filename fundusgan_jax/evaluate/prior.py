@@ -35,7 +35,8 @@ from fundusgan_jax.report.grid import can_draw, image_grid, readable, save_png
 from fundusgan_jax.report.page import write_report
 from fundusgan_jax.report.protocol import NOT_PAIRED, protocol
 from fundusgan_jax.report.table import print_evaluation
-from fundusgan_jax.steps.prior_step import PriorState, resolution_at
+from fundusgan_jax.steps.prior_network import resolution_at
+from fundusgan_jax.steps.prior_state import PriorState
 from fundusgan_jax.workdir.contents import open_dataset, restore_state
 
 GRID_SIDE = 6

@@ -19,7 +19,8 @@ from fundusgan_jax.generate.request import INDEX, LATENTS, Request, write_index
 from fundusgan_jax.generate.sample import Sampler, drawn_labels
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.report.grid import image_grid
-from fundusgan_jax.steps.prior_step import PriorState, resolution_at
+from fundusgan_jax.steps.prior_network import resolution_at
+from fundusgan_jax.steps.prior_state import PriorState
 from fundusgan_jax.workdir.contents import open_dataset, restore_state
 
 METHODS = ("sample", "interpolate", "mix_grid")

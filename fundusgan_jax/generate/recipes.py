@@ -14,7 +14,7 @@ from fundusgan_jax.data.packed import PackedSplit
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.steps.latents import draw_z, to_w
-from fundusgan_jax.steps.prior_step import Z_PURPOSE
+from fundusgan_jax.steps.prior_draws import Z_PURPOSE
 
 AXES = 64
 PHOTOGRAPHS_FOR_AXES = 2000

@@ -16,7 +16,9 @@ from fundusgan_jax.models.generator import NoiseMode, truncate
 from fundusgan_jax.ops.full_precision import full_precision
 from fundusgan_jax.steps.batch import padded_batches
 from fundusgan_jax.steps.latents import draw_z, to_w
-from fundusgan_jax.steps.prior_step import Z_PURPOSE, PriorState, fade_in, generator_config, paint
+from fundusgan_jax.steps.prior_draws import Z_PURPOSE
+from fundusgan_jax.steps.prior_network import fade_in, generator_config, paint
+from fundusgan_jax.steps.prior_state import PriorState
 
 
 @full_precision

@@ -23,7 +23,8 @@ from fundusgan_jax.models.flops import (
 from fundusgan_jax.steps.adversary import channel_table, r1_gamma
 from fundusgan_jax.steps.fundusgan_step import model_config
 from fundusgan_jax.steps.latent_step import velocity_network
-from fundusgan_jax.steps.prior_step import generator_config, path_length_interval
+from fundusgan_jax.steps.prior_network import generator_config
+from fundusgan_jax.steps.prior_state import path_length_interval
 
 FLOW = "flow"
 GENERATOR, PATH_LENGTH = "generator", "generator with path length"

@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags, overrides = parser.parse_with_settings(sys.argv[1:] if argv is None else argv)
     from fundusgan_jax.config import fit_sizes, load_config
     from fundusgan_jax.devices.compilation_cache import keep_compiled_programs
-    from fundusgan_jax.train.phase_programs import calls
+    from fundusgan_jax.train.calls import calls
     from fundusgan_jax.train.plan import Planner
     from fundusgan_jax.train.step_time import step_seconds
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -29,12 +29,14 @@ from fundusgan_jax.report.page import write_report
 from fundusgan_jax.steps.batch import Photographs, RawBatch
 from fundusgan_jax.steps.optimiser import ANY
 from fundusgan_jax.steps.step import State, StepConstants
+from fundusgan_jax.train.call_programs import stacked
+from fundusgan_jax.train.calls import Call, calls, calls_ahead
 from fundusgan_jax.train.interval_means import Sums, added, means, restored_sums, saved_sums
 from fundusgan_jax.train.opening import check_same, open_run, open_task
-from fundusgan_jax.train.phase_programs import Call, StepPrograms, calls, calls_ahead, stacked
+from fundusgan_jax.train.phase_programs import StepPrograms
 from fundusgan_jax.train.stopping import Stopper, due_step, leave_due, settle_due
 from fundusgan_jax.train.task import Run, Task
-from fundusgan_jax.workdir.checkpoint import size_on_disk
+from fundusgan_jax.workdir.checkpoint import Checkpoints, size_on_disk
 from fundusgan_jax.workdir.contents import open_shared_checkpoints
 from fundusgan_jax.workdir.manifest import write_manifest
 from fundusgan_jax.workdir.metrics_log import MetricsLog
@@ -75,36 +77,66 @@ def step_constants(run: Run, task: Task[State]) -> StepConstants:
     return run.parallel.replicate(constants)  # type: ignore[no-any-return]
 
 
+class Beginning(NamedTuple):
+    """Where a training goes on. step: the last that was taken. state: after it, on the host. sums: of the terms since the last
+    row. due: `step`, where a signal ended its evaluation, else None."""
+
+    step: int
+    state: Any
+    sums: Sums
+    due: int | None = None
+
+
 class Trainer:
     """One run from its last checkpoint to its last step.
 
     The loop dispatches a call (train.steps_per_call steps) before it reads the metrics of the call before it, so
     that the device never waits for the host.
+
+    Args:
+        run: what it trains on.
+        task: what it trains.
+        beginning: where it goes on.
+        checkpoints: where it is saved.
+        log: of its rows; None in all processes but the first.
+        batches: of the calls after `beginning`, as of `call_batches`.
     """
 
-    def __init__(self, run: Run, task: Task[State]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        task: Task[Any],
+        beginning: Beginning,
+        checkpoints: Checkpoints,
+        log: MetricsLog | None,
+        batches: Generator[RawBatch, None, None],
+    ) -> None:
         self.run, self.config, self.task = run, run.config, task
-        self.checkpoints, latest = open_shared_checkpoints(run.config, run.workdir)
-        restored = None if latest is None else self.checkpoints.restore(latest, task.shapes(latest))
-        self.start, state = restored or (0, task.first())
-        # The first step where a signal ended the evaluation of this very checkpoint, else None.
-        due = due_step(run.workdir)
-        self.due = due if due == self.start else None
-        check_same(run, state)
-        self.state = run.parallel.replicate(state)
-        self.log = (
-            MetricsLog(run.workdir, self.start, self.due is not None) if distributed.is_first() else None
-        )
-        self._batches, self._first_batch = call_batches(run, task, self.start), list[RawBatch]()
-        # What the steps since the last row have summed up to, and the sums of a row that is due.
-        progress = {} if latest is None else self.checkpoints.progress(latest)
-        self._sums = restored_sums(progress.get("sums", {}))
+        self.checkpoints, self.log = checkpoints, log
+        self.start, self.due, self._sums = beginning.step, beginning.due, beginning.sums
+        self.state = run.parallel.replicate(beginning.state)
+        self._batches, self._first_batch = batches, list[RawBatch]()
+        # The sums of a row that is due.
         self._pending: tuple[int, Sums] | None = None
         self._unchecked: tuple[int, dict[str, Array]] | None = None
         self._skipped = 0
         # From the first step on.
         self._stopper: Stopper | None = None
-        self.best_step = self.checkpoints.best_step()
+        self.best_step = checkpoints.best_step()
+
+    @classmethod
+    def open(cls, run: Run, task: Task[Any]) -> Trainer:
+        """Of the workdir's last checkpoint, or of the task's first state."""
+        checkpoints, latest = open_shared_checkpoints(run.config, run.workdir)
+        restored = None if latest is None else checkpoints.restore(latest, task.shapes(latest))
+        start, state = restored or (0, task.first())
+        due = due_step(run.workdir)
+        check_same(run, state)
+        progress = {} if latest is None else checkpoints.progress(latest)
+        sums = restored_sums(progress.get("sums", {}))
+        beginning = Beginning(start, state, sums, due if due == start else None)
+        log = MetricsLog(run.workdir, start, beginning.due is not None) if distributed.is_first() else None
+        return cls(run, task, beginning, checkpoints, log, call_batches(run, task, start))
 
     def prepare(self) -> None:
         """Opens the data and compiles what will run.
@@ -320,7 +352,7 @@ def _train(config: ConfigDict, workdir: Path, command: str) -> bool:
     # What the first renders or packs is there when the others open it.
     run = distributed.first_then_all(lambda: open_run(config, workdir))
     with waiting("initialising the networks", distributed.is_first()):
-        trainer = Trainer(run, open_task(run))
+        trainer = Trainer.open(run, open_task(run))
     if trainer.start < config.train.num_steps:
         trainer.prepare()
     # Not before: a mistake in --init_from, or too large a batch, must not leave a workdir that refuses the corrected command.

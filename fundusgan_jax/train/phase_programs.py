@@ -1,17 +1,15 @@
-"""The programs of a run's calls: the phases of one step, or several steps in one; compiled ahead or when first due."""
+"""The programs of a run's calls, compiled ahead or when first due, and run."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
 from ml_collections import ConfigDict
 
 from fundusgan_jax.data.pipeline import PREFETCH
@@ -21,55 +19,19 @@ from fundusgan_jax.devices.memory import ProgramMemory, check_memory, device_mem
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.steps.batch import RawBatch
-from fundusgan_jax.steps.step import (
-    Metrics,
-    Phase,
-    State,
-    StepConstants,
-    StepInput,
-    StepOutput,
-    decoded,
-    raw_batch_shapes,
+from fundusgan_jax.steps.step import Metrics, State, StepConstants, raw_batch_shapes
+from fundusgan_jax.train.call_programs import (
+    Program,
+    ProgramConstants,
+    ProgramInput,
+    distinct_calls,
+    due_phases,
+    programs_of,
 )
-from fundusgan_jax.train.task import Task
+from fundusgan_jax.train.calls import Call
 
-# The lazy phases come round in fewer steps than this.
-HORIZON = 4096
 # Batches on the devices beside the one that is computed: PREFETCH that wait, one that arrives, one that is next.
 WAITING = PREFETCH + 2
-
-
-class ProgramInput(NamedTuple):
-    """What a program gets beside the state. batch: of one step, or `stacked` of several. carry: as of `StepInput`."""
-
-    batch: RawBatch
-    carry: Array | None = None
-
-
-class ProgramConstants(NamedTuple):
-    """What is replicated. due: `due_phases` of the call."""
-
-    step: StepConstants
-    due: Any = None
-
-
-class Program(NamedTuple, Generic[State]):
-    """What is compiled: a phase that decodes its batch, or several steps in one. name: programs of one name are the same."""
-
-    name: str
-    run: Callable[[State, ProgramInput, ProgramConstants], StepOutput[State]]
-
-
-class Call(NamedTuple, Generic[State]):
-    """Steps that the host dispatches together. first: number of the first one. steps: the phases of each."""
-
-    first: int
-    steps: tuple[tuple[Phase[State], ...], ...]
-
-    @property
-    def last(self) -> int:
-        """Number of the last step."""
-        return self.first + len(self.steps) - 1
 
 
 class Ready(NamedTuple):
@@ -77,136 +39,6 @@ class Ready(NamedTuple):
 
     run: Any
     memory: ProgramMemory | None
-
-
-def calls(task: Task[State], start: int, total: int, per_call: int) -> Iterator[Call[State]]:
-    """Steps start + 1 to total, in calls that end at the multiples of `per_call`, at the last step, and before a
-    network grows."""
-    first = start + 1
-    while first <= total:
-        last = min((start // per_call + 1) * per_call, total)
-        grows = (number for number in range(first + 1, last + 1) if task.grows_before(number))
-        last = next(grows, last + 1) - 1
-        yield Call(first, tuple(task.phases(number) for number in range(first, last + 1)))
-        start, first = last, last + 1
-
-
-def calls_ahead(task: Task[State], start: int, total: int, per_call: int) -> Iterator[Call[State]]:
-    """The calls after step `start`, of HORIZON steps at most, and none after the network grows."""
-    for call in calls(task, start, total, per_call):
-        if call.first > start + 1 and (call.first > start + HORIZON or task.grows_before(call.first)):
-            return
-        yield call
-
-
-def distinct_calls(ahead: Iterable[Call[State]]) -> tuple[list[Call[State]], int]:
-    """The calls without each whose programs are all known from earlier ones; and how many programs they have."""
-    known: set[str] = set()
-    distinct = []
-    for call in ahead:
-        names = {program.name for program in programs_of(call)}
-        if not names <= known:
-            distinct.append(call)
-            known |= names
-    return distinct, len(known)
-
-
-def programs_of(call: Call[State]) -> tuple[Program[State], ...]:
-    """What is compiled for a call, in the order in which it runs: the phases of one step, or one program of several."""
-    if len(call.steps) == 1:
-        return tuple(program_of(phase) for phase in call.steps[0])
-    return (_several(call),)
-
-
-def stacked(batches: Sequence[RawBatch]) -> RawBatch:
-    """Host batches [B, ...] of a call's steps -> one of [B, steps, ...], so that its first axis is divided over the
-    devices as a single one's is; one batch stays as it is."""
-    return jax.tree.map(lambda *steps: np.stack(steps, 1), *batches) if len(batches) > 1 else batches[0]
-
-
-def due_phases(call: Call[State]) -> np.ndarray | None:
-    """int32 [steps, phases of a step]: the due phase of each place among the call's different ones; None for one step."""
-    if len(call.steps) == 1:
-        return None
-    names = [[phase.name for phase in options] for options in _options(call)]
-    return np.array(
-        [[known.index(phase.name) for known, phase in zip(names, step)] for step in call.steps], np.int32
-    )
-
-
-def _options(call: Call[State]) -> list[list[Phase[State]]]:
-    """The different phases at each place of the steps, in one order whatever step has them first."""
-    places = [{phase.name: phase for phase in place} for place in zip(*call.steps, strict=True)]
-    return [[place[name] for name in sorted(place)] for place in places]
-
-
-def _named(phase: str, metrics: Metrics) -> Metrics:
-    """The same with 'PHASE: NAME' for what was not finite."""
-    return metrics._replace(nonfinite={f"{phase}: {name}": flag for name, flag in metrics.nonfinite.items()})
-
-
-def program_of(phase: Phase[State]) -> Program[State]:
-    """A phase as it is compiled: it decodes its batch first."""
-
-    def run(state: State, inputs: ProgramInput, constants: ProgramConstants) -> StepOutput[State]:
-        batch = decoded(inputs.batch, constants.step.dataset)
-        output = phase.run(state, StepInput(batch, inputs.carry), constants.step)
-        return output._replace(metrics=_named(phase.name, output.metrics))
-
-    return Program(phase.name, run)
-
-
-def _several(call: Call[State]) -> Program[State]:
-    """A loop over the call's steps on the devices."""
-    places, count = _options(call), len(call.steps)
-
-    def run(state: State, inputs: ProgramInput, constants: ProgramConstants) -> StepOutput[State]:
-        def step(state: State, number_and_due: tuple[Array, Array]) -> tuple[State, Metrics]:
-            number, due = number_and_due
-            raw = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, number, 1, keepdims=False), inputs.batch)
-            batch, carry = decoded(raw, constants.step.dataset), None
-            metrics = Metrics({}, {})
-            for place, options in enumerate(places):
-                state, more, carry = _one_of(
-                    options, due[place], state, StepInput(batch, carry), constants.step
-                )
-                metrics = Metrics(metrics.terms | more.terms, metrics.nonfinite | more.nonfinite)
-            return state, metrics
-
-        state, metrics = lax.scan(step, state, (jnp.arange(count), constants.due))
-        return StepOutput(state, metrics)
-
-    named = ", ".join(" or ".join(phase.name for phase in options) for options in places)
-    return Program(f"{count} steps of {named}", run)
-
-
-def _one_of(
-    options: list[Phase[State]], due: Array, state: State, step_input: StepInput, constants: StepConstants
-) -> StepOutput[State]:
-    """Runs one of a place's phases. A term that it does not have and another has is NaN, a flag False."""
-
-    def measured(phase: Phase[State]) -> Metrics:
-        output = jax.eval_shape(phase.run, state, step_input, constants)
-        return _named(phase.name, output.metrics)
-
-    every = [measured(phase) for phase in options]
-    terms = {name: jnp.full(x.shape, jnp.nan, x.dtype) for one in every for name, x in one.terms.items()}
-    flags = {name: jnp.zeros(x.shape, x.dtype) for one in every for name, x in one.nonfinite.items()}
-
-    def branch(phase: Phase[State]) -> Callable[[State, StepInput, StepConstants], StepOutput[State]]:
-        def run(state: State, step_input: StepInput, constants: StepConstants) -> StepOutput[State]:
-            output = phase.run(state, step_input, constants)
-            metrics = _named(phase.name, output.metrics)
-            whole = Metrics({**terms, **metrics.terms}, {**flags, **metrics.nonfinite})
-            return output._replace(metrics=whole)
-
-        return run
-
-    branches = [branch(phase) for phase in options]
-    if len(branches) == 1:
-        return branches[0](state, step_input, constants)
-    output: StepOutput[State] = lax.switch(due, branches, state, step_input, constants)
-    return output
 
 
 class Lowered(NamedTuple):

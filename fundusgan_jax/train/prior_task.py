@@ -12,17 +12,9 @@ from fundusgan_jax.evaluate.sets import open_features
 from fundusgan_jax.evaluate.stop import ShouldStop
 from fundusgan_jax.report.evaluation import FILE, write_evaluation
 from fundusgan_jax.steps.adversary import r1_gamma
-from fundusgan_jax.steps.prior_step import (
-    AXIS,
-    PriorState,
-    discriminator_phase,
-    first_prior,
-    generator_phase,
-    path_length_interval,
-    prior_shapes,
-    resolution_at,
-    with_moments_anew,
-)
+from fundusgan_jax.steps.prior_network import resolution_at
+from fundusgan_jax.steps.prior_state import PriorState, first_prior, path_length_interval, prior_shapes
+from fundusgan_jax.steps.prior_step import AXIS, discriminator_phase, generator_phase, with_moments_anew
 from fundusgan_jax.steps.step import Phase, StepConstants
 from fundusgan_jax.train.task import Run
 from fundusgan_jax.train.transfer import fitted, initialised_from

@@ -10,7 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from fundusgan_jax.train.phase_programs import Call, Ready, programs_of
+from fundusgan_jax.train.call_programs import programs_of
+from fundusgan_jax.train.calls import Call
+from fundusgan_jax.train.phase_programs import Ready
 
 # A call that takes longer than a quarter of this is timed once; others after one that is not timed.
 TIMED_SECONDS = 20.0

@@ -13,7 +13,8 @@ from fundusgan_jax.config import flatten, latent_sizes
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.ops.trees import leaf_name, named_leaves
 from fundusgan_jax.steps.fundusgan_step import TrainState
-from fundusgan_jax.steps.prior_step import PriorState, growth, resolution_at
+from fundusgan_jax.steps.prior_network import growth, resolution_at
+from fundusgan_jax.steps.prior_state import PriorState
 from fundusgan_jax.workdir.contents import open_checkpoints, restore_state
 from fundusgan_jax.workdir.manifest import config_of_workdir
 

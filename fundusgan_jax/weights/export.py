@@ -13,7 +13,8 @@ from fundusgan_jax.errors import UserError
 from fundusgan_jax.ops.trees import named_leaves
 from fundusgan_jax.steps.adversary import channel_table, label_mapping_layers
 from fundusgan_jax.steps.fundusgan_step import TrainState
-from fundusgan_jax.steps.prior_step import PriorState, fade_in, generator_config, resolution_at
+from fundusgan_jax.steps.prior_network import fade_in, generator_config, resolution_at
+from fundusgan_jax.steps.prior_state import PriorState
 from fundusgan_jax.weights.flat_file import write_flat
 from fundusgan_jax.weights.import_stylegan import (
     ImportedDiscriminator,

@@ -20,7 +20,7 @@ from fundusgan_jax.steps.adversary import (
     initial_adversary,
 )
 from fundusgan_jax.steps.latents import to_w
-from fundusgan_jax.steps.prior_step import PriorState, prior_optimizer, prior_shapes
+from fundusgan_jax.steps.prior_state import PriorState, prior_optimizer, prior_shapes
 from fundusgan_jax.weights.import_networks import Networks, read_networks
 from fundusgan_jax.weights.imported_workdir import assert_vacant, save_workdir
 from fundusgan_jax.weights.prior_settings import settings_of

@@ -18,17 +18,10 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from fundusgan_jax.steps.adversary import AdversaryState, Rows, objectives
 from fundusgan_jax.steps.batch import Batch
 from fundusgan_jax.steps.optimiser import averaged
-from fundusgan_jax.steps.prior_step import (
-    DISCRIMINATOR,
-    GENERATOR,
-    PATH_LENGTH,
-    W_AVG_DECAY,
-    Draws,
-    PriorState,
-    adversarial_gradients,
-    fakes,
-    path_length_gradients,
-)
+from fundusgan_jax.steps.path_length import path_length_gradients
+from fundusgan_jax.steps.prior_draws import DISCRIMINATOR, GENERATOR, PATH_LENGTH, Draws
+from fundusgan_jax.steps.prior_state import PriorState
+from fundusgan_jax.steps.prior_step import W_AVG_DECAY, adversarial_gradients, fakes
 from fundusgan_jax.weights.import_stylegan import (
     ImportedDiscriminator,
     ImportedGenerator,

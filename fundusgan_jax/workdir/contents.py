@@ -15,7 +15,8 @@ from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.ops.trees import named_leaves, not_finite
 from fundusgan_jax.steps.fundusgan_step import TrainState, state_shapes
 from fundusgan_jax.steps.latent_step import LatentState, latent_shapes
-from fundusgan_jax.steps.prior_step import PriorState, prior_shapes, resolution_at
+from fundusgan_jax.steps.prior_network import resolution_at
+from fundusgan_jax.steps.prior_state import PriorState, prior_shapes
 from fundusgan_jax.steps.segmentation_step import SegmentationState, segmentation_shapes
 from fundusgan_jax.workdir.checkpoint import FOLDER, Checkpoints
 from fundusgan_jax.workdir.manifest import config_of_workdir

@@ -73,9 +73,9 @@ def test_a_disturbed_run_is_caught_and_named(tmp_path):
     assert isinstance(same, Equal) and (same.steps, same.leaves, same.rows) == ([2, 4], 3, 3)
     (leaf,) = compare_runs(straight, run_of(tmp_path / "leaf", disturbed="b"))
     assert (leaf.step, leaf.name) == (4, "params/b")
-    assert "max abs difference 0.001 in 4 of 4 values" in leaf.how
+    assert "max abs difference 0.001 in 4 of 4 values" in leaf.text
     (metric,) = compare_runs(straight, run_of(tmp_path / "metric", loss=1.5))
-    assert (metric.step, metric.name, metric.how) == (4, "metric loss", "1.0 and 1.5")
+    assert (metric.step, metric.name, metric.text) == (4, "metric loss", "1.0 and 1.5")
     fewer = run_of(tmp_path / "fewer")
     shutil.rmtree(fewer / "checkpoints" / "4")
     assert compare_runs(straight, fewer)[0].name == "checkpoint"

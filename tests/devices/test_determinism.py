@@ -16,7 +16,7 @@ from ml_collections import FrozenConfigDict
 from fundusgan_jax.devices.determinism import GPU_FLAGS, require_determinism
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.ops.pool import max_pool
-from fundusgan_jax.steps import fundusgan_step, prior_step
+from fundusgan_jax.steps import fundusgan_step, prior_state, prior_step
 from fundusgan_jax.steps.fundusgan_step import state_shapes
 from fundusgan_jax.steps.step import StepConstants, StepInput
 from fundusgan_jax.train.plan import perceptual_shapes
@@ -112,7 +112,7 @@ def test_no_gradient_of_a_step_depends_on_the_order_of_a_scatter():
     ):
         due["resolution"] = 16
         inputs = StepInput(random_batch(8, 16))
-        phases.append((phase, due, prior_step.prior_shapes(prior), inputs, StepConstants(), prior))
+        phases.append((phase, due, prior_state.prior_shapes(prior), inputs, StepConstants(), prior))
     for phase, due, state, inputs, constants, settings in phases:
         run = functools.partial(phase, config=settings, axis_name=None, **due)
         assert scattered(run, state, inputs, constants) == [], (phase.__module__, phase.__name__)

@@ -13,7 +13,7 @@ from ml_collections import FrozenConfigDict
 
 from benchmarks import reproduce
 from benchmarks.harness.random_networks import random_perceptual
-from fundusgan_jax.steps import fundusgan_step, prior_step
+from fundusgan_jax.steps import fundusgan_step, prior_state, prior_step
 from fundusgan_jax.steps.step import StepConstants, StepInput
 from fundusgan_jax.workdir.manifest import read_manifest
 from tests.benchmarks.test_reproduce import ROOT, SMALL
@@ -64,7 +64,7 @@ def prior_step_of(due):
         state = prior_step.generator_phase(state, inputs, constants, with_pl=due, **settings).state
         return prior_step.discriminator_phase(state, inputs, constants, with_r1=due, **settings).state
 
-    return run, prior_step.first_prior(config), batch
+    return run, prior_state.first_prior(config), batch
 
 
 def gradients(state):

@@ -11,7 +11,7 @@ from fundusgan_jax.evaluate.memorisation import SHOWN, check_memorisation
 from fundusgan_jax.evaluate.memorisation_sources import judge_of
 from fundusgan_jax.steps.adversary import logits
 from fundusgan_jax.steps.batch import to_float
-from fundusgan_jax.steps.prior_step import first_prior
+from fundusgan_jax.steps.prior_state import first_prior
 from tests.support.tiny import tiny_prior_config
 
 

@@ -12,7 +12,7 @@ from fundusgan_jax.generate.on_device import checked, computed_in, to_bytes
 from fundusgan_jax.generate.sample import Sampler
 from fundusgan_jax.steps.batch import to_uint8
 from fundusgan_jax.steps.fundusgan_step import first_state
-from fundusgan_jax.steps.prior_step import first_prior
+from fundusgan_jax.steps.prior_state import first_prior
 from tests.support.tiny import tiny_config, tiny_prior_config
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fundusgan_jax.generate import sample
-from fundusgan_jax.steps.prior_step import first_prior
+from fundusgan_jax.steps.prior_state import first_prior
 from tests.support.tiny import tiny_prior_config
 
 

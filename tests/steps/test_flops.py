@@ -6,7 +6,7 @@ import pytest
 
 from configs import ddr, stylegan1, stylegan2
 from fundusgan_jax.ops.cpu import winograd
-from fundusgan_jax.steps import fundusgan_step, prior_step
+from fundusgan_jax.steps import fundusgan_step, prior_state, prior_step
 from fundusgan_jax.steps.batch import Batch
 from fundusgan_jax.steps.flops import (
     DISCRIMINATOR,
@@ -45,7 +45,7 @@ def direct_products(monkeypatch):
 def test_a_priors_phases_agree_with_xla():
     config = tiny_prior_config(data__resolution=SIDE, model__resolution=SIDE, augment__mode="none", **WIDE)
     config.model.style = "stylegan2"
-    state, ours = prior_step.prior_shapes(config), phase_flops(config)
+    state, ours = prior_state.prior_shapes(config), phase_flops(config)
 
     # Each of these contains the phase without its regulariser.
 

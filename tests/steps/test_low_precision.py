@@ -14,7 +14,7 @@ from fundusgan_jax.models.discriminator import Discriminator
 from fundusgan_jax.models.lpips import perceptual_distance
 from fundusgan_jax.models.squeezenet import SqueezeNet
 from fundusgan_jax.models.vgg import VGG16
-from fundusgan_jax.steps import fundusgan_step, prior_step
+from fundusgan_jax.steps import fundusgan_step, prior_state, prior_step
 from fundusgan_jax.steps.step import StepConstants, StepInput
 from tests.support.tiny import random_batch, tiny_config, tiny_prior_config
 
@@ -95,8 +95,8 @@ def fundusgan_curve(config, steps):
 
 
 def prior_curve(config, steps):
-    frozen, pl_every = FrozenConfigDict(config), prior_step.path_length_interval(config)
-    state, rows = prior_step.first_prior(config), []
+    frozen, pl_every = FrozenConfigDict(config), prior_state.path_length_interval(config)
+    state, rows = prior_state.first_prior(config), []
     phases = [
         {due: compiled(phase, config=frozen, resolution=16, **{name: due}) for due in (False, True)}
         for phase, name in (

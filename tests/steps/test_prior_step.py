@@ -14,21 +14,11 @@ from configs import stylegan1, stylegan2
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.steps import losses, optimiser
 from fundusgan_jax.steps.optimiser import guarded, lazy_adam, sample_keys
-from fundusgan_jax.steps.prior_step import (
-    AXIS,
-    GENERATOR,
-    PATH_LENGTH,
-    at_stage,
-    discriminator_phase,
-    draw_directions,
-    fakes,
-    first_prior,
-    generator_phase,
-    mixed_styles,
-    paint,
-    path_length_gradients,
-    prior_shapes,
-)
+from fundusgan_jax.steps.path_length import path_length_gradients
+from fundusgan_jax.steps.prior_draws import GENERATOR, PATH_LENGTH, draw_directions, mixed_styles
+from fundusgan_jax.steps.prior_network import paint
+from fundusgan_jax.steps.prior_state import first_prior, prior_shapes
+from fundusgan_jax.steps.prior_step import AXIS, at_stage, discriminator_phase, fakes, generator_phase
 from fundusgan_jax.steps.step import Metrics, StepConstants, StepInput, StepOutput
 from fundusgan_jax.validation import validate
 from tests.support.tiny import random_batch, tiny_prior_config

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from fundusgan_jax.steps.fundusgan_step import first_state
-from fundusgan_jax.steps.prior_step import first_prior
+from fundusgan_jax.steps.prior_state import first_prior
 from fundusgan_jax.workdir.contents import open_checkpoints
 from fundusgan_jax.workdir.manifest import write_manifest
 

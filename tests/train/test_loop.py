@@ -15,13 +15,12 @@ from fundusgan_jax.train.stopping import due_step
 from tests.support.tiny import tiny_config
 
 
-def bare_trainer(bad_steps=(), **changes):
+def bare_trainer(bad_steps=(), start=0, due=None, **changes):
     """A Trainer whose devices, data and model are stand-ins; step k of `bad_steps` reports a NaN in 'l2'."""
     saved: list[int] = []
     drawn: list[int] = []
     seen: list[int] = []
-    trainer = object.__new__(loop.Trainer)
-    trainer.config = tiny_config(
+    config = tiny_config(
         train__grid_every=1000, train__checkpoint_every=1000, train__eval_every=1000, **changes
     )
 
@@ -34,19 +33,10 @@ def bare_trainer(bad_steps=(), **changes):
 
         return run
 
-    trainer.run = SimpleNamespace(
-        config=trainer.config,
-        parallel=SimpleNamespace(
-            # pmap: programs that are not compiled ahead.
-            mode="pmap",
-            replicate=lambda x: x,
-            compile=compile,
-            split=lambda x: x,
-            single=lambda x: x,
-        ),
-        workdir=Path("RUN"),
-    )
-    trainer.task = SimpleNamespace(
+    # pmap: programs that are not compiled ahead.
+    same = {name: lambda x: x for name in ("replicate", "split", "single")}
+    parallel = SimpleNamespace(mode="pmap", compile=compile, **same)
+    task = SimpleNamespace(
         constants=StepConstants(),
         phases=lambda number: (Phase("G", lambda *given: given),),
         grows_before=lambda number: False,
@@ -54,13 +44,8 @@ def bare_trainer(bad_steps=(), **changes):
         draw=lambda number, state: drawn.append(number),
         evaluate=lambda number, state, should_stop: {},
     )
-    trainer.start, trainer.state, trainer._pending, trainer._unchecked = 0, None, None, None
-    trainer._skipped, trainer.due, trainer._stopper = 0, None, None
-    trainer._first_batch, trainer._sums = [], {}
-    trainer._batches = (number for number in range(1, trainer.config.train.num_steps + 1))
-    trainer.logged = []
-    trainer.log = SimpleNamespace(write=trainer.logged.append, close=lambda: None)
-    trainer.checkpoints = SimpleNamespace(
+    logged: list[dict] = []
+    checkpoints = SimpleNamespace(
         save=lambda step, state, metrics, progress: saved.append(step),
         add_metrics=lambda step, metrics: saved.append((step, metrics)),
         close=lambda: None,
@@ -68,7 +53,16 @@ def bare_trainer(bad_steps=(), **changes):
         best_step=lambda: None,
         latest_step=lambda: saved[-1] if saved else None,
     )
-    trainer.prepare()
+    trainer = loop.Trainer(
+        SimpleNamespace(config=config, parallel=parallel, workdir=Path("RUN")),
+        task,
+        loop.Beginning(start, None, {}, due),
+        checkpoints,
+        SimpleNamespace(write=logged.append, close=lambda: None, logged=logged),
+        (number for number in range(start + 1, config.train.num_steps + 1)),
+    )
+    if start < config.train.num_steps:
+        trainer.prepare()
     return trainer, saved, drawn, seen
 
 
@@ -114,8 +108,8 @@ def test_a_signal_ends_an_evaluation_which_the_resumed_run_makes(tmp_path, capfd
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
     assert due_step(tmp_path) == 6
 
-    again, saved, drawn, seen = bare_trainer(train__num_steps=7)
-    again.start, again.due, ended = 6, 6, scored(again, tmp_path)
+    again, saved, drawn, seen = bare_trainer(start=6, due=6, train__num_steps=7)
+    ended = scored(again, tmp_path)
     assert again.train()
     assert (ended, drawn, saved) == ([6, 7], [6, 7], [(6, {"ssim": 1.0}), 7])
     assert due_step(tmp_path) is None
@@ -125,8 +119,8 @@ def test_the_last_evaluation_may_be_left_too_and_nothing_else_is_then_to_be_done
     trainer, saved, _, _ = bare_trainer(train__num_steps=3)
     scored(trainer, tmp_path, heard_at=3)
     assert not trainer.train() and saved == [3]
-    again, saved, drawn, seen = bare_trainer(train__num_steps=3)
-    again.start, again.due, ended = 3, 3, scored(again, tmp_path)
+    again, saved, drawn, seen = bare_trainer(start=3, due=3, train__num_steps=3)
+    ended = scored(again, tmp_path)
     assert again.train()
     assert (ended, drawn, saved, seen) == ([3], [3], [(3, {"ssim": 1.0})], [])
 
@@ -159,7 +153,7 @@ def test_time_spent_on_compiling_does_not_count_in_the_rate(monkeypatch, capsys)
     monkeypatch.setattr(trainer._programs, "_ready", slow)
     trainer.train()
     # Written while the second step runs, for two seconds.
-    assert trainer.logged[0]["img_per_sec"] == 4.0
+    assert trainer.log.logged[0]["img_per_sec"] == 4.0
     text = capsys.readouterr().err
     assert "compiling G: 0/1" in text and "16/16 (100 %), 8 img/s" in text and "| step 2 loss" in text
 
@@ -198,5 +192,5 @@ def test_skip_goes_on_and_says_so_but_not_for_ever(capsys):
 def test_a_row_has_the_means_of_the_steps_since_the_last_one_without_those_that_were_left_out():
     trainer, *_ = bare_trainer([7], train__on_nan="skip", train__num_steps=10, train__log_every=4)
     assert trainer.train()
-    rows = [(row["step"], row["loss"]) for row in trainer.logged if row["kind"] == "train"]
+    rows = [(row["step"], row["loss"]) for row in trainer.log.logged if row["kind"] == "train"]
     assert rows == [(4, 2.5), (8, (5 + 6 + 8) / 3), (10, 9.5)]

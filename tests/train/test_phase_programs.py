@@ -14,20 +14,16 @@ from fundusgan_jax.steps.batch import Photographs, RawBatch
 from fundusgan_jax.steps.fundusgan_step import AXIS, first_state
 from fundusgan_jax.steps.step import Metrics, Phase, StepConstants, StepOutput, raw_batch_shapes
 from fundusgan_jax.train import phase_programs
-from fundusgan_jax.train.interval_means import added, means
-from fundusgan_jax.train.phase_programs import (
-    Call,
+from fundusgan_jax.train.call_programs import (
     ProgramConstants,
     ProgramInput,
-    StepPrograms,
-    calls,
-    calls_ahead,
-    compile_all,
     distinct_calls,
-    lower_calls,
     programs_of,
     stacked,
 )
+from fundusgan_jax.train.calls import Call, calls, calls_ahead
+from fundusgan_jax.train.interval_means import added, means
+from fundusgan_jax.train.phase_programs import StepPrograms, compile_all, lower_calls
 from fundusgan_jax.train.plan import Planner
 from tests.support.tiny import tiny_config, tiny_prior_config
 
@@ -138,12 +134,16 @@ def test_one_program_for_all_the_places_that_a_lazy_phase_may_have_in_a_call():
 SEED = 2
 
 
-def after_six_steps(per_call, devices):
-    """FundusGAN with a lazily regularised discriminator, its photographs on the devices; flags of every step."""
-    config = tiny_config(
+def adversarial_config():
+    return tiny_config(
         seed=SEED, loss__adv=0.1, train__r1_every=2, model__noise_mode="random", augment__mode="fixed", augment__p=0.5,
         augment__transforms="brightness",
     )  # fmt: skip
+
+
+def after_six_steps(per_call, devices, begun):
+    """FundusGAN with a lazily regularised discriminator, its photographs on the devices; flags of every step."""
+    config = adversarial_config()
     parallel = DataParallel("shard_map", AXIS, jax.devices()[:devices])
     task = Planner(config).task(config)
     rng = np.random.default_rng(0)
@@ -154,7 +154,7 @@ def after_six_steps(per_call, devices):
     batches = list(pipeline.raw_batches(dataset, "train", "device", pipeline.Stream(0, 8, True, 0, 6)))
     programs = StepPrograms(config, parallel, parallel.replicate(StepConstants(None, data)))
     sums = {}
-    state, flags = parallel.replicate(first_state(config)), []
+    state, flags = parallel.replicate(begun), []
     for call in calls(task, 0, 6, per_call):
         before = jax.tree.leaves(state)
         sent = parallel.split(stacked(batches[call.first - 1 : call.last]))
@@ -167,15 +167,12 @@ def after_six_steps(per_call, devices):
 
 @pytest.mark.slow  # test_main_prior.py has a prior; this is a FundusGAN with its photographs on the devices
 def test_several_steps_in_one_program_are_those_steps():
-    (one, terms, _), (three, same_terms, flags) = after_six_steps(1, 1), after_six_steps(3, 1)
+    begun = jax.device_get(first_state(adversarial_config()))
+    (one, terms, _), (three, same_terms, flags) = (after_six_steps(count, 1, begun) for count in (1, 3))
     assert int(three.step) == 6 and len(flags) == 6 and not np.any(flags)
     assert terms.keys() == same_terms.keys() and "r1" in terms
     assert same_terms == pytest.approx(terms, rel=1e-4, abs=1e-4)
-    first = first_state(tiny_config(seed=SEED, loss__adv=0.1)).variables.params
-    apart, moved = (
-        distance(three.variables.params, one.variables.params),
-        distance(first, one.variables.params),
-    )
+    apart, moved = (distance(state.variables.params, one.variables.params) for state in (three, begun))
     # Adam divides a gradient by its own size: rounding in tiny gradients shows, far below what the steps moved.
     assert apart < 3e-3 * moved
     assert distance(three.adversary.params, one.adversary.params) < 1e-3

@@ -6,8 +6,10 @@ import pytest
 from fundusgan_jax.config import load_config
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.main import main
-from fundusgan_jax.train import plan, step_time
-from fundusgan_jax.train.phase_programs import Ready, calls, programs_of
+from fundusgan_jax.train import plan, plan_report, step_time
+from fundusgan_jax.train.call_programs import programs_of
+from fundusgan_jax.train.calls import calls
+from fundusgan_jax.train.phase_programs import Ready
 from fundusgan_jax.train.plan import EXHAUSTED, Need, Planner, perceptual_shapes, read_off, search
 from fundusgan_jax.train.step_time import step_seconds
 from fundusgan_jax.validation import validate
@@ -105,7 +107,7 @@ def test_the_perceptual_network_needs_no_weights_file():
 @pytest.mark.slow
 def test_a_plan_of_the_command(monkeypatch, capsys):
     """A device of 64 KiB: not even one image fits."""
-    monkeypatch.setattr(plan, "device_memory", lambda device: 2**16)
+    monkeypatch.setattr(plan_report, "device_memory", lambda device: 2**16)
     words = [
         "data.resolution=16", "model.resolution=16", "model.channel_base=128", "model.channel_max=8", "model.w_dim=8",
         "model.z_dim=8", "model.mapping_layers=2", "loss.pl_weight=0.0", "loss.r1_gamma=0.0", "augment.mode=none", "train.batch_size=8",
@@ -150,26 +152,26 @@ def test_photographs_on_the_devices_count():
 def test_rematerialisation_is_advised_where_it_saves_or_nobody_knows(
     monkeypatch, capsys, without, with_remat, advised
 ):
-    monkeypatch.setattr(plan, "device_memory", lambda device: 1)
+    monkeypatch.setattr(plan_report, "device_memory", lambda device: 1)
 
     def need(planner, size, remat=False, accumulate=1):
         return Need(size, 1, with_remat if remat else without, True)
 
     monkeypatch.setattr(Planner, "need", need)
-    plan.print_plan(load_config("configs/stylegan2.py", ["--config.train.batch_size=8"]))
+    plan_report.print_plan(load_config("configs/stylegan2.py", ["--config.train.batch_size=8"]))
     told = capsys.readouterr().out
     assert "does not fit" in told
     assert ("--config.train.remat=True" in told) == advised
 
 
 def test_a_plan_times_a_step_where_no_limit_is_known(monkeypatch, capsys):
-    monkeypatch.setattr(plan, "device_memory", lambda device: None)
-    monkeypatch.setattr(plan, "step_seconds", lambda programs, ahead: 2.0)
+    monkeypatch.setattr(plan_report, "device_memory", lambda device: None)
+    monkeypatch.setattr(plan_report, "step_seconds", lambda programs, ahead: 2.0)
     monkeypatch.setattr(Planner, "compiled", lambda planner, size: {})
     monkeypatch.setattr(Planner, "need", lambda planner, size, **more: Need(size, 1, 900, True))
     config = load_config("configs/stylegan2.py", ["--config.train.batch_size=8", "--config.data.resolution=16",
                                                   "--config.model.resolution=16", "--config.train.num_steps=3600"])  # fmt: skip
-    plan.print_plan(config)
+    plan_report.print_plan(config)
     told = capsys.readouterr().out
     assert "this device names no limit\n\nmeasured: a step of 8 images takes 2 s here (4 img/s): " in told
     assert "1.8e+03 steps an hour at batch_size=8, 2 hours for num_steps=3600" in told

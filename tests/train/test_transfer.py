@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.steps.fundusgan_step import state_shapes
-from fundusgan_jax.steps.prior_step import prior_shapes
+from fundusgan_jax.steps.prior_state import prior_shapes
 from fundusgan_jax.train import transfer
 from fundusgan_jax.workdir import contents
 from fundusgan_jax.workdir.manifest import write_manifest

@@ -16,7 +16,8 @@ from fundusgan_jax.models.plan import GeneratorConfig
 from fundusgan_jax.steps.adversary import logits
 from fundusgan_jax.steps.fundusgan_step import state_shapes
 from fundusgan_jax.steps.latents import to_w
-from fundusgan_jax.steps.prior_step import PriorState, first_prior, paint, prior_shapes
+from fundusgan_jax.steps.prior_network import paint
+from fundusgan_jax.steps.prior_state import PriorState, first_prior, prior_shapes
 from fundusgan_jax.train.transfer import initialised_from
 from fundusgan_jax.weights import export, import_prior
 from fundusgan_jax.weights.__main__ import main

@@ -222,17 +222,17 @@ def _outline(part: np.ndarray) -> np.ndarray:
     """Outermost points [P, 2] (y, x) of a part by row and by column, not on the frame's edges."""
     points = []
     for axis in (0, 1):
-        rows = part if axis == 0 else part.T
-        filled = np.flatnonzero(rows.any(1))
-        first = rows[filled].argmax(1)
-        last = rows.shape[1] - 1 - rows[filled][:, ::-1].argmax(1)
+        lines = part if axis == 0 else part.T
+        filled = np.flatnonzero(lines.any(1))
+        first = lines[filled].argmax(1)
+        last = lines.shape[1] - 1 - lines[filled][:, ::-1].argmax(1)
         for ends in (first, last):
             pair = np.stack([filled, ends], 1)
             points.append(pair if axis == 0 else pair[:, ::-1])
-    found = np.unique(np.concatenate(points), axis=0).astype(np.float64)
+    outermost = np.unique(np.concatenate(points), axis=0).astype(np.float64)
     height, width = part.shape
-    inside = (found > 1).all(1) & (found[:, 0] < height - 2) & (found[:, 1] < width - 2)
-    return found[inside]
+    inside = (outermost > 1).all(1) & (outermost[:, 0] < height - 2) & (outermost[:, 1] < width - 2)
+    return outermost[inside]
 
 
 def _circle_through(p: np.ndarray, q: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
