@@ -13,7 +13,7 @@ from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, open
 from fundusgan_jax.data.prepare.splits import hash_fraction
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.progress import Progress
-from fundusgan_jax.reader_study.sources import COPY, of_argument
+from fundusgan_jax.reader_study.sources import COPY, of_folder
 
 TRAIN, TEST = "train", "test"
 # Of the training side's patients; with a quarter held out for the test this is 15 of 75.
@@ -143,7 +143,7 @@ def read_synthetic(
     Raises:
         UserError: no images of these classes, one of another size, an image without a class.
     """
-    sources = of_argument(folder, "--synthetic", 0, 0, folder)
+    sources = of_folder(folder, "--synthetic")
     number = {label: place for place, group in enumerate(groups) for label in group}
     images, labels, files, copies = [], [], [], 0
     others, told = 0, False
