@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from fundusgan_jax.data.packed import PackedDataset, open_packed
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.generate.origin import Origin, origin_of, read_origin
@@ -13,11 +15,12 @@ from fundusgan_jax.studies.study_images import TEST, TRAIN
 
 class Provenance(NamedTuple):
     """leaked: test patients that the generator trained on; None: not known. lines: what is known and what not. numbered:
-    class names of the generator's dataset, empty where unknown."""
+    class names of the generator's dataset, empty where unknown. seen: photographs of each of them that it trained on."""
 
     leaked: int | None
     lines: tuple[str, ...]
     numbered: tuple[str, ...]
+    seen: dict[str, int]
 
 
 def provenance(folder: Path, generator: Path | None, dataset: PackedDataset) -> Provenance:
@@ -40,7 +43,7 @@ def provenance(folder: Path, generator: Path | None, dataset: PackedDataset) -> 
             f"{folder} does not say which model made its images: whether that was trained on test patients is not known "
             "(--generator=WORKDIR names it)"
         )
-        return Provenance(None, (line,), ())
+        return Provenance(None, (line,), (), {})
     lines, leaked, unknown = [], 0, False
     for one in _chain(origin):
         count, line = _trained_on(one, dataset)
@@ -50,9 +53,18 @@ def provenance(folder: Path, generator: Path | None, dataset: PackedDataset) -> 
     missing = _missing_source(origin)
     if missing:
         lines.append(missing)
+    other = _dataset_of(origin, dataset)
     return Provenance(
-        None if (unknown or missing) and not leaked else leaked, tuple(lines), _names(origin, dataset)
+        None if (unknown or missing) and not leaked else leaked,
+        tuple(lines),
+        other.label_names if other else (),
+        _photographs_of(other, origin.train_split) if other else {},
     )
+
+
+def _photographs_of(dataset: PackedDataset, split: str) -> dict[str, int]:
+    label = dataset.splits[split].label if split in dataset.splits else ()
+    return {name: int(np.sum(np.asarray(label) == number)) for number, name in enumerate(dataset.label_names)}
 
 
 def refuse_leak(found: Provenance, folder: Path, allowed: bool) -> None:
@@ -89,16 +101,12 @@ def _trained_on(origin: Origin, dataset: PackedDataset) -> tuple[int | None, str
     name = Path(origin.workdir).name
     if origin.dataset == "phantom":
         return 0, f"{name} ({origin.task}) was trained on rendered eyes, which are no patient's"
-    if origin.fingerprint == dataset.fingerprint:
-        other = dataset
-    else:
-        opened = _opened(origin)
-        if opened is None:
-            return None, (
-                f"{name} ({origin.task}) was trained on another dataset, which is not there as it was: whose photographs it saw "
-                "is not known"
-            )
-        other = opened
+    other = _dataset_of(origin, dataset)
+    if other is None:
+        return None, (
+            f"{name} ({origin.task}) was trained on another dataset, which is not there as it was: whose photographs it saw is "
+            "not known"
+        )
     return _overlap(name, origin, other, dataset)
 
 
@@ -122,19 +130,14 @@ def _overlap(name: str, origin: Origin, other: PackedDataset, dataset: PackedDat
     )
 
 
-def _opened(origin: Origin) -> PackedDataset | None:
+def _dataset_of(origin: Origin, dataset: PackedDataset) -> PackedDataset | None:
     """The dataset that a generator was trained on, where it is there unchanged."""
-    if not origin.data_dir:
+    if origin.fingerprint == dataset.fingerprint:
+        return dataset
+    if origin.dataset == "phantom" or not origin.data_dir:
         return None
     try:
-        dataset = open_packed(origin.data_dir)
+        other = open_packed(origin.data_dir)
     except UserError:
         return None
-    return dataset if dataset.fingerprint == origin.fingerprint else None
-
-
-def _names(origin: Origin, dataset: PackedDataset) -> tuple[str, ...]:
-    if origin.fingerprint == dataset.fingerprint:
-        return dataset.label_names
-    other = _opened(origin)
-    return other.label_names if other else ()
+    return other if other.fingerprint == origin.fingerprint else None

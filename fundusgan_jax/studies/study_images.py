@@ -11,6 +11,7 @@ import numpy as np
 
 from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, open_packed
 from fundusgan_jax.data.prepare.splits import hash_fraction
+from fundusgan_jax.data.read_image import Rejected
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.reader_study.sources import COPY, of_folder
@@ -41,26 +42,6 @@ class Synthetic(NamedTuple):
     copies: int | None
     others: int
     fingerprint: str
-
-
-def class_groups(text: str) -> tuple[tuple[str, ...], ...]:
-    """'npdr+pdr,none' -> (('npdr', 'pdr'), ('none',)): the labels of each class.
-
-    Raises:
-        UserError: fewer than two classes, or a label in two of them.
-    """
-    groups = tuple(tuple(filter(None, part.split("+"))) for part in text.split(","))
-    labels = [label for group in groups for label in group]
-    if len(groups) < 2 or not all(groups):
-        raise UserError(f"--classes={text} must name two classes or more, as in --classes=G,N")
-    if len(set(labels)) != len(labels):
-        raise UserError(f"--classes={text} names a label twice")
-    return groups
-
-
-def class_names(groups: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """'npdr+pdr', 'none'."""
-    return tuple("+".join(group) for group in groups)
 
 
 def open_photographs(
@@ -160,7 +141,10 @@ def read_synthetic(
             copies += source.copy == COPY
             if source.copy == COPY and without_copies:
                 continue
-            image = source.read()
+            try:
+                image = source.read()
+            except Rejected as error:
+                raise UserError(f"{folder / source.name}: {error}; take it out of the folder") from error
             if image.shape != (size, size, 3):
                 raise UserError(
                     f"{folder / source.name} has {image.shape[1]}x{image.shape[0]} pixels, the photographs {size}x{size}: "
