@@ -10,6 +10,7 @@ import numpy as np
 
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.folder_lock import owned_folder
+from fundusgan_jax.progress import waiting
 from fundusgan_jax.studies.design_record import check_record
 from fundusgan_jax.studies.frozen_probe import Classifier, frozen_probe
 from fundusgan_jax.studies.likeness import likeness, shortcut_records
@@ -88,9 +89,10 @@ def run_study(request: Request, title: str, conditions: Conditions, classifier: 
         setting = setting._replace(inputs=inputs)
         run_cells(workdir, setting, cells)
         results = _results(workdir, setting, cells, design, material)
-        write_results(workdir, results)
-        write_table(workdir, results)
-        write_report(workdir, title, results)
+        with waiting("tables and pictures"):
+            write_results(workdir, results)
+            write_table(workdir, results)
+            write_report(workdir, title, results)
     print("\n".join([*results.warnings(), *answers(results)]))
     print(f"table:  {request.workdir / 'table.csv'}\nreport: {request.workdir / 'report.html'}", flush=True)
     return 0

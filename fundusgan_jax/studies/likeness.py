@@ -34,12 +34,13 @@ def shortcut_records(
     """
     path = workdir / SHORTCUTS
     if not path.exists():
-        parts = np.array_split(photographs.images, len(photographs.images) // 256 + 1)
-        kinds = {
-            "colour": np.concatenate([colour(part) for part in parts]),
-            "thumbnail": np.concatenate([thumbnail(part) for part in parts]),
-            "file": shortcut_probes.file_facts(photographs.file, None),
-        }
+        with waiting("colours and thumbnails of the photographs"):
+            parts = np.array_split(photographs.images, len(photographs.images) // 256 + 1)
+            kinds = {
+                "colour": np.concatenate([colour(part) for part in parts]),
+                "thumbnail": np.concatenate([thumbnail(part) for part in parts]),
+                "file": shortcut_probes.file_facts(photographs.file, None),
+            }
         if inputs.ndim == 2:
             kinds["network"] = inputs
         probed = shortcut_probes.Photographs(kinds, photographs.label, photographs.patient, photographs.file)
