@@ -1,4 +1,4 @@
-"""The console command: fundusgan train, eval, generate, plan, prepare, evaluate, weights, reader_study, ablation, disentanglement, shortcuts, vessels, doctor."""
+"""The console command: fundusgan train, eval, generate, plan, prepare, evaluate, weights, reader_study, ablation, disentanglement, shortcuts, imbalance, augmentation, vessels, doctor."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ COMMANDS = {
     "ablation": Command("fundusgan_jax.studies.ablation", "trains a grid of settings and says what each does"),
     "disentanglement": Command("fundusgan_jax.studies.disentanglement", "what styles and maps of a model carry; directions"),
     "shortcuts": Command("fundusgan_jax.studies.shortcuts", "what predicts a label without the retina: colour, thumbnail"),
+    "imbalance": Command("fundusgan_jax.studies.imbalance", "what synthetic images of a rare class are worth"),
+    "augmentation": Command("fundusgan_jax.studies.augmentation", "what synthetic images add to all photographs"),
     "vessels": Command("fundusgan_jax.vessels", "segments the vessels of photographs, scores and measures them"),
     "doctor": Command("fundusgan_jax.doctor", "looks the machine over and names what to mend"),
 }  # fmt: skip

@@ -15,7 +15,9 @@ from fundusgan_jax.evaluate.__main__ import parser as evaluate_parser
 from fundusgan_jax.reader_study.__main__ import parser as reader_study_parser
 from fundusgan_jax.settings import SETTINGS
 from fundusgan_jax.studies.ablation import parser as ablation_parser
+from fundusgan_jax.studies.augmentation import parser as augmentation_parser
 from fundusgan_jax.studies.disentanglement import parser as disentanglement_parser
+from fundusgan_jax.studies.imbalance import parser as imbalance_parser
 from fundusgan_jax.studies.shortcuts import parser as shortcuts_parser
 from fundusgan_jax.vessels.__main__ import parser as vessels_parser
 from fundusgan_jax.weights.__main__ import _parser as weights_parser
@@ -34,6 +36,8 @@ PARSERS = {
     "fundusgan_jax.vessels": vessels_parser,
     "fundusgan_jax.studies.ablation": ablation_parser,
     "fundusgan_jax.studies.disentanglement": disentanglement_parser,
+    "fundusgan_jax.studies.augmentation": augmentation_parser,
+    "fundusgan_jax.studies.imbalance": imbalance_parser,
     "fundusgan_jax.studies.shortcuts": shortcuts_parser,
 }
 FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -12,6 +12,7 @@ from PIL import Image
 import fundusgan_jax
 from fundusgan_jax import main
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.generate.origin import origin_of, read_origin
 from tests.support.one_device import one_device
 from tests.support.runs import arrays_of, rows_without_rate
 from tests.support.tiny import tiny_config
@@ -99,6 +100,10 @@ def test_samples_are_functions_of_seed_number_and_class(trained, tmp_path):
     rows, five = generate(trained, tmp_path / "five", "--num=5", "--label=1", "--seed=3")
     assert [row["label"] for row in rows] == ["1"] * 5 and {row["guidance"] for row in rows} == {"1.0"}
     assert {row["seed"] for row in rows} == {"3"} and {row["synthetic"] for row in rows} == {"yes"}
+    origin = read_origin(tmp_path / "five")
+    assert (
+        origin == origin_of(trained, "latest") and origin.task == "latent" and origin.train_split == "train"
+    )
     _, two = generate(
         trained, tmp_path / "two", "--num=2", "--label=1", "--seed=3", "--config.eval.batch_size=8"
     )

@@ -17,6 +17,8 @@ from fundusgan_jax.report.grid import comparison_grid, save_png, with_caption
 
 RANKED = 3
 SMALLEST_MAP, MOST_POINTS = 12, 2000
+# That t-SNE sees: distances along many more are mostly noise.
+MOST_COMPONENTS = 50
 SMALLEST_DIFFERENT = 3  # points that are not on one another, or on a line
 MARKERS = ("o", "^", "s")
 
@@ -87,18 +89,21 @@ def can_embed(count: int) -> bool:
 
 
 def embedded(features: np.ndarray, seed: int) -> np.ndarray:
-    """[N, 2]: t-SNE (van der Maaten and Hinton 2008) of features [N, D], N >= 12; the same seed gives the same map.
+    """[N, 2]: t-SNE (van der Maaten and Hinton 2008) of the first 50 principal components of standardised features [N, D],
+    N >= 12; the same seed gives the same map.
 
     Raises:
         ValueError: too few different features; scikit-learn, whose first map would be NaN, ends the process by a
             segmentation fault.
     """
+    from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
     different = len(np.unique(features, axis=0))
     if different < SMALLEST_DIFFERENT or not np.isfinite(features).all():
         raise ValueError(f"{different} of {len(features)} images differ by their features")
     scaled = (features - features.mean(0)) / np.maximum(features.std(0), 1e-6)
+    scaled = PCA(min(MOST_COMPONENTS, *scaled.shape), svd_solver="full").fit_transform(scaled)
     perplexity = min(30.0, (len(features) - 1) / 3)
     return np.asarray(TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(scaled))
 

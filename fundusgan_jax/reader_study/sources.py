@@ -17,16 +17,19 @@ from fundusgan_jax.errors import UserError
 
 # What --mode=generate writes beside its images; the split that models are trained on.
 INDEX, TRAINED_ON = "index.csv", "train"
+# In the column 'copy' of index.csv: the image was recognised as a photograph of the training set.
+COPY = "yes"
 
 
 class Source(NamedTuple):
     """One image. name: of its file. label: its class, '' where unknown. patient: whose, '' where unknown. read: ->
-    uint8 [H, W, 3]."""
+    uint8 [H, W, 3]. copy: COPY, or what else index.csv says of it, '' where it says nothing."""
 
     name: str
     label: str
     patient: str
     read: Callable[[], np.ndarray]
+    copy: str = ""
 
 
 def of_argument(folder: Path, flag: str, num: int, seed: int, scratch: Path) -> list[Source]:
@@ -48,10 +51,11 @@ def of_argument(folder: Path, flag: str, num: int, seed: int, scratch: Path) -> 
         return _of_prepared(folder)
     if (folder / "manifest.json").is_file():
         return _of_workdir(folder, num, seed, scratch)
-    return _of_folder(folder, flag)
+    return of_folder(folder, flag)
 
 
-def _of_folder(folder: Path, flag: str) -> list[Source]:
+def of_folder(folder: Path, flag: str) -> list[Source]:
+    """The image files below a folder; see `of_argument`."""
     paths, _ = found_in(folder, f"{flag}=")
     names = [path.relative_to(folder) for path in paths]
     classes = all(len(name.parts) > 1 for name in names)
@@ -60,7 +64,8 @@ def _of_folder(folder: Path, flag: str) -> list[Source]:
     def source(path: Path, name: Path) -> Source:
         row = index.get(name.as_posix(), {})
         label = row.get("label", "") or (name.parts[0] if classes else "")
-        return Source(name.as_posix(), label, row.get("sources", "").split(";")[0], lambda: read_image(path))
+        patient = row.get("sources", "").split(";")[0]
+        return Source(name.as_posix(), label, patient, lambda: read_image(path), row.get("copy", ""))
 
     return [source(path, name) for path, name in zip(paths, names)]
 
@@ -108,7 +113,7 @@ def _of_workdir(workdir: Path, num: int, seed: int, scratch: Path) -> list[Sourc
     config = config_of_workdir(workdir, [])
     drawn = config.task in ("prior", "latent")
     generate_images(config, workdir, "latest", Request(output, num, "sample" if drawn else "mix", seed=seed))
-    sources = _of_folder(output, "--synthetic")
+    sources = of_folder(output, "--synthetic")
     if not drawn:
         return sources
     # This index holds classes by number, and the number of the sample, which is nobody's photograph.

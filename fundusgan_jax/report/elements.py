@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
@@ -34,3 +36,13 @@ def note(text: str) -> str:
 def picture(image: bytes, kind: str, alt: str) -> str:
     """A picture inside the page; kind: 'png' or 'jpeg'."""
     return f'<img alt="{html.escape(alt)}" src="data:image/{kind};base64,{base64.b64encode(image).decode()}">'
+
+
+def figure_picture(figure: Any, alt: str) -> str:
+    """A figure of matplotlib as a picture inside the page; the figure is closed."""
+    from matplotlib import pyplot
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    pyplot.close(figure)
+    return picture(buffer.getvalue(), "png", alt)

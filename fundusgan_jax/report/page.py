@@ -74,16 +74,20 @@ def write_report(workdir: Path, photographs: bool) -> Path:
         parts.append(_settings(manifest, visible))
     parts += [protocol_section(evaluation), _environment(manifest, evaluation)]
     body = "\n".join(parts)
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>FundusGAN: {html.escape(workdir.name)}</title><link rel="icon" href="data:,">'
-        f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
-    )
     path = workdir / "report.html"
     with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(document(f"FundusGAN: {workdir.name}", body), encoding="utf-8")
     return path
+
+
+def document(title: str, body: str) -> str:
+    """A whole page; body: its HTML."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>{html.escape(title)}</title><link rel="icon" href="data:,">'
+        f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
+    )
 
 
 def _evaluation_sections(workdir: Path, evaluation: Evaluation | None, visible: bool) -> list[str]:

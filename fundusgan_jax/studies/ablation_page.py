@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import importlib.util
-import io
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from fundusgan_jax.atomic import atomic_write
-from fundusgan_jax.report.elements import cell, note, picture, table
-from fundusgan_jax.report.page import STYLE
+from fundusgan_jax.report.elements import cell, figure_picture, note, table
+from fundusgan_jax.report.page import document
 from fundusgan_jax.report.table import between, shown
 from fundusgan_jax.studies.ablation_grid import Changes, words_of
 from fundusgan_jax.studies.ablation_results import (
@@ -70,14 +69,9 @@ def write_report(workdir: Path, study: Study) -> Path:
         _pictures(study),
     ]
     body = "\n".join(part for part in parts if part)
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>Ablation</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body>\n{body}\n</body></html>\n'
-    )
     path = workdir / REPORT
     with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(document("Ablation", body), encoding="utf-8")
     return path
 
 
@@ -159,13 +153,13 @@ def _pictures(study: Study) -> str:
             _draw_pareto(axis, study, distance, other)
         parts += [
             "<h2>Pareto</h2>",
-            _png(figure, "trade-off"),
+            figure_picture(figure, "trade-off"),
             note("Line: settings that none beats in both."),
         ]
     if distance:
         figure, axis = pyplot.subplots(figsize=(11, 4.5), layout="constrained")
         _draw_curves(axis, study, distance)
-        parts += ["<h2>Curves</h2>", _png(figure, "curves over training")]
+        parts += ["<h2>Curves</h2>", figure_picture(figure, "curves over training")]
     return "".join(parts)
 
 
@@ -203,12 +197,3 @@ def _draw_curves(axis: Any, study: Study, distance: str) -> None:
     axis.set_ylabel(figure_title(distance), fontsize=8)
     axis.legend(fontsize=6, ncol=2)
     axis.grid(alpha=0.3)
-
-
-def _png(figure: Any, alt: str) -> str:
-    from matplotlib import pyplot
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    pyplot.close(figure)
-    return picture(buffer.getvalue(), "png", alt)

@@ -25,6 +25,7 @@ from fundusgan_jax.studies.ablation_grid import (
     settings_of,
     words_of,
 )
+from fundusgan_jax.studies.design_record import check_record, read_record
 
 STUDY, TIMES = "study.json", "step_times.json"
 EVALUATIONS = 4  # of each run, for its curves
@@ -44,25 +45,7 @@ def check_study(workdir: Path, design: Design) -> None:
         "photographs": design.photographs,
         "minutes": design.minutes,
     }
-    path = workdir / STUDY
-    if not path.exists():
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n")
-        return
-    before = _read(path)
-    changed = [name for name, value in record.items() if before.get(name) != value]
-    if changed:
-        raise UserError(
-            f"{workdir} holds a study with {changed[0]}={before.get(changed[0])}, this one has {record[changed[0]]}; name "
-            "another --workdir"
-        )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged; delete it and run the same command again") from error
+    check_record(workdir / STUDY, record)
 
 
 class Steps:
@@ -85,7 +68,7 @@ class Steps:
             (name, value) for name, value in changes if not same_program(name, value, self._base[name])
         )
         key, path = Cell(timed, 0).name.removesuffix("-seed0"), self.workdir / TIMES
-        times = _read(path) if path.exists() else {}
+        times = read_record(path) if path.exists() else {}
         if key not in times:
             with waiting(f"timing a step of {key}"):
                 seconds = _timed(self.design, timed)

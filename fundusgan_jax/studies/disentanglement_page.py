@@ -14,7 +14,7 @@ import numpy as np
 from fundusgan_jax.anatomy.factors import FACTORS
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.report.elements import cell, note, table
-from fundusgan_jax.report.page import STYLE
+from fundusgan_jax.report.page import document
 from fundusgan_jax.report.table import between
 from fundusgan_jax.studies.disentangled import NAMES, Result
 
@@ -104,11 +104,7 @@ def _page(result: Result) -> str:
             + table(["name", "what it is"], [[cell(n), cell(t, "text")] for n, t in FACTORS.items()]),
         ]
     )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Disentanglement</title>'
-        f'<link rel="icon" href="data:,"><style>{STYLE}</style></head><body>\n{body}\n</body></html>\n'
-    )
+    return document("Disentanglement", body)
 
 
 def _shaded(value: float, title: str = "") -> str:

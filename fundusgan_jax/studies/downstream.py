@@ -1,0 +1,179 @@
+"""What both studies of synthetic images share: the order of their work, and what they print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.folder_lock import owned_folder
+from fundusgan_jax.progress import waiting
+from fundusgan_jax.studies.design_record import check_record
+from fundusgan_jax.studies.frozen_probe import Classifier, frozen_probe
+from fundusgan_jax.studies.likeness import likeness, shortcut_records
+from fundusgan_jax.studies.provenance import Provenance, provenance, refuse_leak
+from fundusgan_jax.studies.statistics import summarise
+from fundusgan_jax.studies.study_flags import Request, class_groups, class_names
+from fundusgan_jax.studies.study_images import (
+    Photographs,
+    Synthetic,
+    check_sides,
+    open_photographs,
+    read_synthetic,
+)
+from fundusgan_jax.studies.study_page import write_report
+from fundusgan_jax.studies.study_plan import print_plan
+from fundusgan_jax.studies.study_results import Results, answers, write_results, write_table
+from fundusgan_jax.studies.study_runs import (
+    Cell,
+    Condition,
+    Inputs,
+    Setting,
+    prepared_inputs,
+    read_runs,
+    run_cells,
+)
+
+DESIGN = "design.json"
+# (photographs, names of the classes) -> the conditions, and what of them belongs to the design.
+Conditions = Callable[[Photographs, tuple[str, ...]], tuple[dict[str, Condition], dict[str, Any]]]
+
+
+class _Material(NamedTuple):
+    """All that is read before the first run."""
+
+    names: tuple[str, ...]
+    fingerprint: str
+    photographs: Photographs
+    synthetic: Synthetic
+    origin: Provenance | None
+    external: Photographs | None
+    external_fingerprint: str
+
+
+def run_study(request: Request, title: str, conditions: Conditions, classifier: Classifier | None) -> int:
+    """Runs what is open, then writes study.json, table.csv and report.html; or prints the plan.
+
+    Args:
+        title: of the report. conditions: of the study. classifier: None: the frozen-features probe.
+    """
+    material = _read(request)
+    arms = _possible(request.arms, material)
+    classifier = classifier or frozen_probe(request.weights)
+    chosen, facts = conditions(material.photographs, material.names)
+    # Whole seeds first, so that a study that is stopped has all arms of some.
+    cells = [Cell(name, arm, seed) for seed in range(request.seeds) for name in chosen for arm in arms]
+    setting = Setting(
+        material.photographs,
+        material.synthetic,
+        Inputs(*(np.zeros((0, 0)),) * 4),
+        classifier,
+        chosen,
+        len(material.names),
+        request.num_synthetic,
+    )
+    external = material.external.images if material.external else np.zeros((0, 0))
+    turned = "augmented" in arms
+    if request.plan:
+        print_plan(request.workdir, setting, cells, material.names, len(external), turned)
+        return 0
+    with owned_folder(request.workdir) as workdir:
+        design = {"study": title, **_design(request, material, classifier), **facts}
+        check_record(workdir / DESIGN, design)
+        inputs = prepared_inputs(
+            workdir, classifier, material.photographs, material.synthetic, external, turned
+        )
+        setting = setting._replace(inputs=inputs)
+        run_cells(workdir, setting, cells)
+        results = _results(workdir, setting, cells, design, material)
+        with waiting("tables and pictures"):
+            write_results(workdir, results)
+            write_table(workdir, results)
+            write_report(workdir, title, results)
+    print("\n".join([*results.warnings(), *answers(results)]))
+    print(f"table:  {request.workdir / 'table.csv'}\nreport: {request.workdir / 'report.html'}", flush=True)
+    return 0
+
+
+def _read(request: Request) -> _Material:
+    groups = class_groups(request.classes)
+    names = class_names(groups)
+    dataset, photographs = open_photographs(request.data, groups)
+    check_sides(request.data, photographs, names)
+    origin, size = None, dataset.resolution
+    synthetic = Synthetic(np.zeros((0, size, size, 3), np.uint8), np.zeros(0, np.int64), (), None, 0, "")
+    if request.synthetic is not None:
+        origin = provenance(request.synthetic, request.generator, dataset)
+        print("\n".join(f"note: {line}" for line in origin.lines), flush=True)
+        refuse_leak(origin, request.synthetic, request.allow_leak)
+        synthetic = read_synthetic(request.synthetic, groups, origin.numbered, size, request.without_copies)
+    material = _Material(names, dataset.fingerprint, photographs, synthetic, origin, None, "")
+    return _with_external(material, request, groups, size) if request.external else material
+
+
+def _with_external(
+    material: _Material, request: Request, groups: tuple[tuple[str, ...], ...], size: int
+) -> _Material:
+    assert request.external is not None
+    others = class_groups(request.external_classes) if request.external_classes else groups
+    if len(others) != len(groups):
+        raise UserError(
+            f"--external_classes={request.external_classes} must name {len(groups)} classes, as --classes does"
+        )
+    dataset, photographs = open_photographs(request.external, others, "--external_classes")
+    if dataset.fingerprint == material.fingerprint:
+        raise UserError(f"--external={request.external} is --data itself; name photographs of other patients")
+    if dataset.resolution != size:
+        raise UserError(
+            f"--external={request.external} has {dataset.resolution} px, --data {size} px; prepare it with --resolution={size}"
+        )
+    for number, name in enumerate(class_names(others)):
+        if not (photographs.label == number).any():
+            raise UserError(f"--external={request.external} has no photograph of {name}")
+    return material._replace(external=photographs, external_fingerprint=dataset.fingerprint)
+
+
+def _possible(arms: tuple[str, ...], material: _Material) -> tuple[str, ...]:
+    """Those that can be had; of images of one class no classes can be permuted."""
+    label = material.synthetic.label
+    if "placebo" in arms and len(np.unique(label)) < 2:
+        name = material.names[int(label[0])]
+        print(f"note: arm 'placebo' is left out: all synthetic images are of class {name}", flush=True)
+        return tuple(arm for arm in arms if arm != "placebo")
+    return arms
+
+
+def _design(request: Request, material: _Material, classifier: Classifier) -> dict[str, Any]:
+    return {
+        "classes": list(material.names),
+        "dataset": material.fingerprint,
+        "classifier": classifier.name,
+        "synthetic": material.synthetic.fingerprint,
+        "num_synthetic": request.num_synthetic,
+        "external": material.external_fingerprint,
+        "external_classes": request.external_classes if request.external else "",
+    }
+
+
+def _results(
+    workdir: Path, setting: Setting, cells: list[Cell], design: dict[str, Any], material: _Material
+) -> Results:
+    photographs, external = material.photographs, material.external
+    runs = read_runs(workdir, cells)
+    test = photographs.test
+    return Results(
+        design,
+        material.names,
+        photographs,
+        external,
+        material.synthetic,
+        material.origin,
+        shortcut_records(workdir, photographs, setting.inputs.photographs, material.names),
+        likeness(workdir, setting, material.names),
+        runs,
+        summarise(runs, "test", photographs.label[test], photographs.patient[test]),
+        summarise(runs, "external", external.label, external.patient) if external else [],
+    )

@@ -1,0 +1,110 @@
+"""The flags that both studies of synthetic images have, and the request that they make."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fundusgan_jax.errors import UserError
+from fundusgan_jax.flags import Parser
+from fundusgan_jax.studies.arms import ARMS, REAL, needs_synthetic
+
+
+class Request(NamedTuple):
+    """What a study was asked for; see `add_flags`."""
+
+    data: Path
+    classes: str
+    synthetic: Path | None
+    generator: Path | None
+    workdir: Path
+    seeds: int
+    arms: tuple[str, ...]
+    num_synthetic: int | None
+    without_copies: bool
+    allow_leak: bool
+    external: Path | None
+    external_classes: str
+    weights: Path | None
+    plan: bool
+
+
+def add_flags(flags: Parser, seeds: int) -> None:
+    """The flags that both studies have; seeds: how many by default."""
+    flags.add_argument("--data", type=Path, help="prepared dataset with patients, splits 'train' and 'test'")
+    flags.add_argument(
+        "--classes", default="", help="class names; of two the first is looked for: G,N; D+G,N joins two"
+    )
+    flags.add_argument(
+        "--synthetic", type=Path, help="folder of --mode=generate; without it real photographs alone"
+    )
+    flags.add_argument(
+        "--generator", type=Path, help="workdir that made the images (what their generator.json names)"
+    )
+    flags.add_argument("--workdir", type=Path, help="folder of the study; again, it goes on")
+    flags.add_argument("--seeds", type=int, default=seeds, help=f"runs of each arm ({seeds})")
+    flags.add_argument("--arms", default="", help=f"some of {', '.join(ARMS)} (all)")
+    flags.add_argument(
+        "--num_synthetic", type=int, help="images that 'synthetic' adds (as many as photographs)"
+    )
+    flags.add_argument(
+        "--without_copies", action="store_true", help="leave out what index.csv calls a copy of a photograph"
+    )
+    flags.add_argument(
+        "--allow_leak", action="store_true", help="take images of a generator that trained on test patients"
+    )
+    flags.add_argument("--external", type=Path, help="prepared dataset of other patients to test on as well")
+    flags.add_argument("--external_classes", default="", help="its class names, in the order of --classes")
+    flags.add_argument("--weights", type=Path, help="SqueezeNet 1.1's weights (the folder of public weights)")
+    flags.add_argument("--plan", action="store_true", help="print runs, counts and time; train nothing")
+
+
+def request_of(flags: argparse.Namespace) -> Request:
+    """The flags as a request; UserError where they make no sense."""
+    for name in ("data", "classes", "workdir"):
+        if not getattr(flags, name):
+            raise UserError(f"--{name} is missing; --help shows an example")
+    class_groups(flags.classes)
+    for name in ("synthetic", "generator", "data", "external"):
+        folder = getattr(flags, name)
+        if folder is not None and not folder.is_dir():
+            raise UserError(f"--{name}={folder} is no folder")
+    if flags.workdir.exists() and not flags.workdir.is_dir():
+        raise UserError(f"--workdir={flags.workdir} is a file; name a folder")
+    for name in ("seeds", "num_synthetic"):
+        value = getattr(flags, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name}={value} must be at least 1")
+    chosen = tuple(filter(None, flags.arms.split(",")))
+    for arm in chosen:
+        if arm not in ARMS:
+            raise UserError(f"--arms: {arm} is no arm; there are {', '.join(ARMS)}")
+        if needs_synthetic(arm) and flags.synthetic is None:
+            raise UserError(f"--arms: {arm} needs --synthetic=FOLDER")
+    if chosen and REAL not in chosen:
+        raise UserError(f"--arms={flags.arms} lacks {REAL}, with which the others are compared")
+    arms = chosen or tuple(arm for arm in ARMS if flags.synthetic is not None or not needs_synthetic(arm))
+    names = {name: getattr(flags, name) for name in Request._fields if name != "arms"}
+    return Request(arms=arms, **names)
+
+
+def class_groups(text: str) -> tuple[tuple[str, ...], ...]:
+    """'npdr+pdr,none' -> (('npdr', 'pdr'), ('none',)): the labels of each class.
+
+    Raises:
+        UserError: fewer than two classes, or a label in two of them.
+    """
+    groups = tuple(tuple(filter(None, part.split("+"))) for part in text.split(","))
+    labels = [label for group in groups for label in group]
+    if len(groups) < 2 or not all(groups):
+        raise UserError(f"--classes={text} must name two classes or more, as in --classes=G,N")
+    if len(set(labels)) != len(labels):
+        raise UserError(f"--classes={text} names a label twice")
+    return groups
+
+
+def class_names(groups: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """'npdr+pdr', 'none'."""
+    return tuple("+".join(group) for group in groups)
