@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fundusgan_jax.data.decoded import Decoded, Rejected, check_size
+from fundusgan_jax.data.photograph_files import HEAD, is_dicom
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -89,11 +90,11 @@ def _check(path: Path, header: Dataset) -> None:
 def _first_frame(path: Path, header: Dataset) -> np.ndarray:
     """[H, W] or [H, W, 3], colours as RGB, palette numbers as they are."""
     import pydicom
-    from pydicom.misc import is_dicom
+    from pydicom.misc import is_dicom as has_preamble
     from pydicom.pixels import convert_color_space, pixel_array
 
     source: Any = path
-    if not is_dicom(path):  # without preamble the syntax is a guess, which the dataset carries
+    if not has_preamble(path):  # without preamble the syntax is a guess, which the dataset carries
         source = pydicom.dcmread(path, force=True)
         source.file_meta = header.file_meta
     if "PixelData" not in source if source is not path else not _has_pixels(path):
@@ -188,6 +189,26 @@ def _square_pixels(decoded: Decoded, header: Dataset) -> Decoded:
     values = ndimage.zoom(decoded.pixels.astype(np.float32), more, order=1, grid_mode=True, mode="nearest")
     whole = np.issubdtype(decoded.pixels.dtype, np.integer)
     return decoded._replace(pixels=(np.rint(values) if whole else values).astype(decoded.pixels.dtype))
+
+
+class Person(NamedTuple):
+    """patient: PatientID as it stands in the file, '' for none. eye: 'right', 'left' or ''."""
+
+    patient: str
+    eye: str
+
+
+def person_of(path: Path) -> Person:
+    """Whose eye a DICOM file shows, and which; Person('', '') of another file."""
+    try:
+        with open(path, "rb") as handle:
+            if not is_dicom(handle.read(HEAD)):
+                return Person("", "")
+        header = read_header(path, "PatientID", "Laterality", "ImageLaterality")
+    except Exception:  # damaged: who reads its pixels says why
+        return Person("", "")
+    side = str(header.get("ImageLaterality") or header.get("Laterality") or "").strip().upper()
+    return Person(str(header.get("PatientID") or "").strip(), {"R": "right", "L": "left"}.get(side, ""))
 
 
 def dicom_fields(path: str | Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 HEAD = 1024  # bytes that tell what a file is
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".webp", ".ppm", ".pgm",
             ".pnm", ".pbm", ".jp2", ".j2k", ".jpx", ".jpc", ".dcm", ".dicom", ".avif")  # fmt: skip
+DICOM_SUFFIXES = (".dcm", ".dicom")
 SYSTEM_FOLDERS = {
     "__macosx": "macOS' archiver",
     "@eadir": "a Synology NAS (thumbnails)",

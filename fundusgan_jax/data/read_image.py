@@ -10,7 +10,7 @@ import numpy as np
 from fundusgan_jax.data import dicom_files, raster_files
 from fundusgan_jax.data.decoded import Decoded, Rejected, Scale
 from fundusgan_jax.data.dicom_files import dicom_fields
-from fundusgan_jax.data.photograph_files import HEAD, is_dicom
+from fundusgan_jax.data.photograph_files import DICOM_SUFFIXES, HEAD, is_dicom
 from fundusgan_jax.data.value_ranges import Extent, extent_of, to_rgb
 
 __all__ = [
@@ -91,4 +91,4 @@ def _is_dicom(path: Path) -> bool:
         raise Rejected(f"cannot be read: {error.strerror}") from error
     if not head:
         raise Rejected("empty file (0 bytes)")
-    return is_dicom(head) or path.suffix.lower() in (".dcm", ".dicom")
+    return is_dicom(head) or path.suffix.lower() in DICOM_SUFFIXES

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom.dataset import FileDataset
 
 from fundusgan_jax.data.read_image import (
     Rejected,
@@ -22,6 +21,8 @@ from fundusgan_jax.data.read_image import (
     read_photograph,
 )
 from fundusgan_jax.data.value_ranges import NotFinite, scale_of
+from tests.support import layouts
+from tests.support.dicom import dicom_dataset, save_dicom, write_dicom
 
 RGB = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 GREY = np.arange(40 * 50, dtype=np.uint16).reshape(40, 50)
@@ -117,44 +118,6 @@ def test_what_cannot_be_read_is_refused_with_its_reason(tmp_path: Path) -> None:
         with pytest.raises(Rejected, match=reason) as refused:
             read_image(tmp_path / name)
         assert "\n" not in refused.value.reason
-
-
-def write_dicom(path: Path, pixels: np.ndarray, colours: str, bits: int = 0, **fields: object) -> Path:
-    """One frame [H, W(, 3)], or, with NumberOfFrames, several; bits: stored, 0 for all of the type."""
-    from pydicom.uid import ExplicitVRLittleEndian
-
-    dataset = dicom_dataset(path, ExplicitVRLittleEndian)
-    colour = pixels.shape[-1] == 3
-    dataset.Rows, dataset.Columns = pixels.shape[-3:-1] if colour else pixels.shape[-2:]
-    dataset.SamplesPerPixel = 3 if colour else 1
-    dataset.PhotometricInterpretation = colours
-    dataset.BitsAllocated = 8 * pixels.itemsize
-    dataset.BitsStored = bits or dataset.BitsAllocated
-    dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, int(pixels.dtype.kind == "i")
-    if colour:
-        dataset.PlanarConfiguration = 0
-    for name, value in fields.items():
-        setattr(dataset, name, value)
-    dataset.PixelData = pixels.tobytes()
-    return save_dicom(dataset, path)
-
-
-def dicom_dataset(path: Path, syntax: str) -> FileDataset:
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import generate_uid
-
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = syntax
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.77.1.5.1"
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    return FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-
-
-def save_dicom(dataset: FileDataset, path: Path) -> Path:
-    import pydicom
-
-    pydicom.dcmwrite(path, dataset)
-    return path
 
 
 def test_dicom_colours_depths_and_nothing_but_age_and_sex(tmp_path: Path) -> None:
@@ -394,8 +357,6 @@ def test_float_images_follow_one_rule_for_their_set(tmp_path: Path) -> None:
 
 
 def test_damaged_data_are_refused(tmp_path: Path) -> None:
-    from tests.support import layouts
-
     layouts.photograph(1).resize((400, 320)).save(tmp_path / "whole.jpg", quality=90)
     whole = (tmp_path / "whole.jpg").read_bytes()
     read_image(tmp_path / "whole.jpg")

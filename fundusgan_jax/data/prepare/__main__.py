@@ -35,8 +35,10 @@ from fundusgan_jax.data.prepare.arguments import (
     parse,
     read_json,
 )
+from fundusgan_jax.data.prepare.listing import Photo, Source
 from fundusgan_jax.data.prepare.preprocess import FRAMING_REASONS, Rejected
-from fundusgan_jax.data.prepare.sources import Photo, Source, read_source
+from fundusgan_jax.data.prepare.pseudonyms import KEY, Pseudonyms
+from fundusgan_jax.data.prepare.sources import read_source
 from fundusgan_jax.data.read_image import Scale, is_deep
 from fundusgan_jax.data.value_ranges import FLOAT, scale_of
 from fundusgan_jax.errors import UserError, run_door
@@ -87,6 +89,7 @@ def _prepare_owned(request: Request) -> dict[str, Any]:
         request.labels,
         request.columns,
         resplit=request.resplit,
+        pseudonym=Pseudonyms(request.output / KEY),
     )
     fingerprint = _source_fingerprint(source)
     done = read_json(summary)
@@ -127,7 +130,7 @@ def _work(request: Request) -> Path:
 
 def _refuse_other_photographs(request: Request, source: Source) -> None:
     """UserError where a finished dataset shares no photograph with the source: a wrong --source or --output."""
-    known = sides.files_of(request.output / "splits.csv")
+    known = set(sides.file_splits(request.output / "splits.csv"))
     if known and not known & {photo.file for photo in source.photos}:
         raise UserError(
             f"{request.output} was prepared from other photographs (none of its {len(known)} is in "
@@ -164,6 +167,7 @@ def _prepare_source(
         "near_duplicates": near,
         "moved_patients": list(assignment.moved),
         "both_sides_patients": list(assignment.both_sides),
+        "regrouped_patients": list(assignment.regrouped),
         "source_fingerprint": fingerprint,
     }
 
@@ -271,6 +275,7 @@ def _split(
         seed=request.seed,
         test_fraction=request.test_fraction,
         stored=sides.read_splits(request.output / "splits.csv"),
+        stored_files=sides.file_splits(request.output / "splits.csv"),
     )
     rows = [
         (item.photo.file, item.photo.patient, assignment.split_of[item.photo.patient]) for item in accepted
@@ -404,6 +409,12 @@ def _describe_splits(
         _say(f"  {first} and {second} (correlation {alike:.3f})")
     if assignment.both_sides:
         _say(f"{len(assignment.both_sides)} patients stood on two official sides and are kept on one")
+    if assignment.regrouped:
+        first = ", ".join(assignment.regrouped[:5])
+        _say(
+            f"note: {len(assignment.regrouped)} patients ({first}) have photographs that stood on two sides under other ids: all "
+            "of theirs go to the training side"
+        )
     if assignment.moved:
         _say(f"{len(assignment.moved)} patients moved to the side of their duplicates")
     for split in sorted({row[2] for row in rows}):
