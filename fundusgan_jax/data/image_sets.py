@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from fundusgan_jax.data.packed import FOLDER, INDEX, PackedDataset, PackedSplit, ensure_packed
-from fundusgan_jax.data.photograph_files import photograph_files, shown_name, summary_line
+from fundusgan_jax.data.photograph_files import photograph_files, shown_name, summary_line, unread_line
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.progress import Progress
 
 if TYPE_CHECKING:
-    from fundusgan_jax.data.read_image import Scale
+    from fundusgan_jax.data.decoded import Scale
 
 Preprocessing = Literal["fundus", "none"]
 # (file, reason) of each file that is not read.
@@ -144,8 +144,9 @@ def of_folder(folder: Path, preprocessing: Preprocessing, resolution: int) -> Im
     digest = hashlib.sha256(f"{preprocessing} {resolution if preprocessing == 'fundus' else 0}".encode())
     kept: list[Path] = []
     rejected: list[tuple[str, str]] = []
+    notes: list[tuple[str, str]] = []
     progress = Progress(len(paths), "file", f"checking {folder.name}")
-    for path, content, reason in _checked(paths, preprocessing, resolution, scale):
+    for path, content, reason, note in _checked(paths, preprocessing, resolution, scale):
         name = shown_name(path, folder)
         if reason and preprocessing == "none":
             raise UserError(f"{shown_name(path)}: {reason}; take it out of the folder or repair it")
@@ -153,8 +154,11 @@ def of_folder(folder: Path, preprocessing: Preprocessing, resolution: int) -> Im
             rejected.append((name, reason))
         else:
             kept.append(path)
+            notes.append((name, note))
             digest.update(f"{name} {content}\n".encode())
         progress.update()
+    if unread := unread_line(notes):
+        print(f"note: {unread}")
     if not kept:
         raise UserError(
             f"none of the {len(paths)} images of {folder} is a fundus photograph ({': '.join(rejected[0])}); give "
@@ -220,14 +224,14 @@ def _indexed(index: Path) -> frozenset[str]:
 def _scale_of_set(paths: list[Path], folder: Path) -> Scale:
     """Black and white of the folder's 16-bit and float images; UserError where one holds NaN, or their range is none."""
     # Here and below, because training from a packed dataset needs no Pillow, and comes by this file.
-    from fundusgan_jax.data.read_image import Rejected
-    from fundusgan_jax.data.value_ranges import NotFinite, extent_of, scale_of
+    from fundusgan_jax.data.read_image import Rejected, read_extent
+    from fundusgan_jax.data.value_ranges import NotFinite, scale_of
 
     extents = []
     progress = Progress(len(paths), "file", f"looking through {folder.name}")
     for path in paths:
         try:
-            extents.append(extent_of(path))
+            extents.append(read_extent(path))
         except NotFinite as error:
             raise UserError(f"{shown_name(path)}: {error}; take it out of the folder or repair it") from error
         progress.update()
@@ -239,22 +243,22 @@ def _scale_of_set(paths: list[Path], folder: Path) -> Scale:
 
 def _checked(
     paths: list[Path], preprocessing: Preprocessing, resolution: int, scale: Scale
-) -> Iterator[tuple[Path, str, str]]:
-    """(path, SHA-256 of the file, why it is left out or '') in order."""
-    from fundusgan_jax.data.prepare.preprocess import Rejected, prepare_image, read_image
+) -> Iterator[tuple[Path, str, str, str]]:
+    """(path, SHA-256 of the file, why it is left out or '', what of it was not read) in order."""
+    from fundusgan_jax.data.prepare.preprocess import Rejected, prepare_image, read_photograph
 
-    def check(path: Path) -> tuple[str, str]:
+    def check(path: Path) -> tuple[str, str, str]:
         try:
             content = hashlib.sha256(path.read_bytes()).hexdigest()
-            image = read_image(path, scale)
+            photograph = read_photograph(path, scale)
             if preprocessing == "fundus":
-                prepare_image(image, resolution)
+                prepare_image(photograph.image, resolution)
         except Rejected as rejected:
-            return "", rejected.reason
+            return "", rejected.reason, ""
         except OSError as error:
-            return "", f"cannot be read: {error.strerror}"
-        return content, ""
+            return "", f"cannot be read: {error.strerror}", ""
+        return content, "", photograph.note
 
     with ThreadPoolExecutor(READERS) as pool:
-        for path, (content, reason) in zip(paths, pool.map(check, paths)):
-            yield path, content, reason
+        for path, (content, reason, note) in zip(paths, pool.map(check, paths)):
+            yield path, content, reason, note

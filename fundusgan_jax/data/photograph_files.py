@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 HEAD = 1024  # bytes that tell what a file is
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".webp", ".ppm", ".pgm",
             ".pnm", ".pbm", ".jp2", ".j2k", ".jpx", ".jpc", ".dcm", ".dicom", ".avif")  # fmt: skip
+DICOM_SUFFIXES = (".dcm", ".dicom")
 SYSTEM_FOLDERS = {
     "__macosx": "macOS' archiver",
     "@eadir": "a Synology NAS (thumbnails)",
@@ -60,6 +61,7 @@ _OTHERS = (
     (b"\0\0\0\x0cJXL ", "JPEG XL, which is not read: save it as PNG or JPEG"),
     (b"8BPS", "a Photoshop document: save it as PNG or TIFF"),
 )
+_DICOM_TYPES = (b"UL", b"UI", b"CS", b"DA", b"TM", b"SH", b"LO", b"OB", b"DT", b"PN", b"ST")
 _HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 
@@ -198,33 +200,16 @@ def _brands(head: bytes) -> set[bytes]:
 
 
 def is_dicom(head: bytes) -> bool:
-    """Whether a file begins as DICOM does: with its preamble, or, as some exports do, at once with the first element of
-    group 2 or 8 of which the length or the two letters of the type are plausible."""
+    """Whether a file begins as DICOM does: with its preamble, or, as some exports do, at once with an element of group 2 or
+    8 of which the length and the text, or the two letters of the type, are plausible."""
     if head[128:132] == b"DICM":
         return True
-    if len(head) < 16 or head[:4] not in (
-        b"\x02\0\0\0",
-        b"\x08\0\0\0",
-        b"\x08\0\x01\0",
-        b"\x08\0\x05\0",
-        b"\x08\0\x08\0",
-    ):
+    if len(head) < 16 or head[:2] not in (b"\x02\0", b"\x08\0") or head[3:4] != b"\0":
         return False
-    letters, length = head[4:6], int.from_bytes(head[4:8], "little")
-    implicit = 0 < length <= 64 and length % 2 == 0
-    return implicit or letters in (
-        b"UL",
-        b"UI",
-        b"CS",
-        b"DA",
-        b"TM",
-        b"SH",
-        b"LO",
-        b"OB",
-        b"DT",
-        b"PN",
-        b"ST",
-    )
+    length = int.from_bytes(head[4:8], "little")
+    text = head[8 : 8 + length].rstrip(b"\0 ")
+    implicit = 0 < length <= 64 and length % 2 == 0 and (length == 4 or (bool(text) and _is_text(text)))
+    return implicit or head[4:6] in _DICOM_TYPES
 
 
 def other_kind(head: bytes) -> str:
@@ -265,3 +250,12 @@ def summary_line(left_out: tuple[tuple[str, str], ...]) -> str:
         f"{count} {kind}" for kind, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     ]
     return f"{len(left_out)} other file{'s' * (len(left_out) > 1)} left out: {', '.join(parts)}"
+
+
+def unread_line(notes: Iterable[tuple[str, str]]) -> str:
+    """'2 files hold more than one picture: a.dcm (3 frames: the first is read), ...' of (file, note); '' where no note is."""
+    several = [f"{file} ({note})" for file, note in notes if note]
+    more = f" and {len(several) - 5} others" if len(several) > 5 else ""
+    return (
+        f"{len(several)} files hold more than one picture: {', '.join(several[:5])}{more}" if several else ""
+    )

@@ -22,6 +22,7 @@ import numpy as np
 
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, ensure_packed
+from fundusgan_jax.data.photograph_files import unread_line
 from fundusgan_jax.data.prepare import near_duplicates
 from fundusgan_jax.data.prepare import splits as sides
 from fundusgan_jax.data.prepare import workers as pool
@@ -34,8 +35,12 @@ from fundusgan_jax.data.prepare.arguments import (
     parse,
     read_json,
 )
-from fundusgan_jax.data.prepare.preprocess import FRAMING_REASONS, FUNDUS, Framing
-from fundusgan_jax.data.prepare.sources import Photo, Source, read_source
+from fundusgan_jax.data.prepare.listing import Photo, Source
+from fundusgan_jax.data.prepare.preprocess import FRAMING_REASONS, Rejected
+from fundusgan_jax.data.prepare.pseudonyms import KEY, Pseudonyms
+from fundusgan_jax.data.prepare.sources import read_source
+from fundusgan_jax.data.read_image import Scale, is_deep
+from fundusgan_jax.data.value_ranges import FLOAT, scale_of
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.folder_lock import owned_folder
 
@@ -84,6 +89,7 @@ def _prepare_owned(request: Request) -> dict[str, Any]:
         request.labels,
         request.columns,
         resplit=request.resplit,
+        pseudonym=Pseudonyms(request.output / KEY),
     )
     fingerprint = _source_fingerprint(source)
     done = read_json(summary)
@@ -124,7 +130,7 @@ def _work(request: Request) -> Path:
 
 def _refuse_other_photographs(request: Request, source: Source) -> None:
     """UserError where a finished dataset shares no photograph with the source: a wrong --source or --output."""
-    known = sides.files_of(request.output / "splits.csv")
+    known = set(sides.file_splits(request.output / "splits.csv"))
     if known and not known & {photo.file for photo in source.photos}:
         raise UserError(
             f"{request.output} was prepared from other photographs (none of its {len(known)} is in "
@@ -161,6 +167,7 @@ def _prepare_source(
         "near_duplicates": near,
         "moved_patients": list(assignment.moved),
         "both_sides_patients": list(assignment.both_sides),
+        "regrouped_patients": list(assignment.regrouped),
         "source_fingerprint": fingerprint,
     }
 
@@ -168,21 +175,21 @@ def _prepare_source(
 def _accept(request: Request, source: Source, for_each: ForEach) -> _Selection:
     """Prepares every photograph, drops duplicates, writes rejected.csv."""
     output, work = request.output, _work(request)
-    tasks = [
-        pool.task_of(photo.path, photo.file, request.resolution, request.framing) for photo in source.photos
-    ]
+    recipe = pool.Recipe(request.resolution, request.framing)
+    recipe = recipe._replace(scale=_scale(source.photos, recipe, work, for_each))
+    tasks = [pool.task_of(photo.path, photo.file, recipe) for photo in source.photos]
     if request.runner == LOCAL:
-        outcomes = pool.prepare_files(
-            tasks, work, request.resolution, request.workers or pool.every_core(), request.framing
-        )
+        outcomes = pool.prepare_files(tasks, work, recipe, request.workers or pool.every_core())
     else:
-        outcomes = _prepare_elsewhere(tasks, work, request.resolution, for_each, request.framing)
+        outcomes = _prepare_elsewhere(tasks, work, recipe, for_each)
     candidates, rejected = [], list(source.rejected)
     for photo, task, outcome in zip(source.photos, tasks, outcomes):
         if outcome.reason:
             rejected.append((photo.file, outcome.reason))
         else:
             candidates.append(_Accepted(photo, task.key, outcome))
+    if unread := unread_line((photo.file, outcome.note) for photo, outcome in zip(source.photos, outcomes)):
+        _say(f"note: {unread}")
     accepted, duplicates, links = _drop_duplicates(candidates)
     rejected = sorted(rejected + duplicates)
     sides.write_csv(output / "rejected.csv", ("file", "reason"), rejected)
@@ -204,17 +211,28 @@ def _accept(request: Request, source: Source, for_each: ForEach) -> _Selection:
     return _Selection(accepted, rejected, links, len(duplicates))
 
 
+def _scale(photos: Sequence[Photo], recipe: pool.Recipe, work: Path, for_each: ForEach) -> Scale:
+    """Black and white of the source's 16-bit and float images; all are looked through before one is prepared."""
+    tasks = [pool.task_of(photo.path, photo.file, recipe) for photo in photos if is_deep(photo.path)]
+    left = [task for task in tasks if not (work / f"{task.key}.extent").is_file()]
+    measure = partial(pool.measure_file, work=str(work))
+    if left:
+        for_each(measure, left, "looking through 16-bit and float images", "img", work, ".extent")
+    extents = [extent for task in tasks if (extent := pool.measured(task, work)) is not None]
+    try:
+        return scale_of(extents)
+    except Rejected as error:
+        _say(f"note: {error}")
+        return scale_of(extent for extent in extents if extent.kind != FLOAT)
+
+
 def _prepare_elsewhere(
-    tasks: Sequence[pool.Task],
-    work: Path,
-    resolution: int,
-    for_each: ForEach,
-    framing: Framing = FUNDUS,
+    tasks: Sequence[pool.Task], work: Path, recipe: pool.Recipe, for_each: ForEach
 ) -> list[pool.Outcome]:
     """Lets the workers of a Beam runner prepare what no earlier run has; the outcomes in the tasks' order."""
     outcomes = [pool.finished(task, work) for task in tasks]
     left = [task for task, outcome in zip(tasks, outcomes) if outcome is None]
-    one = partial(pool.prepare_file, work=str(work), resolution=resolution, framing=framing)
+    one = partial(pool.prepare_file, work=str(work), recipe=recipe)
     for_each(one, left, "preparing", "img", work, ".json")
     outcomes = [outcome or pool.finished(task, work) for task, outcome in zip(tasks, outcomes)]
     finished = [outcome for outcome in outcomes if outcome is not None]
@@ -257,6 +275,7 @@ def _split(
         seed=request.seed,
         test_fraction=request.test_fraction,
         stored=sides.read_splits(request.output / "splits.csv"),
+        stored_files=sides.file_splits(request.output / "splits.csv"),
     )
     rows = [
         (item.photo.file, item.photo.patient, assignment.split_of[item.photo.patient]) for item in accepted
@@ -390,6 +409,12 @@ def _describe_splits(
         _say(f"  {first} and {second} (correlation {alike:.3f})")
     if assignment.both_sides:
         _say(f"{len(assignment.both_sides)} patients stood on two official sides and are kept on one")
+    if assignment.regrouped:
+        first = ", ".join(assignment.regrouped[:5])
+        _say(
+            f"note: {len(assignment.regrouped)} patients ({first}) have photographs that stood on two sides under other ids: all "
+            "of theirs go to the training side"
+        )
     if assignment.moved:
         _say(f"{len(assignment.moved)} patients moved to the side of their duplicates")
     for split in sorted({row[2] for row in rows}):

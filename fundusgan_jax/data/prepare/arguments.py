@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fundusgan_jax.data.prepare.listing import Columns
 from fundusgan_jax.data.prepare.preprocess import LEAST_VISIBLE, Framing
-from fundusgan_jax.data.prepare.sources import LAYOUTS, Columns
+from fundusgan_jax.data.prepare.pseudonyms import KEY
+from fundusgan_jax.data.prepare.sources import LAYOUTS
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.flags import Parser
 from fundusgan_jax.folder_lock import LOCK
@@ -232,9 +234,9 @@ def check_output(output: Path, arguments: dict[str, Any]) -> None:
             f"cannot use --output={output}: {error.strerror or error}; choose a folder that can be written"
         ) from error
     before = read_json(output / "prepare.json") or read_json(output / ".work" / "arguments.json")
-    if not before and inside - {".work", LOCK}:
+    if not before and inside - {".work", LOCK, KEY}:
         raise UserError(
-            f"--output={output} holds other files ({min(inside - {LOCK})}): choose a new or empty folder"
+            f"--output={output} holds other files ({min(inside - {LOCK, KEY})}): choose a new or empty folder"
         )
     for name, value in arguments.items():
         if before and before.get(name, _ADDED.get(name)) != value:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from fundusgan_jax.data.read_image import Rejected, dicom_fields, read_image
+from fundusgan_jax.data.read_image import Rejected, dicom_fields, read_image, read_photograph
 
 __all__ = [
     "Circle",
@@ -23,6 +23,7 @@ __all__ = [
     "find_field_of_view",
     "prepare_image",
     "read_image",
+    "read_photograph",
 ]
 
 SEARCH_SIZE = 256  # side that the circle is looked for at

@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from fundusgan_jax.atomic import atomic_write
-from fundusgan_jax.data.prepare.sources import SPLITS
+from fundusgan_jax.data.prepare.listing import SPLITS
 from fundusgan_jax.errors import UserError
 
 
@@ -26,11 +26,13 @@ class Member(NamedTuple):
 
 class Assignment(NamedTuple):
     """split_of: patient -> 'train' | 'valid' | 'test'. both_sides: patients whom the official split had on
-    two sides. moved: patients who changed sides because a near-duplicate of theirs stands on another."""
+    two sides. moved: patients who changed sides because a near-duplicate of theirs stands on another. regrouped: patients
+    whose photographs stood on two remembered sides, because they belonged to others then."""
 
     split_of: dict[str, str]
     both_sides: tuple[str, ...]
     moved: tuple[str, ...]
+    regrouped: tuple[str, ...] = ()
 
 
 def hash_fraction(seed: int, patient: str) -> float:
@@ -46,27 +48,34 @@ def assign_splits(
     seed: int,
     test_fraction: float,
     stored: Mapping[str, str] | None = None,
+    stored_files: Mapping[str, str] | None = None,
 ) -> Assignment:
     """Gives every patient one split.
 
-    A patient of `stored` stays; then official splits are kept; everybody else goes to 'test' where
-    `hash_fraction` is below `test_fraction`. Patients joined by `links` (pairs of patients who share a
+    A patient of `stored` stays, and so does one of whom a photograph is in `stored_files`, whatever the patient's id was
+    then; where they stood on several sides, on the first of train, valid, test: no photograph goes from training to testing.
+    Then official splits are kept; everybody else goes to 'test' where `hash_fraction` is below `test_fraction`. Patients joined by `links` (pairs of patients who share a
     near-duplicate) and patients on two official sides end on the first of train, valid, test among them.
     """
-    stored = stored or {}
+    stored, stored_files = stored or {}, stored_files or {}
     sides: dict[str, set[str]] = {}
+    before: dict[str, set[str]] = {}
     for member in members:
         sides.setdefault(member.patient, set()).add(member.split)
+        if member.file in stored_files:
+            before.setdefault(member.patient, set()).add(stored_files[member.file])
     split_of: dict[str, str] = {}
     drawn: list[str] = []
     for patient in sorted(sides):
-        if patient in stored:
-            split_of[patient] = stored[patient]
+        known_sides = before.setdefault(patient, set()) | ({stored[patient]} if patient in stored else set())
+        if known_sides:
+            split_of[patient] = min(known_sides, key=SPLITS.index)
         elif sides[patient] != {""}:
             split_of[patient] = min(sides[patient] - {""}, key=SPLITS.index)
         else:
             drawn.append(patient)
             split_of[patient] = "test" if hash_fraction(seed, patient) < test_fraction else "train"
+    regrouped = tuple(sorted(patient for patient, then in before.items() if then - {split_of[patient]}))
     _fill_empty_side(split_of, drawn, seed, test_fraction)
     both = tuple(sorted(patient for patient, official in sides.items() if len(official) > 1))
     moved = []
@@ -76,7 +85,7 @@ def assign_splits(
             side = min((split_of[patient] for patient in known), key=SPLITS.index)
             moved += [patient for patient in known if split_of[patient] != side]
             split_of.update(dict.fromkeys(known, side))
-    return Assignment(split_of, both, tuple(sorted(moved)))
+    return Assignment(split_of, both, tuple(sorted(moved)), regrouped)
 
 
 def _fill_empty_side(split_of: dict[str, str], drawn: list[str], seed: int, test_fraction: float) -> None:
@@ -115,12 +124,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) 
         writer.writerows(rows)
 
 
-def files_of(path: Path) -> set[str]:
-    """The files that a splits.csv names; empty where there is none."""
+def file_splits(path: Path) -> dict[str, str]:
+    """file -> split from a splits.csv; empty where there is none."""
     if not path.is_file():
-        return set()
+        return {}
     with open(path, newline="", encoding="utf-8") as handle:
-        return {row.get("file") or "" for row in csv.DictReader(handle)}
+        return {row.get("file") or "": row.get("split") or "" for row in csv.DictReader(handle)}
 
 
 def read_splits(path: Path) -> dict[str, str]:

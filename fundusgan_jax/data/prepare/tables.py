@@ -9,12 +9,15 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+from fundusgan_jax.data.photograph_files import walk_files
 from fundusgan_jax.errors import UserError
 
 EYE_WORDS = {"right": ("right", "r", "od", "re"), "left": ("left", "l", "os", "oi", "le")}
 
 # Words for a missing value. A class may be called none (no retinopathy) or -.
 MISSING = frozenset(("", "na", "n/a", "nan", "-", "--", "null", "none", "unknown", "?", "."))
+# What anonymisers put for an id.
+MISSING_ID = MISSING | {"0", "anon", "anonymous", "anonymised", "anonymized", "xxx", "noid", "no id"}
 MISSING_LABEL = MISSING - {"none", "-", "--", ".", "?"}
 
 
@@ -57,6 +60,16 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
             f"{path} has column names ({', '.join(filter(None, names))}) and no row below them: fill it"
         )
     return [name for name in names if name], rows
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file in any of the encodings of `read_table`."""
+    return _text(path.read_bytes()).splitlines()
+
+
+def names_below(folder: Path) -> list[str]:
+    """The files below a folder by their names relative to it, without hidden ones and those of systems."""
+    return [path.relative_to(folder).as_posix() for path in walk_files(folder)]
 
 
 def _text(data: bytes) -> str:

@@ -19,9 +19,12 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image
 
-import fundusgan_jax.data.prepare.near_duplicates as near_duplicates
-import fundusgan_jax.data.prepare.preprocess as preprocess
 from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.data import damage, decoded, dicom_files, raster_files, value_ranges
+from fundusgan_jax.data.decoded import Scale
+from fundusgan_jax.data.prepare import near_duplicates, preprocess
+from fundusgan_jax.data.read_image import read_extent
+from fundusgan_jax.data.value_ranges import Extent
 from fundusgan_jax.progress import Progress
 
 Item = TypeVar("Item")
@@ -39,30 +42,59 @@ class Task(NamedTuple):
 class Outcome(NamedTuple):
     """reason: why the file was rejected, '' where a prepared PNG lies at `key`.png and its small picture at
     `key`.npy. content, pixels: SHA-256 of the file and of the prepared pixels. phash:
-    `near_duplicates.perceptual_hash` of the picture."""
+    `near_duplicates.perceptual_hash` of the picture. note: what of the file was not read."""
 
     reason: str
     content: str
     pixels: str
     phash: int
+    note: str = ""
 
 
-def task_of(path: Path, file: str, resolution: int, framing: preprocess.Framing = preprocess.FUNDUS) -> Task:
-    """The key changes with the file (size, time), the resolution, the framing and the code that prepares."""
+class Recipe(NamedTuple):
+    """How every photograph is prepared. resolution: side of the result. scale: black and white of 16-bit and float images."""
+
+    resolution: int
+    framing: preprocess.Framing = preprocess.FUNDUS
+    scale: Scale | None = None
+
+
+def task_of(path: Path, file: str, recipe: Recipe) -> Task:
+    """The key changes with the file (size, time), what is done to it, and the code that prepares."""
     facts = path.stat()
-    identity = f"{file}|{facts.st_size}|{facts.st_mtime_ns}|{resolution}|{tuple(framing)}|{_code_digest()}"
-    return Task(str(path), hashlib.sha256(identity.encode()).hexdigest()[:32])
+    scale = sorted((recipe.scale or {}).items())
+    identity = f"{file}|{facts.st_size}|{facts.st_mtime_ns}|{recipe.resolution}|{tuple(recipe.framing)}|{scale}|{_code_digest()}"
+    name = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return Task(os.fsencode(path).decode("utf-8", "surrogateescape"), name)
 
 
 @lru_cache(maxsize=1)
 def _code_digest() -> str:
-    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (preprocess, near_duplicates))
-    return hashlib.sha256(code).hexdigest()
+    modules = (preprocess, near_duplicates, damage, decoded, dicom_files, raster_files, value_ranges)
+    return hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in modules)).hexdigest()
 
 
-def prepare_file(
-    task: Task, work: str, resolution: int, framing: preprocess.Framing = preprocess.FUNDUS
-) -> Outcome:
+def measure_file(task: Task, work: str) -> None:
+    """Writes `key`.extent: the smallest and the largest number of a 16-bit or float image. Runs in a worker."""
+    try:
+        extent = read_extent(Path(task.path))
+    except preprocess.Rejected:
+        extent = None  # who prepares it says why
+    with atomic_write(Path(work, f"{task.key}.extent")) as temporary:
+        temporary.write_text(json.dumps(extent))
+
+
+def measured(task: Task, work: str | Path) -> Extent | None:
+    """What `measure_file` wrote.
+
+    Raises:
+        OSError: nothing yet.
+    """
+    values = json.loads(Path(work, f"{task.key}.extent").read_text())
+    return Extent(*values) if values else None
+
+
+def prepare_file(task: Task, work: str, recipe: Recipe) -> Outcome:
     """Reads and prepares one photograph; writes `key`.png, `key`.npy (what is compared with other photographs)
     and, last, `key`.json. Runs in a worker.
 
@@ -71,21 +103,23 @@ def prepare_file(
     Raises:
         UserError: the work folder cannot be written.
     """
-    image, content, reason = None, "", ""
+    image, content, reason, note = None, "", "", ""
     try:
         content = hashlib.sha256(Path(task.path).read_bytes()).hexdigest()
-        image = preprocess.prepare_image(preprocess.read_image(task.path), resolution, framing).image
+        photograph = preprocess.read_photograph(task.path, recipe.scale)
+        note = photograph.note
+        image = preprocess.prepare_image(photograph.image, recipe.resolution, recipe.framing).image
     except preprocess.Rejected as rejected:
         reason = str(rejected) or "rejected without a reason"
     except MemoryError:
         reason = "not enough memory to read it"
     except Exception as error:  # one strange file must not end a run over thousands
         reason = f"reading failed: {type(error).__name__}: {error}"
-    outcome = Outcome(" ".join(reason.split()), content, "", 0)
+    outcome = Outcome(" ".join(reason.split()), content, "", 0, note)
     if image is not None:
         small = near_duplicates.thumbnail(image)
         pixels = hashlib.sha256(image.tobytes()).hexdigest()
-        outcome = Outcome("", content, pixels, near_duplicates.perceptual_hash(small))
+        outcome = Outcome("", content, pixels, near_duplicates.perceptual_hash(small), note)
         with atomic_write(Path(work, f"{task.key}.png")) as temporary:
             Image.fromarray(image).save(temporary, format="PNG", compress_level=6)
         with atomic_write(Path(work, f"{task.key}.npy")) as temporary:
@@ -131,9 +165,8 @@ def for_each(
 def prepare_files(
     tasks: Sequence[Task],
     work: Path,
-    resolution: int,
+    recipe: Recipe,
     workers: int,
-    framing: preprocess.Framing = preprocess.FUNDUS,
 ) -> list[Outcome]:
     """Prepares all tasks with `workers` processes, in any order; the results stand in the tasks' order.
 
@@ -145,14 +178,14 @@ def prepare_files(
     progress = Progress(len(tasks), "img", "preparing", done=len(outcomes))
     while left:
         suspects: list[Task] = []
-        for task, outcome in _run_pool(left, str(work), resolution, min(workers, len(left)), framing):
+        for task, outcome in _run_pool(left, str(work), recipe, min(workers, len(left))):
             if outcome is None:
                 suspects.append(task)
             else:
                 outcomes[task] = outcome
                 progress.update()
         for task in suspects:
-            done = next(_run_pool([task], str(work), resolution, 1, framing))[1]
+            done = next(_run_pool([task], str(work), recipe, 1))[1]
             outcomes[task] = done or Outcome(
                 "reading it killed the process (out of memory or a crash)", "", "", 0
             )
@@ -165,7 +198,7 @@ def prepare_files(
 
 
 def _run_pool(
-    tasks: Sequence[Task], work: str, resolution: int, workers: int, framing: preprocess.Framing
+    tasks: Sequence[Task], work: str, recipe: Recipe, workers: int
 ) -> Iterator[tuple[Task, Outcome | None]]:
     """Yields (task, outcome) as they end; when a worker dies, (task, None) for those under way, and stops."""
     waiting = iter(tasks)
@@ -178,7 +211,7 @@ def _run_pool(
                 while (
                     len(under_way) < QUEUED_PER_WORKER * workers and (task := next(waiting, None)) is not None
                 ):
-                    under_way[pool.submit(prepare_file, task, work, resolution, framing)] = task
+                    under_way[pool.submit(prepare_file, task, work, recipe)] = task
                 if not under_way:
                     return
                 for future in wait(under_way, return_when=FIRST_COMPLETED).done:

@@ -271,11 +271,11 @@ def test_killed_and_continued_is_the_same_to_the_byte(
     assert outputs(output) == outputs(straight)
 
 
-def prepare_or_die(task: pool.Task, work: str, resolution: int, *rest: Any) -> pool.Outcome:
+def prepare_or_die(task: pool.Task, work: str, recipe: pool.Recipe) -> pool.Outcome:
     """What a decoder that crashes does to its process."""
     if "deadly" in task.path:
         os._exit(139)
-    return prepare_file(task, work, resolution, *rest)
+    return prepare_file(task, work, recipe)
 
 
 prepare_file = pool.prepare_file
@@ -441,9 +441,9 @@ def test_without_beam_its_runners_are_one_line(tmp_path: Path, monkeypatch: pyte
 
 
 def test_workers_that_leave_nothing_are_named(tmp_path: Path) -> None:
-    tasks = [pool.task_of(layouts.save(tmp_path / "a.png", 1), "a.png", 64)]
+    tasks = [pool.task_of(layouts.save(tmp_path / "a.png", 1), "a.png", pool.Recipe(64))]
     with pytest.raises(UserError, match="1 of 1 photographs have no result in .*same command again"):
-        door._prepare_elsewhere(tasks, tmp_path, 64, lambda *given: None)
+        door._prepare_elsewhere(tasks, tmp_path, pool.Recipe(64), lambda *given: None)
 
 
 def test_a_second_prepare_is_refused_at_any_offset_and_the_first_loses_nothing(

@@ -7,11 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from fundusgan_jax.data.prepare.sources import DR_GRADES, ODIR_LABELS, Columns, Source, read_source
+from fundusgan_jax.data.prepare.listing import Columns, Source
+from fundusgan_jax.data.prepare.pseudonyms import Pseudonyms
+from fundusgan_jax.data.prepare.public_layouts import DR_GRADES, ODIR_LABELS
+from fundusgan_jax.data.prepare.sources import read_source
 from fundusgan_jax.errors import UserError
 from tests.support import layouts
+from tests.support.dicom import write_dicom
 
 
 def test_ddr_keeps_its_splits_and_leaves_out_grade_5(tmp_path: Path) -> None:
@@ -288,3 +293,62 @@ def test_hidden_folders_are_no_classes_and_everything_left_out_is_named(tmp_path
                          "ill/phone.heic": "HEIC", "ill/lfs.jpg": "git lfs pull", "ill/pipe.png": "a pipe"}.items():  # fmt: skip
         assert reason in reasons.pop(name), name
     assert not reasons
+
+
+def test_every_layout_matches_names_as_the_folder_layout_does(tmp_path: Path) -> None:
+    ddr = layouts.ddr(tmp_path / "ddr")
+    table = ddr / "DR_grading" / "train.txt"
+    lines = [line.replace(".jpg ", "\t").upper() for line in table.read_text().splitlines()]
+    table.write_bytes("\r\n".join(lines).encode("utf-16"))  # without suffix, from a spreadsheet
+    source = read_source("ddr", ddr)
+    assert Counter(photo.split for photo in source.photos) == {"train": 3, "valid": 2, "test": 2}
+    assert any("4 names of train.txt are matched without its suffix" in note for note in source.notes)
+
+    idrid = layouts.idrid(tmp_path / "idrid")
+    table = next(idrid.rglob("*Testing Labels.csv"))
+    table.write_text(table.read_text().replace("IDRiD_001,1", "idrid_001.JPEG,1.0"))
+    source = read_source("idrid", idrid)
+    tested = [photo for photo in source.photos if photo.split == "test"]
+    assert [source.label_names[photo.label] for photo in tested] == ["mild", "none"]
+    assert any("but for capitals" in note for note in source.notes)
+
+    odir = layouts.odir(tmp_path / "odir")
+    table = odir / "ODIR-5K_Training_Annotations.csv"
+    table.write_text(table.read_text().replace("0_left.jpg", "Training Images/0_LEFT.JPG"), encoding="utf-8")
+    photos = {photo.file: photo for photo in read_source("odir", odir).photos}
+    assert len(photos) == 10 and photos["Training Images/0_left.jpg"].patient == "0"
+
+
+@pytest.mark.parametrize("layout", ["ddr", "idrid", "odir"])
+def test_a_list_that_matches_nothing_shows_both_names(tmp_path: Path, layout: str) -> None:
+    root = layouts.LAYOUTS[layout](tmp_path)
+    for number, path in enumerate(sorted(root.rglob("*.jpg"))):
+        path.rename(path.with_name(f"other{number}.jpg"))
+    with pytest.raises(UserError, match=r"it lists '\S+', the folder has .*other\d+.jpg"):
+        read_source(layout, root)
+
+
+def test_dicom_headers_say_patient_and_eye_where_no_list_does(tmp_path: Path) -> None:
+    pixels = np.zeros((20, 20, 3), np.uint8)
+    facts = [("4711", "R"), ("4711", "L"), ("ANONYMOUS", ""), ("12", "R")]
+    for number, (patient, side) in enumerate(facts):
+        write_dicom(tmp_path / f"{number}.dcm", pixels, "RGB", PatientID=patient, ImageLaterality=side)
+    layouts.save(tmp_path / "4.png", 4)
+    pseudonyms = Pseudonyms(tmp_path / "out" / "patients.key")
+    (tmp_path / "out").mkdir()
+    source = read_source("folder", tmp_path, pseudonym=pseudonyms)
+    patients = [photo.patient for photo in source.photos if photo.file != "out/patients.key"]
+    assert patients[0] == patients[1] != patients[3] and patients[2] == "2.dcm" and patients[4] == "4.png"
+    assert patients[0].startswith("dicom-") and "4711" not in repr(source) and source.has_patients
+    assert [photo.eye for photo in source.photos] == ["right", "left", "unknown", "right", "unknown"]
+    assert any("3 DICOM files are grouped by their PatientID" in note for note in source.notes)
+    # The key is kept: the same names again, others with another key.
+    assert Pseudonyms(tmp_path / "out" / "patients.key")("4711") == patients[0]
+    (tmp_path / "else").mkdir()
+    assert Pseudonyms(tmp_path / "else" / "patients.key")("4711") != patients[0]
+    (tmp_path / "labels.csv").write_text("file,patient,eye\n0.dcm,p0,left\n1.dcm,,\n")
+    listed_too = read_source("folder", tmp_path, pseudonym=pseudonyms)
+    assert [(photo.patient, photo.eye) for photo in listed_too.photos] == [
+        ("p0", "left"),
+        (patients[0], "left"),
+    ]

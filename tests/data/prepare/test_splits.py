@@ -84,3 +84,20 @@ def test_a_chain_of_links_is_one_group() -> None:
     split_of = assign_splits(given, links[::-1], seed=0, test_fraction=0.3).split_of
     assert {split_of[f"p{i}"] for i in range(4001)} == {"train"}
     assert {split_of[f"p{i}"] for i in range(4001, 5000)} == {"train", "test"}
+
+
+def test_a_renamed_patient_column_moves_no_photograph_to_the_testing_side() -> None:
+    first = assign_splits(members(200), [], seed=0, test_fraction=0.3)
+    files = {member.file: first.split_of[member.patient] for member in members(200)}
+    renamed = [member._replace(patient=f"other {member.patient}") for member in members(200)]
+    again = assign_splits(renamed, [], seed=0, test_fraction=0.3, stored=first.split_of, stored_files=files)
+    assert {member.file: again.split_of[member.patient] for member in renamed} == files
+    assert again.regrouped == ()
+    # Other groups, under ids that meant others before: nothing goes from training to testing, and it is said who moved.
+    shifted = [member._replace(patient=f"p{(int(member.patient[1:]) + number % 2) % 200}")
+               for number, member in enumerate(members(200))]  # fmt: skip
+    again = assign_splits(shifted, [], seed=0, test_fraction=0.3, stored=first.split_of, stored_files=files)
+    after = {member.file: again.split_of[member.patient] for member in shifted}
+    assert not [file for file in files if files[file] == "train" and after[file] == "test"]
+    moved = {member.patient for member in shifted if files[member.file] != after[member.file]}
+    assert moved and set(again.regrouped) == moved

@@ -1,0 +1,347 @@
+"""Inputs of ../shared/cases as they lie there, through prepare, evaluate and weights: what happens and whether it is right.
+
+`pytest -m slow tests/test_field_cases.py -s` prints the table.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from fundusgan_jax.data.packed import open_packed
+from fundusgan_jax.data.prepare.__main__ import main as prepare
+from fundusgan_jax.data.prepare.preprocess import find_field_of_view
+from fundusgan_jax.data.read_image import read_extent, read_image
+from fundusgan_jax.data.value_ranges import scale_of
+from fundusgan_jax.errors import run_door
+from fundusgan_jax.evaluate.__main__ import main as evaluate
+from fundusgan_jax.weights.__main__ import main as weights
+
+pytestmark = pytest.mark.slow
+
+
+class Run(NamedTuple):
+    """A finished command: exit code, everything it said, and its output folder."""
+
+    code: int
+    said: str
+    output: Path
+
+    @property
+    def error(self) -> str:
+        lines = [line for line in self.said.splitlines() if line.startswith("error:")]
+        return lines[-1] if lines else ""
+
+    @property
+    def rejected(self) -> dict[str, str]:
+        return self._reasons("rejected.csv")
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        return self._reasons("left_out.csv")
+
+    def _reasons(self, name: str) -> dict[str, str]:
+        path = self.output / name
+        if not path.is_file():
+            return {}
+        with open(path, newline="", encoding="utf-8") as handle:
+            return {row["file"]: row["reason"] for row in csv.DictReader(handle)}
+
+    @property
+    def images(self) -> dict[str, np.ndarray]:
+        """file -> uint8 [S, S, 3] of every split."""
+        splits = open_packed(self.output).splits.values()
+        return {file: np.asarray(split.images[i]) for split in splits for i, file in enumerate(split.file)}
+
+    @property
+    def splits(self) -> dict[str, str]:
+        with open(self.output / "splits.csv", newline="", encoding="utf-8") as handle:
+            return {row["file"]: row["split"] for row in csv.DictReader(handle)}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        packed = open_packed(self.output)
+        return {
+            file: packed.label_names[label] if label >= 0 else ""
+            for split in packed.splits.values()
+            for file, label in zip(split.file, split.label)
+        }
+
+    @property
+    def patients(self) -> set[str]:
+        return {patient for split in open_packed(self.output).splits.values() for patient in split.patient}
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return json.loads((self.output / "eval.json").read_text())["model"]
+
+
+class Bench:
+    """Runs commands on copies of the cases, because some write beside their input."""
+
+    def __init__(self, cases: Path, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self._cases, self._work, self._capsys, self._count = cases, work, capsys, 0
+
+    def folder(self, name: str) -> Path:
+        copy = self._work / name
+        if not copy.exists():
+            shutil.copytree(self._cases / name, copy)
+        return copy
+
+    def _run(self, door: Callable[[], int | None], output: Path) -> Run:
+        self._capsys.readouterr()
+        code = run_door(door)
+        both = self._capsys.readouterr()
+        return Run(code, both.out + both.err, output)
+
+    def prepare(self, source: Path, *flags: str, dataset: str = "folder", side: int = 64) -> Run:
+        self._count += 1
+        output = self._work / f"out{self._count}"
+        words = [f"--dataset={dataset}", f"--resolution={side}", "--workers=1"]
+        return self._run(
+            lambda: prepare([*words, f"--source={source}", f"--output={output}", *flags]), output
+        )
+
+    def evaluate(self, real: Path, fake: Path, *flags: str, output: Path | None = None) -> Run:
+        self._count += 1
+        output = output or self._work / f"score{self._count}"
+        words = ["--features=pixels", f"--real={real}", f"--fake={fake}", f"--output={output}"]
+        return self._run(lambda: evaluate([*words, *flags]), output)
+
+    def weights(self, file: Path) -> Run:
+        self._count += 1
+        output = self._work / f"weights{self._count}"
+        return self._run(
+            lambda: weights(["import", "--from=stylegan2-ada-pytorch", str(file), str(output)]), output
+        )
+
+
+@pytest.fixture
+def bench(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
+    cases = shared / "cases"
+    if not cases.is_dir():
+        pytest.skip("no ../shared/cases beside the checkout")
+    return Bench(cases, tmp_path, capsys)
+
+
+ROWS: list[tuple[str, bool, str]] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table() -> Iterator[None]:
+    yield
+    for name, right, happened in ROWS:
+        print(f"{'right' if right else 'WRONG'} | {name} | {happened}")
+
+
+def verdict(name: str, happened: str, right: bool) -> None:
+    ROWS.append((name, right, happened))
+    assert right, f"{name}: {happened}"
+
+
+def likeness(first: np.ndarray, second: np.ndarray) -> float:
+    """Correlation of two images over all pixels and channels."""
+    return float(np.corrcoef(first.ravel().astype(float), second.ravel().astype(float))[0, 1])
+
+
+def test_list_matches_nothing(bench: Bench) -> None:
+    folder = bench.folder("01_list_matches_nothing")
+    run = bench.prepare(folder)
+    matched = run.code == 0 and run.labels == {f"{i}.png": "ab"[i % 2] for i in range(4)}
+    verdict("01 names without suffix", f"code {run.code}, 4 labelled: {matched}", matched)
+    (folder / "labels.csv").write_text("file,label\nx1,a\nx2,b\n")
+    run = bench.prepare(folder)
+    verdict("01 no name matches", run.error, run.code == 2 and "x1" in run.error and "0.png" in run.error)
+
+
+def test_own_products_are_not_scored(bench: Bench) -> None:
+    folder = bench.folder("02_score_inside_scored_folder")
+    words = ("--preprocess=none",)
+    first = bench.evaluate(folder / "real", folder / "fake", *words, output=folder / "fake" / "score")
+    second = bench.evaluate(
+        folder / "real", folder / "fake", *words, "--overwrite", output=folder / "fake" / "score"
+    )
+    scored = json.loads((second.output / "eval.json").read_text())["num_samples"]
+    right = first.code == second.code == 0 and scored == 12 and first.figures == second.figures
+    verdict("02 scored twice", f"codes {first.code} {second.code}, {scored} images the second time", right)
+
+
+def test_all_the_same(bench: Bench) -> None:
+    folder = bench.folder("03_all_the_same")
+    run = bench.evaluate(folder / "real", folder / "fake", "--preprocess=none")
+    verdict("03 identical images", f"code {run.code}: {run.error or run.figures}", run.code == 0)
+
+
+def test_dicom(bench: Bench) -> None:
+    # All show one eye: as for TIFF.
+    folder = bench.folder("04_dicom")
+    run, failed = bench.prepare(folder), []
+    wanted = {"cut.dcm": "truncated", "no_photometric.dcm": "Photometric", "no_pixels.dcm": "without pixels"}
+    paths = [path for path in sorted(folder.iterdir()) if path.name not in wanted]
+    scale = scale_of(extent for path in paths if (extent := read_extent(path)))
+    plain = read_image(folder / "plain_rgb.dcm")
+    for path in paths:
+        image = read_image(path, scale)
+        alike = min(likeness(image[..., channel], plain[..., channel]) for channel in range(3))
+        if alike < (0.95 if np.array_equal(image[..., 0], image[..., 2]) else 0.99) or image.max() < 100:
+            failed.append(f"{path.name}: other pixels")
+        if path.name not in run.splits and not run.rejected[path.name].startswith("duplicate of"):
+            failed.append(f"{path.name}: {run.rejected[path.name]}")
+    failed += [
+        f"{name}: {run.rejected[name]}" for name, word in wanted.items() if word not in run.rejected[name]
+    ]
+    if "force" in run.said:
+        failed.append("force=True is said")
+    if "3 frames: the first is read" not in run.said:
+        failed.append("frames after the first are not said")
+    verdict(
+        "04 DICOM", "; ".join(failed) or "all as pydicom means them, frames said, reasons named", not failed
+    )
+
+
+def test_list_with_ellipsis(bench: Bench) -> None:
+    run = bench.prepare(bench.folder("05_list_with_ellipsis"))
+    verdict(
+        "05 byte 0x85 in a note",
+        f"{run.labels}",
+        [run.labels[name] for name in sorted(run.labels)] == ["a", "b", "a", "b"],
+    )
+
+
+def test_hidden_folders(bench: Bench) -> None:
+    run = bench.prepare(bench.folder("06_hidden_folders"))
+    right = set(run.labels.values()) == {"healthy", "ill"} and len(run.rejected) == 2
+    verdict("06 hidden folders", f"{run.labels}; {run.rejected}", right)
+
+
+def test_train_and_test_above_classes(bench: Bench) -> None:
+    run = bench.prepare(bench.folder("07_train_test_above_classes"))
+    right = all(file.startswith(split) for file, split in run.splits.items())
+    right &= set(run.labels.values()) == {"healthy", "ill"} and "read as the split" in run.said
+    verdict("07 train/ and test/ above classes", f"{run.labels}", right)
+
+
+def test_thirty_pixels(bench: Bench) -> None:
+    run = bench.prepare(bench.folder("08_thirty_pixels"), side=512)
+    verdict("08 thirty pixels", run.error, run.code == 2 and "too small" in run.error)
+
+
+def test_patients(bench: Bench) -> None:
+    run = bench.prepare(bench.folder("09_patient_NA"))
+    verdict("09 patient NA", f"patients {sorted(run.patients)}", len(run.patients) == 6)
+    run = bench.prepare(bench.folder("10_patient_7_and_007"))
+    joined = bench.prepare(bench.folder("10_patient_7_and_007"), "--join_alike")
+    right = "--join_alike" in run.said and len(joined.patients) == 3
+    verdict("10 patients 0 and 000", f"said; joined to {sorted(joined.patients)}", right)
+
+
+def test_float_images(bench: Bench) -> None:
+    folder = bench.folder("11_float_overshoot")
+    words = ("--preprocess=none", "--metrics=ssim,fid")
+    run = bench.evaluate(folder / "real", folder / "fake", *words)
+    verdict(
+        "11 one pixel of 1.0004",
+        run.error or f"SSIM {run.figures['ssim']:.4f}",
+        run.code == 0 and run.figures["ssim"] > 0.99,
+    )
+    run = bench.evaluate(folder / "real", folder / "nan", *words)
+    verdict("11 NaN", run.error, run.code == 2 and "not finite" in run.error and ".tif" in run.error)
+    run = bench.prepare(folder, "--preprocess=none")
+    right = sum("not finite" in reason for reason in run.rejected.values()) == 6
+    verdict("11 prepare", f"code {run.code}, {run.rejected}", right)
+
+
+def test_other_suffixes(bench: Bench) -> None:
+    folder = bench.folder("12_other_suffixes")
+    run = bench.evaluate(folder / "real", folder / "fake", "--preprocess=none")
+    scored = json.loads((run.output / "eval.json").read_text())["num_samples"]
+    verdict("12 PPM beside PNG", f"{scored} of 6 scored", scored == 6)
+
+
+def test_squashed_to_square(bench: Bench) -> None:
+    folder = bench.folder("13_squashed_to_square")
+    run = bench.prepare(folder, "--preprocess=none")
+    verdict(
+        "13 squashed, --preprocess=none", f"code {run.code}, {len(run.splits)} kept", len(run.splits) == 4
+    )
+    run = bench.prepare(folder)
+    verdict(
+        "13 squashed", run.error, run.code == 2 and "--preprocess=none" in run.said and "ellipse" in run.said
+    )
+
+
+def test_white_bar(bench: Bench) -> None:
+    run = bench.prepare(bench.folder("15_white_bar"))
+    # The three show one eye, so the search for duplicates drops or joins them: framing is compared by pixels.
+    radii = [
+        find_field_of_view(read_image(bench.folder("15_white_bar") / f"{name}.png")).radius
+        for name in ("plain", "bar", "white_surround")
+    ]
+    right = max(radii) / min(radii) < 1.02 and run.code == 0
+    verdict("15 white bar and surround", f"radii {', '.join(f'{radius:.1f}' for radius in radii)}", right)
+
+
+def test_rotten_jpeg(bench: Bench) -> None:
+    run = bench.prepare(bench.folder("16_rotten_jpeg"))
+    right = "damaged" in run.rejected.get("rotten.jpg", "") and "whole.jpg" in run.splits
+    verdict("16 rotten JPEG", run.rejected.get("rotten.jpg", "accepted"), right)
+
+
+def test_folder_against_itself(bench: Bench) -> None:
+    folder = bench.folder("17_folder_against_itself")
+    run = bench.evaluate(folder, folder, "--resolution=128")
+    distances = {name: value for name, value in run.figures.items() if name.startswith("frechet")}
+    verdict(
+        "17 a folder against itself",
+        f"{distances}",
+        distances and all(abs(value) < 1e-3 for value in distances.values()),
+    )
+
+
+def test_tiff(bench: Bench) -> None:
+    # The five files show one eye, of which prepare keeps one: what is read of each is compared with the plain page.
+    folder = bench.folder("18_tiff")
+    run = bench.prepare(folder, side=256)
+    paths, failed = sorted(folder.glob("*.tif")), []
+    scale = scale_of(extent for path in paths if (extent := read_extent(path)))
+    page = read_image(folder / "preview_first_then_photo.tif")
+    for path in paths:
+        image = read_image(path, scale)
+        if image.shape != page.shape or image.max() < 120 or likeness(image[..., 1], page[..., 1]) < 0.98:
+            failed.append(f"{path.name}: other pixels")
+        if path.name not in run.splits and not run.rejected[path.name].startswith("duplicate of"):
+            failed.append(f"{path.name}: {run.rejected[path.name]}")
+    if "HEIC" not in run.rejected.get("phone.heic", ""):
+        failed.append(f"phone.heic: {run.rejected.get('phone.heic')}")
+    verdict("18 TIFF", "; ".join(failed) or "largest page, bits and min-is-white respected", not failed)
+
+
+def test_weights(bench: Bench) -> None:
+    folder = bench.folder("19_weights")
+    for name in ("good", "data_parallel"):
+        run = bench.weights(folder / f"{name}.npz")
+        verdict(f"19 {name}.npz", run.error or "imported", run.code == 0)
+    wanted = {"nan.npz": "NaN", "inf_w_avg.npz": "w_avg", "whole_numbers.npz": "whole", "lfs_pointer.pkl": "LFS",
+              "web_page.pkl": "web page", "tensorflow.pkl": "TensorFlow"}  # fmt: skip
+    for name, word in wanted.items():
+        run = bench.weights(folder / name)
+        verdict(f"19 {name}", run.error, run.code == 2 and word.lower() in run.error.lower())
+
+
+def test_a_name_that_is_no_utf8(bench: Bench) -> None:
+    folder = bench.folder("05_list_with_ellipsis")
+    (folder / "labels.csv").unlink()
+    os.rename(folder / "0.png", os.path.join(os.fsencode(folder), b"fran\xe7ois.png"))
+    run = bench.prepare(folder)
+    named = [file for file in {**run.splits, **run.rejected} if file.startswith("fran")]
+    verdict("name that is no UTF-8, prepare", f"code {run.code}, {named}", run.code == 0 and len(named) == 1)
+    run = bench.evaluate(folder, folder, "--preprocess=none")
+    verdict("name that is no UTF-8, evaluate", run.error or f"code {run.code}", run.code == 0)
