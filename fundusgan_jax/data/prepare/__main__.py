@@ -267,18 +267,18 @@ def _near_duplicates(
 ) -> list[tuple[int, int, float]]:
     """Pairs of accepted photographs of two patients that show the same."""
     work = _work(request)
-    folder = near_duplicates.store(
+    folder = near_duplicates.picture_folder(
         work,
-        [item.outcome.phash for item in accepted],
+        [item.outcome.pixels for item in accepted],
         [item.photo.patient for item in accepted],
         lambda index: np.load(work / f"{accepted[index].key}.npy"),
     )
     blocks = near_duplicates.blocks_of(len(accepted))
-    left = [block for block in blocks if not near_duplicates.searched(folder, block)]
+    left = [block for block in blocks if not near_duplicates.is_answered(folder, block)]
     for_each(
         partial(near_duplicates.search_block, folder=str(folder)), left, "comparing", "block", folder, ".json"
     )
-    return near_duplicates.found_in(folder, blocks)
+    return near_duplicates.pairs_in(folder, blocks)
 
 
 def _split(

@@ -42,14 +42,12 @@ class Task(NamedTuple):
 
 class Outcome(NamedTuple):
     """reason: why the file was rejected, '' where a prepared PNG lies at `key`.png and its small picture at
-    `key`.npy. content, pixels: SHA-256 of the file and of the prepared pixels. phash:
-    `near_duplicates.perceptual_hash` of the picture. note: what of the file was not read. quality: the measures, empty where
+    `key`.npy. content, pixels: SHA-256 of the file and of the prepared pixels. note: what of the file was not read. quality: the measures, empty where
     they were not taken; squashed: of `preprocess.Framed`; with a reason and measures the picture is there too, rejected for its quality."""
 
     reason: str
     content: str
     pixels: str
-    phash: int
     note: str = ""
     quality: tuple[float, ...] = ()
     squashed: float = 1.0
@@ -127,15 +125,15 @@ def prepare_file(task: Task, work: str, recipe: Recipe) -> Outcome:
         reason = "not enough memory to read it"
     except Exception as error:  # one strange file must not end a run over thousands
         reason = f"reading failed: {type(error).__name__}: {error}"
-    outcome = Outcome(" ".join(reason.split()), content, "", 0, note, measures, squashed)
+    outcome = Outcome(" ".join(reason.split()), content, "", note, measures, squashed)
     if image is not None:
         small = near_duplicates.thumbnail(image)
         pixels = hashlib.sha256(image.tobytes()).hexdigest()
-        outcome = outcome._replace(pixels=pixels, phash=near_duplicates.perceptual_hash(small))
+        outcome = outcome._replace(pixels=pixels)
         with atomic_write(Path(work, f"{task.key}.png")) as temporary:
             Image.fromarray(image).save(temporary, format="PNG", compress_level=6)
         with atomic_write(Path(work, f"{task.key}.npy")) as temporary:
-            np.save(temporary, near_duplicates.pack(small))
+            np.save(temporary, near_duplicates.packed(small))
     _write_outcome(work, task, outcome)
     return outcome
 
@@ -200,7 +198,7 @@ def prepare_files(
         for task in suspects:
             done = next(_run_pool([task], str(work), recipe, 1))[1]
             outcomes[task] = done or Outcome(
-                "reading it killed the process (out of memory or a crash)", "", "", 0
+                "reading it killed the process (out of memory or a crash)", "", ""
             )
             if done is None:
                 _write_outcome(str(work), task, outcomes[task])
