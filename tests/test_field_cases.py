@@ -273,9 +273,8 @@ def test_squashed_to_square(bench: Bench) -> None:
         "13 squashed, --preprocess=none", f"code {run.code}, {len(run.splits)} kept", len(run.splits) == 4
     )
     run = bench.prepare(folder)
-    verdict(
-        "13 squashed", run.error, run.code == 2 and "--preprocess=none" in run.said and "ellipse" in run.said
-    )
+    said = next((line for line in run.said.splitlines() if "proportions" in line), "")
+    verdict("13 squashed", f"{len(run.splits)} kept; {said}", len(run.splits) == 4 and bool(said))
 
 
 def test_white_bar(bench: Bench) -> None:

@@ -205,7 +205,9 @@ def _decode_numbers(path: Path) -> Decoded:
             planes, inverted = int(page.planarconfig) == 2, int(page.photometric) == 0
             try:
                 values = page.asarray()
-            except ValueError as error:  # no decoder, where imagecodecs is not installed
+            except ValueError as error:
+                if "imagecodecs" not in str(error):  # the package that brings further decoders
+                    raise
                 raise Rejected(
                     f"TIFF of {samples} x {page.bitspersample} bits in {page.compression.name}, which is not read: save it "
                     "uncompressed, or as PNG"

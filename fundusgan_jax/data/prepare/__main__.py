@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fundusgan_jax.anatomy.quality import Quality
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, ensure_packed
 from fundusgan_jax.data.photograph_files import unread_line
@@ -38,7 +39,16 @@ from fundusgan_jax.data.prepare.arguments import (
 from fundusgan_jax.data.prepare.listing import Photo, Source
 from fundusgan_jax.data.prepare.preprocess import FRAMING_REASONS, Rejected
 from fundusgan_jax.data.prepare.pseudonyms import KEY, Pseudonyms
+from fundusgan_jax.data.prepare.quality_sheets import Judged, write_quality
 from fundusgan_jax.data.prepare.sources import read_source
+from fundusgan_jax.data.prepare.summary import (
+    counts_line,
+    describe,
+    describe_classes,
+    describe_splits,
+    describe_squashed,
+    say,
+)
 from fundusgan_jax.data.read_image import Scale, is_deep
 from fundusgan_jax.data.value_ranges import FLOAT, scale_of
 from fundusgan_jax.errors import UserError, run_door
@@ -96,15 +106,15 @@ def _prepare_owned(request: Request) -> dict[str, Any]:
     if done.get("source_fingerprint") != fingerprint:
         if done:
             _refuse_other_photographs(request, source)
-            _say("the source has changed since the last run: preparing again, patients stay on their sides")
+            say("the source has changed since the last run: preparing again, patients stay on their sides")
         done = _prepare_source(request, source, arguments, fingerprint, for_each)
         with atomic_write(summary) as temporary:
             temporary.write_text(json.dumps(done, indent=1) + "\n")
     unfinished = (request.output / ".work").exists()
-    _describe_classes(_pack(request.output))
+    describe_classes(_pack(request.output))
     shutil.rmtree(request.output / ".work", ignore_errors=True)
     state = "finished" if unfinished else "finished already, nothing to do"
-    _say(f"{state}: {request.output} ({_counts_line(done)})")
+    say(f"{state}: {request.output} ({counts_line(done)})")
     return done
 
 
@@ -145,7 +155,7 @@ def _prepare_source(
     output, work = request.output, _work(request)
     with atomic_write(work / "arguments.json") as temporary:
         temporary.write_text(json.dumps(arguments))
-    _describe(request.dataset, source)
+    describe(request.dataset, source)
     selection = _accept(request, source, for_each)
     # From here on the folder is unfinished, whatever it was before.
     (output / "prepare.json").unlink(missing_ok=True)
@@ -175,7 +185,7 @@ def _prepare_source(
 def _accept(request: Request, source: Source, for_each: ForEach) -> _Selection:
     """Prepares every photograph, drops duplicates, writes rejected.csv."""
     output, work = request.output, _work(request)
-    recipe = pool.Recipe(request.resolution, request.framing)
+    recipe = pool.Recipe(request.resolution, request.framing, level=request.quality)
     recipe = recipe._replace(scale=_scale(source.photos, recipe, work, for_each))
     tasks = [pool.task_of(photo.path, photo.file, recipe) for photo in source.photos]
     if request.runner == LOCAL:
@@ -189,18 +199,26 @@ def _accept(request: Request, source: Source, for_each: ForEach) -> _Selection:
         else:
             candidates.append(_Accepted(photo, task.key, outcome))
     if unread := unread_line((photo.file, outcome.note) for photo, outcome in zip(source.photos, outcomes)):
-        _say(f"note: {unread}")
+        say(f"note: {unread}")
+    describe_squashed([(photo.file, outcome.squashed) for photo, outcome in zip(source.photos, outcomes)])
+    if request.quality != "off":
+        judged = [
+            Judged(photo.file, work / f"{task.key}.png", Quality(*outcome.quality), outcome.reason)
+            for photo, task, outcome in zip(source.photos, tasks, outcomes)
+            if outcome.quality
+        ]
+        write_quality(output, judged, request.quality)
     accepted, duplicates, links = _drop_duplicates(candidates)
     rejected = sorted(rejected + duplicates)
     sides.write_csv(output / "rejected.csv", ("file", "reason"), rejected)
     read = len(source.photos)
-    _say(f"accepted {len(accepted)} of {read}; {len(rejected)} files named in {output / 'rejected.csv'}")
+    say(f"accepted {len(accepted)} of {read}; {len(rejected)} files named in {output / 'rejected.csv'}")
     kinds = Counter(re.split(r"[:(]|(?<=duplicate) of ", reason)[0].strip()[:60] for _, reason in rejected)
     for kind, count in kinds.most_common(8):
-        _say(f"  {count} x {kind}")
+        say(f"  {count} x {kind}")
     framed = sum(reason.startswith(FRAMING_REASONS) for _, reason in rejected)
     if request.framing.preprocess != "none" and 2 * framed > read:
-        _say(
+        say(
             f"note: {framed} of {read} are rejected for their framing; --preprocess=none takes photographs that are prepared already"
         )
     if not accepted:
@@ -222,7 +240,7 @@ def _scale(photos: Sequence[Photo], recipe: pool.Recipe, work: Path, for_each: F
     try:
         return scale_of(extents)
     except Rejected as error:
-        _say(f"note: {error}")
+        say(f"note: {error}")
         return scale_of(extent for extent in extents if extent.kind != FLOAT)
 
 
@@ -249,18 +267,18 @@ def _near_duplicates(
 ) -> list[tuple[int, int, float]]:
     """Pairs of accepted photographs of two patients that show the same."""
     work = _work(request)
-    folder = near_duplicates.store(
+    folder = near_duplicates.picture_folder(
         work,
-        [item.outcome.phash for item in accepted],
+        [item.outcome.pixels for item in accepted],
         [item.photo.patient for item in accepted],
         lambda index: np.load(work / f"{accepted[index].key}.npy"),
     )
     blocks = near_duplicates.blocks_of(len(accepted))
-    left = [block for block in blocks if not near_duplicates.searched(folder, block)]
+    left = [block for block in blocks if not near_duplicates.is_answered(folder, block)]
     for_each(
         partial(near_duplicates.search_block, folder=str(folder)), left, "comparing", "block", folder, ".json"
     )
-    return near_duplicates.found_in(folder, blocks)
+    return near_duplicates.pairs_in(folder, blocks)
 
 
 def _split(
@@ -281,7 +299,7 @@ def _split(
         (item.photo.file, item.photo.patient, assignment.split_of[item.photo.patient]) for item in accepted
     ]
     sides.write_splits(request.output / "splits.csv", rows)
-    _describe_splits(rows, assignment, near, selection)
+    describe_splits(rows, assignment, near, [item.photo.file for item in accepted], selection.duplicates)
     return rows, len(near), assignment
 
 
@@ -378,74 +396,6 @@ def _source_fingerprint(source: Source) -> str:
         digest.update(repr((*photo[1:], facts.st_size, facts.st_mtime_ns)).encode())
     digest.update(repr((source.rejected, source.label_names)).encode())
     return digest.hexdigest()
-
-
-def _describe(dataset: str, source: Source) -> None:
-    patients = (
-        f" of {len({photo.patient for photo in source.photos})} patients" if source.has_patients else ""
-    )
-    _say(
-        f"{dataset}: {len(source.photos)} photographs{patients}, {len(source.rejected)} other files set aside"
-    )
-    if source.label_names:
-        _say(f"classes: {_classes_line(source.label_names, [photo.label for photo in source.photos])}")
-    if not source.has_patients:
-        _say(
-            "no patient ids here: every file is its own patient, so eyes of one person may stand on two sides"
-        )
-    for note in source.notes:
-        _say(f"note: {note}")
-
-
-def _describe_splits(
-    rows: Sequence[tuple[str, str, str]],
-    assignment: sides.Assignment,
-    near: Sequence[tuple[int, int, float]],
-    selection: _Selection,
-) -> None:
-    _say(f"duplicates dropped: {selection.duplicates}; near-duplicates between patients: {len(near)}")
-    for i, j, alike in near[:10]:
-        first, second = selection.accepted[i].photo.file, selection.accepted[j].photo.file
-        _say(f"  {first} and {second} (correlation {alike:.3f})")
-    if assignment.both_sides:
-        _say(f"{len(assignment.both_sides)} patients stood on two official sides and are kept on one")
-    if assignment.regrouped:
-        first = ", ".join(assignment.regrouped[:5])
-        _say(
-            f"note: {len(assignment.regrouped)} patients ({first}) have photographs that stood on two sides under other ids: all "
-            "of theirs go to the training side"
-        )
-    if assignment.moved:
-        _say(f"{len(assignment.moved)} patients moved to the side of their duplicates")
-    for split in sorted({row[2] for row in rows}):
-        of_split = [row for row in rows if row[2] == split]
-        _say(f"{split}: {len(of_split)} photographs of {len({row[1] for row in of_split})} patients")
-    if "train" not in {row[2] for row in rows}:
-        _say("note: nothing is here for training (--resplit splits what is here by patient)")
-    if "test" not in {row[2] for row in rows}:
-        _say("note: nothing is kept for testing (one patient, or --test_fraction=0)")
-
-
-def _describe_classes(dataset: PackedDataset) -> None:
-    """A line per split: its classes by name."""
-    if dataset.label_names:
-        for name, split in sorted(dataset.splits.items()):
-            _say(f"classes, {name}: {_classes_line(dataset.label_names, split.label.tolist())}")
-
-
-def _classes_line(names: Sequence[str], labels: Sequence[int]) -> str:
-    counts = Counter(labels)
-    shown = [f"{name} {counts[index]}" for index, name in enumerate(names)]
-    return ", ".join([*shown, *([f"unknown {counts[-1]}"] if counts[-1] else [])])
-
-
-def _counts_line(done: dict[str, Any]) -> str:
-    counts = ", ".join(f"{name} {count}" for name, count in done["splits"].items())
-    return f"{counts}, {done['rejected_count']} rejected, {done['resolution']} px"
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

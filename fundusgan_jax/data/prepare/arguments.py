@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fundusgan_jax.anatomy.quality import LEVELS, limits_of
 from fundusgan_jax.data.prepare.listing import Columns
 from fundusgan_jax.data.prepare.preprocess import LEAST_VISIBLE, Framing
 from fundusgan_jax.data.prepare.pseudonyms import KEY
@@ -48,7 +49,7 @@ LOCAL = "local"  # the runner that is no Beam runner
 
 class Request(NamedTuple):
     """The command's arguments; workers = 0 means every core. runner: `LOCAL` or one of Apache Beam's.
-    beam_options: 'name=value' each. resplit: whether official splits are left aside."""
+    beam_options: 'name=value' each. resplit: whether official splits are left aside. quality: of `anatomy.quality.LEVELS`."""
 
     dataset: str
     source: Path
@@ -64,6 +65,7 @@ class Request(NamedTuple):
     beam_options: tuple[str, ...] = ()
     framing: Framing = Framing()
     resplit: bool = False
+    quality: str = "usable"
 
 
 def _parser() -> Parser:
@@ -114,6 +116,14 @@ def _parser() -> Parser:
         metavar="PIXELS",
         help="least diameter of the field of view in the source (default 0: nearly half of --resolution)",
     )
+    add(
+        "--quality",
+        choices=tuple(LEVELS),
+        default="usable",
+        help=f"rejects photographs beyond limits (default usable). usable: {limits_of('usable')}. good: {limits_of('good')}. off: no "
+        "limit and no measures. quality.csv has the measures of each photograph, quality_*.jpg show what is kept, barely kept and "
+        "rejected",
+    )
     add("--resplit", action="store_true", help="split by patient although the dataset brings its split")
     add(
         "--join_alike",
@@ -159,6 +169,7 @@ def parse(argv: Sequence[str]) -> Request:
         tuple(option.strip() for option in flags.beam_pipeline_options.split(",") if option.strip()),
         Framing(flags.preprocess, flags.visible, flags.source_size),
         flags.resplit,
+        flags.quality,
     )
 
 
@@ -217,12 +228,13 @@ def identity(request: Request) -> dict[str, Any]:
         "label_column": request.columns.label,
         **request.framing._asdict(),
         "resplit": request.resplit,
+        "quality": request.quality,
         "join_alike": request.columns.join_alike,
     }
 
 
 # What a prepare.json of an earlier version does not hold.
-_ADDED: dict[str, Any] = {**Framing()._asdict(), "resplit": False, "join_alike": False}
+_ADDED: dict[str, Any] = {**Framing()._asdict(), "resplit": False, "quality": "usable", "join_alike": False}
 
 
 def check_output(output: Path, arguments: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image
 
+from fundusgan_jax.anatomy import quality
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.data import damage, decoded, dicom_files, raster_files, value_ranges
 from fundusgan_jax.data.decoded import Scale
@@ -41,36 +42,39 @@ class Task(NamedTuple):
 
 class Outcome(NamedTuple):
     """reason: why the file was rejected, '' where a prepared PNG lies at `key`.png and its small picture at
-    `key`.npy. content, pixels: SHA-256 of the file and of the prepared pixels. phash:
-    `near_duplicates.perceptual_hash` of the picture. note: what of the file was not read."""
+    `key`.npy. content, pixels: SHA-256 of the file and of the prepared pixels. note: what of the file was not read. quality: the measures, empty where
+    they were not taken; squashed: of `preprocess.Framed`; with a reason and measures the picture is there too, rejected for its quality."""
 
     reason: str
     content: str
     pixels: str
-    phash: int
     note: str = ""
+    quality: tuple[float, ...] = ()
+    squashed: float = 1.0
 
 
 class Recipe(NamedTuple):
-    """How every photograph is prepared. resolution: side of the result. scale: black and white of 16-bit and float images."""
+    """How every photograph is prepared. resolution: side of the result. scale: black and white of 16-bit and float images.
+    level: of quality, of `anatomy.quality.LEVELS`."""
 
     resolution: int
     framing: preprocess.Framing = preprocess.FUNDUS
     scale: Scale | None = None
+    level: str = "usable"
 
 
 def task_of(path: Path, file: str, recipe: Recipe) -> Task:
     """The key changes with the file (size, time), what is done to it, and the code that prepares."""
     facts = path.stat()
     scale = sorted((recipe.scale or {}).items())
-    identity = f"{file}|{facts.st_size}|{facts.st_mtime_ns}|{recipe.resolution}|{tuple(recipe.framing)}|{scale}|{_code_digest()}"
+    identity = f"{file}|{facts.st_size}|{facts.st_mtime_ns}|{recipe.resolution}|{tuple(recipe.framing)}|{scale}|{recipe.level}|{_code_digest()}"
     name = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     return Task(os.fsencode(path).decode("utf-8", "surrogateescape"), name)
 
 
 @lru_cache(maxsize=1)
 def _code_digest() -> str:
-    modules = (preprocess, near_duplicates, damage, decoded, dicom_files, raster_files, value_ranges)
+    modules = (preprocess, near_duplicates, quality, damage, decoded, dicom_files, raster_files, value_ranges)
     return hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in modules)).hexdigest()
 
 
@@ -104,26 +108,32 @@ def prepare_file(task: Task, work: str, recipe: Recipe) -> Outcome:
         UserError: the work folder cannot be written.
     """
     image, content, reason, note = None, "", "", ""
+    measures: tuple[float, ...] = ()
+    squashed = 1.0
     try:
         content = hashlib.sha256(Path(task.path).read_bytes()).hexdigest()
         photograph = preprocess.read_photograph(task.path, recipe.scale)
         note = photograph.note
-        image = preprocess.prepare_image(photograph.image, recipe.resolution, recipe.framing).image
+        framed = preprocess.frame_image(photograph.image, recipe.resolution, recipe.framing)
+        if recipe.level != "off":
+            measured_quality = quality.quality_of(framed.small, framed.inside, disc=True)
+            reason, measures = quality.why_not(measured_quality, recipe.level), tuple(measured_quality)
+        image, squashed = framed.prepared.image, framed.squashed
     except preprocess.Rejected as rejected:
         reason = str(rejected) or "rejected without a reason"
     except MemoryError:
         reason = "not enough memory to read it"
     except Exception as error:  # one strange file must not end a run over thousands
         reason = f"reading failed: {type(error).__name__}: {error}"
-    outcome = Outcome(" ".join(reason.split()), content, "", 0, note)
+    outcome = Outcome(" ".join(reason.split()), content, "", note, measures, squashed)
     if image is not None:
         small = near_duplicates.thumbnail(image)
         pixels = hashlib.sha256(image.tobytes()).hexdigest()
-        outcome = Outcome("", content, pixels, near_duplicates.perceptual_hash(small), note)
+        outcome = outcome._replace(pixels=pixels)
         with atomic_write(Path(work, f"{task.key}.png")) as temporary:
             Image.fromarray(image).save(temporary, format="PNG", compress_level=6)
         with atomic_write(Path(work, f"{task.key}.npy")) as temporary:
-            np.save(temporary, near_duplicates.pack(small))
+            np.save(temporary, near_duplicates.packed(small))
     _write_outcome(work, task, outcome)
     return outcome
 
@@ -136,8 +146,9 @@ def _write_outcome(work: str, task: Task, outcome: Outcome) -> None:
 def finished(task: Task, work: str | Path) -> Outcome | None:
     """What an earlier run left for this file, or None."""
     try:
-        outcome = Outcome(**json.loads(Path(work, f"{task.key}.json").read_text()))
-    except (OSError, ValueError, TypeError):
+        values = json.loads(Path(work, f"{task.key}.json").read_text())
+        outcome = Outcome(**values | {"quality": tuple(values["quality"])})
+    except (OSError, ValueError, TypeError, KeyError):
         return None
     return outcome if outcome.reason or Path(work, f"{task.key}.png").is_file() else None
 
@@ -187,7 +198,7 @@ def prepare_files(
         for task in suspects:
             done = next(_run_pool([task], str(work), recipe, 1))[1]
             outcomes[task] = done or Outcome(
-                "reading it killed the process (out of memory or a crash)", "", "", 0
+                "reading it killed the process (out of memory or a crash)", "", ""
             )
             if done is None:
                 _write_outcome(str(work), task, outcomes[task])

@@ -476,3 +476,27 @@ def test_a_second_prepare_is_refused_at_any_offset_and_the_first_loses_nothing(
     before = outputs(wanted.output)
     assert len(open_packed(wanted.output).splits["train"].images) == done["splits"]["train"]
     assert prepare(wanted) == done and outputs(wanted.output) == before
+
+
+def test_quality_is_measured_judged_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for number in range(6):
+        layouts.save(tmp_path / "s" / f"{number}.png", 60 + number)
+    crescent = np.asarray(layouts.photograph(70)).copy()
+    crescent[:, :150] //= 60
+    Image.fromarray(crescent).save(tmp_path / "s" / "crescent.png")
+    prepare(request("folder", tmp_path / "s", tmp_path / "out"))
+    assert rejected(tmp_path / "out")["crescent.png"].startswith("mostly black: no light reaches")
+    with open(tmp_path / "out" / "quality.csv", newline="") as handle:
+        rows = {row["file"]: row for row in csv.DictReader(handle)}
+    assert len(rows) == 7 and rows["crescent.png"]["decision"] == "rejected"
+    assert float(rows["crescent.png"]["unlit"]) > 0.5 > float(rows["0.png"]["unlit"])
+    assert all(np.isfinite(float(row["disc"])) for row in rows.values())
+    for name, columns in (("kept", 6), ("borderline", 6), ("rejected", 1)):
+        with Image.open(tmp_path / "out" / f"quality_{name}.jpg") as sheet:
+            assert sheet.size == (8 * 128, 154), columns
+            assert np.asarray(sheet)[:128, : columns * 128].max() > 100
+    prepare(request("folder", tmp_path / "s", tmp_path / "off", quality="off"))
+    assert "crescent.png" not in rejected(tmp_path / "off")
+    assert not list((tmp_path / "off").glob("quality*"))
+    with pytest.raises(UserError, match="was prepared with --quality=off, not good"):
+        prepare(request("folder", tmp_path / "s", tmp_path / "off", quality="good"))

@@ -1,0 +1,90 @@
+"""What the prepare command says: the source, the split, the classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from fundusgan_jax.data.packed import PackedDataset
+from fundusgan_jax.data.prepare.listing import Source
+from fundusgan_jax.data.prepare.splits import Assignment
+
+
+def describe(dataset: str, source: Source) -> None:
+    patients = (
+        f" of {len({photo.patient for photo in source.photos})} patients" if source.has_patients else ""
+    )
+    say(
+        f"{dataset}: {len(source.photos)} photographs{patients}, {len(source.rejected)} other files set aside"
+    )
+    if source.label_names:
+        say(f"classes: {_classes_line(source.label_names, [photo.label for photo in source.photos])}")
+    if not source.has_patients:
+        say(
+            "no patient ids here: every file is its own patient, so eyes of one person may stand on two sides"
+        )
+    for note in source.notes:
+        say(f"note: {note}")
+
+
+def describe_squashed(ratios: Sequence[tuple[str, float]]) -> None:
+    """Says of which photographs the proportions were changed."""
+    squashed = [(file, ratio) for file, ratio in ratios if ratio != 1]
+    if squashed:
+        file, ratio = squashed[0]
+        say(
+            f"note: {len(squashed)} photographs are copies whose proportions were changed; their fields of view are stretched back "
+            f"into circles (first: {file}, {ratio:.2f} times as high as wide)"
+        )
+
+
+def describe_splits(
+    rows: Sequence[tuple[str, str, str]],
+    assignment: Assignment,
+    near: Sequence[tuple[int, int, float]],
+    files: Sequence[str],
+    duplicates: int,
+) -> None:
+    say(f"duplicates dropped: {duplicates}; near-duplicates between patients: {len(near)}")
+    for i, j, alike in near[:10]:
+        say(f"  {files[i]} and {files[j]} (correlation {alike:.3f})")
+    if assignment.both_sides:
+        say(f"{len(assignment.both_sides)} patients stood on two official sides and are kept on one")
+    if assignment.regrouped:
+        first = ", ".join(assignment.regrouped[:5])
+        say(
+            f"note: {len(assignment.regrouped)} patients ({first}) have photographs that stood on two sides under other ids: all "
+            "of theirs go to the training side"
+        )
+    if assignment.moved:
+        say(f"{len(assignment.moved)} patients moved to the side of their duplicates")
+    for split in sorted({row[2] for row in rows}):
+        of_split = [row for row in rows if row[2] == split]
+        say(f"{split}: {len(of_split)} photographs of {len({row[1] for row in of_split})} patients")
+    if "train" not in {row[2] for row in rows}:
+        say("note: nothing is here for training (--resplit splits what is here by patient)")
+    if "test" not in {row[2] for row in rows}:
+        say("note: nothing is kept for testing (one patient, or --test_fraction=0)")
+
+
+def describe_classes(dataset: PackedDataset) -> None:
+    """A line per split: its classes by name."""
+    if dataset.label_names:
+        for name, split in sorted(dataset.splits.items()):
+            say(f"classes, {name}: {_classes_line(dataset.label_names, split.label.tolist())}")
+
+
+def _classes_line(names: Sequence[str], labels: Sequence[int]) -> str:
+    counts = Counter(labels)
+    shown = [f"{name} {counts[index]}" for index, name in enumerate(names)]
+    return ", ".join([*shown, *([f"unknown {counts[-1]}"] if counts[-1] else [])])
+
+
+def counts_line(done: dict[str, Any]) -> str:
+    counts = ", ".join(f"{name} {count}" for name, count in done["splits"].items())
+    return f"{counts}, {done['rejected_count']} rejected, {done['resolution']} px"
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
