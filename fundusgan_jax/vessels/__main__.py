@@ -1,4 +1,4 @@
-"""The command: python -m fundusgan_jax.vessels train|segment|score|export."""
+"""The command: python -m fundusgan_jax.vessels train|segment|score|compare|export."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from fundusgan_jax.devices import processors
 from fundusgan_jax.errors import UserError, end_by_signals, run_door
 from fundusgan_jax.flags import Parser
 
-DESCRIPTION = """Segments the vessels of fundus photographs, and scores and measures the maps.
+DESCRIPTION = """Segments the vessels of fundus photographs; scores, measures and compares the maps.
 
   segment  python -m fundusgan_jax.vessels segment --images=PHOTOS --output=OUT
   score    python -m fundusgan_jax.vessels score --predictions=OUT/probability --truth=TRACINGS --masks=MASKS
+  compare  python -m fundusgan_jax.vessels compare --real=PHOTOS --synthetic=IMAGES --output=OUT
   train    python -m fundusgan_jax.vessels train --workdir=DIR --config.data.dir=DRIVE[,HRF]
   export   python -m fundusgan_jax.vessels export --workdir=DIR --output=FILE.npz
 
@@ -55,11 +56,48 @@ def parser() -> Parser:
     score.add_argument("--truth", type=Path, required=True, metavar="DIR", help="tracings")
     score.add_argument("--masks", type=Path, metavar="DIR", help="fields of view (the whole image)")
     score.add_argument("--threshold", type=float, help="0 to 1 (that of segment, else 0.5)")
+    _add_compare(commands)
     export = commands.add_parser("export", help="one file of a training's network, for --weights")
     export.add_argument("--workdir", type=Path, required=True, metavar="DIR", help="of a training")
     export.add_argument("--step", default="latest", help="'latest' or a step number (latest)")
     export.add_argument("--output", type=Path, required=True, metavar="FILE", help="file to write, .npz")
     return whole
+
+
+def _add_compare(commands: argparse._SubParsersAction[Parser]) -> None:
+    compare = commands.add_parser("compare", help="vessels of synthetic images against those of photographs")
+    compare.add_argument(
+        "--real", type=Path, required=True, metavar="DIR", help="photographs, or a dataset of data.prepare"
+    )
+    compare.add_argument("--split", default="test", help="of a prepared --real: its name, or 'all' (test)")
+    compare.add_argument("--synthetic", type=Path, required=True, metavar="DIR", help="folder of images")
+    compare.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="for measures.csv, compare.json, report.html",
+    )
+    compare.add_argument(
+        "--preprocess",
+        choices=("fundus", "none"),
+        help="of folders: 'fundus' finds, centres and crops the field of view, 'none' takes the pixels as they are (both folders "
+        "alike by 'fundus'; images beside a prepared dataset as they are)",
+    )
+    compare.add_argument("--resolution", type=int, default=512, help="that 'fundus' prepares at (512)")
+    compare.add_argument("--weights", type=Path, metavar="FILE", help="of export, instead of our weights")
+    compare.add_argument(
+        "--positions", type=int, default=1, choices=(1, 2, 4), help="mirrored copies whose mean is taken (1)"
+    )
+    compare.add_argument("--seed", type=int, default=0, help="of the draws of patients (0)")
+    compare.add_argument(
+        "--overwrite", action="store_true", help="replace the comparison that --output holds"
+    )
+    compare.add_argument(
+        "--photographs",
+        action="store_true",
+        help="report.html shows images that may be photographs, and names",
+    )
 
 
 def _train(words: list[str]) -> None:
@@ -75,6 +113,10 @@ def _checked(flags: argparse.Namespace) -> None:
         raise UserError(f"--threshold={threshold} must lie between 0 and 1")
     if flags.command == "segment" and flags.workdir and flags.weights:
         raise UserError("--workdir and --weights both name a network; give one of them")
+    if flags.command == "compare":
+        for name, least in (("seed", 0), ("resolution", 16)):
+            if getattr(flags, name) < least:
+                raise UserError(f"--{name}={getattr(flags, name)} must be at least {least}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,6 +136,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from fundusgan_jax.vessels.score import score_folders
 
         score_folders(flags.predictions, flags.truth, flags.masks, flags.threshold)
+    elif flags.command == "compare":
+        from fundusgan_jax.vessels.compare import compare_sets
+
+        compare_sets(flags)
     else:
         from fundusgan_jax.vessels.segment import export
 

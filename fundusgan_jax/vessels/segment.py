@@ -12,9 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fundusgan_jax.anatomy.field_of_view import fov_mask
-from fundusgan_jax.anatomy.optic_disc import find_disc
-from fundusgan_jax.anatomy.vessel_contrast import ZONES, zone_contrast
-from fundusgan_jax.anatomy.vessel_measures import vessel_measures
+from fundusgan_jax.anatomy.photograph_measures import photograph_measures
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.data.image_sets import found_in
 from fundusgan_jax.data.read_image import Rejected, read_image
@@ -144,31 +142,6 @@ def _segmented(
     if rows:
         write_table(output / MEASURES_FILE, rows)
     return left_out
-
-
-def photograph_measures(image: np.ndarray, mask: np.ndarray, vessels: np.ndarray) -> dict[str, float | str]:
-    """All measures of one photograph: of its map, and of the zones around its disc.
-
-    Args:
-        image: [H, W, 3] uint8. mask, vessels: bool [H, W].
-
-    Returns:
-        Names of `vessel_measures.MEASURES`; per zone share, density, ratios and the number of vessels as 'zoneB_NAME' and
-        'zonepaper_NAME'; under 'reason' why values are NaN, '' where none is.
-    """
-    found: dict[str, float | str] = {**vessel_measures(vessels, mask)}
-    disc = find_disc(image[None], mask[None])[0]
-    found |= {"disc_row": disc.row, "disc_column": disc.col, "disc_diameter": disc.diameter}
-    reasons = []
-    for zone in ZONES:
-        contrast = zone_contrast(image, mask, vessels, disc, zone)
-        values = {"share": contrast.share, "area_density": contrast.area_density, "vessels": contrast.vessels}
-        found |= {f"zone{zone}_{name}": float(value) for name, value in (values | contrast.ratios).items()}
-        reasons.append(contrast.reason)
-    if not vessels.any():
-        reasons.append("no vessels found")
-    found["reason"] = "; ".join(dict.fromkeys(filter(None, reasons)))
-    return found
 
 
 def write_table(path: Path, rows: list[dict[str, float | str]]) -> None:

@@ -1,0 +1,164 @@
+"""How the vessels of two measured sets differ: statistics of every measure, verdicts, the most abnormal images."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fundusgan_jax.anatomy.photograph_measures import TITLES
+from fundusgan_jax.metrics.hypotheses import holm
+from fundusgan_jax.metrics.set_differences import SetDifference, set_difference
+from fundusgan_jax.progress import Progress
+from fundusgan_jax.report.table import shown
+from fundusgan_jax.vessels.measured_sets import Maps, MeasuredSet
+
+ALPHA = 0.05
+# What Kim et al. compare: vessel amount, and the signal-to-noise ratio in its readings.
+PAPER = ("vessel_area", "skeleton_pixels", *(name for name in TITLES if "_vessel_" in name))
+# What an image is abnormal by, against the photographs' median and spread.
+ABNORMAL_BY = (
+    "area_density", "skeleton_density", "width_median", "tortuosity", "end_points", "pieces", "orphan_share", "gaps",
+)  # fmt: skip
+MOST_ABNORMAL = 6
+# Median absolute deviation of a normal distribution, in standard deviations.
+NORMAL_MAD = 0.6745
+
+
+class Abnormal(NamedTuple):
+    """A synthetic image. number, file: in its set. measure: that lies farthest from the photographs. value: its own.
+    median: theirs. deviations: how many robust standard deviations lie between."""
+
+    number: int
+    file: str
+    measure: str
+    value: float
+    median: float
+    deviations: float
+
+
+class Comparison(NamedTuple):
+    """differences: segmenter -> measure -> its difference, those of too few values left out. adjusted_p: Welch's p by Holm
+    over a segmenter's measures. abnormal: synthetic images by the network's maps, the worst first. side: of the images in
+    pixels. weights: of the network. positions: mirrored copies."""
+
+    real: MeasuredSet
+    synthetic: MeasuredSet
+    differences: dict[str, dict[str, SetDifference]]
+    adjusted_p: dict[str, dict[str, float]]
+    abnormal: list[Abnormal]
+    side: int
+    weights: str
+    positions: int
+
+
+def compared(
+    real: MeasuredSet,
+    synthetic: MeasuredSet,
+    maps: Maps,
+    seed: int,
+    side: int,
+    weights: str,
+    positions: int,
+) -> Comparison:
+    """The statistics of two measured sets; seed: of the draws of patients."""
+    groups = real.images.groups, synthetic.images.groups
+    differences: dict[str, dict[str, SetDifference]] = {name: {} for name in maps}
+    progress = Progress(len(maps) * len(TITLES), "measure", "comparing")
+    with progress.running():
+        for segmenter in maps:
+            for name in TITLES:
+                values = real.values[segmenter][name], synthetic.values[segmenter][name]
+                if (found := set_difference(*values, groups, seed)) is not None:
+                    differences[segmenter][name] = found
+                progress.update()
+    adjusted = {
+        segmenter: dict(zip(found, map(float, holm(np.array([one.welch.p for one in found.values()])))))
+        for segmenter, found in differences.items()
+    }
+    worst = most_abnormal(real, synthetic, next(iter(maps)))
+    return Comparison(real, synthetic, differences, adjusted, worst, side, weights, positions)
+
+
+def most_abnormal(real: MeasuredSet, synthetic: MeasuredSet, segmenter: str) -> list[Abnormal]:
+    """The synthetic images whose worst measure lies farthest from the photographs' median, in their robust deviations."""
+    names, deviations, medians = [], [], []
+    for name in ABNORMAL_BY:
+        known = real.values[segmenter][name]
+        known = known[np.isfinite(known)]
+        if not len(known):
+            continue
+        median = float(np.median(known))
+        spread = float(np.median(np.abs(known - median))) / NORMAL_MAD or float(known.std())
+        if spread:
+            names.append(name)
+            medians.append(median)
+            deviations.append(np.abs(synthetic.values[segmenter][name] - median) / spread)
+    if not names:
+        return []
+    table = np.nan_to_num(np.array(deviations), nan=0.0)
+    order = np.argsort(-table.max(0), kind="stable")[:MOST_ABNORMAL]
+    found = []
+    for number in map(int, order):
+        worst = int(table[:, number].argmax())
+        value = float(synthetic.values[segmenter][names[worst]][number])
+        file = synthetic.images.files[number]
+        found.append(Abnormal(number, file, names[worst], value, medians[worst], float(table[worst, number])))
+    return found
+
+
+def verdict(one: SetDifference, adjusted_p: float) -> str:
+    """'differ', 'equivalent' or 'undecided': of the means, by the adjusted Welch test and the two one-sided ones."""
+    if adjusted_p < ALPHA:
+        return "differ"
+    return "equivalent" if one.equivalence_p < ALPHA else "undecided"
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """The figures in JSON's types; null for what is unknown."""
+    real, synthetic = comparison.real.images, comparison.synthetic.images
+    return {
+        "real": {"name": real.name, "images": len(real), "fingerprint": real.fingerprint},
+        "synthetic": {"name": synthetic.name, "images": len(synthetic), "fingerprint": synthetic.fingerprint},
+        "side": comparison.side,
+        "weights": comparison.weights,
+        "positions": comparison.positions,
+        "differences": {
+            segmenter: {
+                name: {
+                    **_plain(one),
+                    "adjusted_p": _plain(comparison.adjusted_p[segmenter][name]),
+                    "verdict": verdict(one, comparison.adjusted_p[segmenter][name]),
+                }
+                for name, one in found.items()
+            }
+            for segmenter, found in comparison.differences.items()
+        },
+        "most_abnormal": [_plain(one) for one in comparison.abnormal],
+    }
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "_asdict"):
+        return {name: _plain(item) for name, item in value._asdict().items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def lines_of(comparison: Comparison) -> list[str]:
+    """What the command prints."""
+    real, synthetic = comparison.real.images, comparison.synthetic.images
+    patients = f" of {len(set(real.groups))} patients" if real.groups else ""
+    lines = [f"{len(real)} photographs{patients}, {len(synthetic)} synthetic images, {comparison.side} px"]
+    for segmenter, found in comparison.differences.items():
+        lines.append(
+            f"\n{segmenter:<46}{'real':>10}{'synthetic':>11}{'g':>8}{'SD ratio':>10}{'KS':>7}{'halves':>8}  means"
+        )
+        for name, one in found.items():
+            p = comparison.adjusted_p[segmenter][name]
+            lines.append(
+                f"{TITLES[name]:<46}{shown(one.real.mean):>10}{shown(one.other.mean):>11}{one.hedges_g:>8.2f}"
+                f"{one.sd_ratio:>10.2f}{one.ks:>7.2f}{one.halves.ks:>8.2f}  {verdict(one, p)}"
+            )
+    lines.append("halves: 95th percentile of KS between two halves of the photographs, by patients")
+    return lines
