@@ -66,7 +66,7 @@ def areas(results: Results) -> str:
         axis.errorbar(x, values, errors, fmt="o", markersize=4, color=colours(place), label=TITLES[arm])
     axis.set_xticks(range(len(conditions)), conditions)
     axis.set_ylabel("AUC, 95 % interval")
-    axis.legend(fontsize=7, ncols=2)
+    figure.legend(fontsize=7, loc="outside right center")
     return figure_picture(figure, "AUC of each arm by condition")
 
 

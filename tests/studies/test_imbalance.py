@@ -219,7 +219,7 @@ def test_a_leak_is_refused(data, tmp_path):
         provenance(own, tmp_path, dataset)
 
 
-def test_an_external_set_and_three_classes(data, tmp_path):
+def test_an_external_set(data, tmp_path):
     rng = np.random.default_rng(5)
     examples = [
         Example(image(rng, label == 0), label, f"q{k}", "left", "train", f"q{k}.jpg")
@@ -237,6 +237,25 @@ def test_an_external_set_and_three_classes(data, tmp_path):
     assert record["external_summaries"][0]["figures"]["auc"]["value"] > 0.7
     with pytest.raises(UserError, match="is --data itself"):
         augmentation.main([*words, f"--external={data}"], probe())
+
+
+def test_three_classes(tmp_path):
+    rng = np.random.default_rng(6)
+    examples = [
+        Example(image(rng, patient % 3 == 0), patient % 3, f"p{patient}", "left",
+                "test" if patient < 30 else "train", f"{patient}.jpg")
+        for patient in range(90)
+    ]  # fmt: skip
+    write_packed(tmp_path / "data", examples, {"train": 60, "test": 30}, SIZE, ("A", "B", "C"), True)
+    words = [f"--data={tmp_path / 'data'}", "--classes=A,B,C", f"--workdir={tmp_path / 'w'}", "--seeds=1", "--arms=real,weighted"]  # fmt: skip
+    assert augmentation.main(words, probe()) == 0
+    record = json.loads((tmp_path / "w" / "study.json").read_text())
+    figures = record["summaries"][0]["figures"]
+    assert {"auc", "accuracy", "macro_f1"} <= set(figures) and "sensitivity" not in figures
+    assert [task["task"] for task in record["shortcuts"]] == [f"{name} against the others" for name in "ABC"]
+    assert "macro F1" in (tmp_path / "w" / "report.html").read_text()
+    with pytest.raises(UserError, match="must name two classes, the rare one first"):
+        imbalance.main(words, probe())
 
 
 def test_small_parts():
