@@ -133,6 +133,17 @@ def _add_drawing_flags(flags: Parser) -> None:
         help="generate, task=latent: steps from noise to an image (default: flow.sampling_steps)",
     )
     flags.add_argument(
+        "--nearest",
+        action="store_true",
+        help="generate, new images: index.csv also gets the nearest training photograph's number, and whether the image counts as "
+        "a copy of it by the memory check's rule",
+    )
+    flags.add_argument(
+        "--reject_copies",
+        action="store_true",
+        help="generate, new images: as --nearest; for each copy the next sample is drawn, rejected.csv lists what was left out",
+    )
+    flags.add_argument(
         "--truncation", type=float, default=1.0, help="generate: truncation_psi towards w_avg (default 1)"
     )
     flags.add_argument(
@@ -272,6 +283,7 @@ def _evaluate(config: ConfigDict, workdir: Path, step: str) -> None:
 
 
 def _generate(config: ConfigDict, workdir: Path, flags: argparse.Namespace) -> None:
+    from fundusgan_jax.evaluate.copies import open_copy_check
     from fundusgan_jax.generate.command import generate_images
     from fundusgan_jax.generate.request import Request
 
@@ -292,8 +304,10 @@ def _generate(config: ConfigDict, workdir: Path, flags: argparse.Namespace) -> N
         amount=flags.amount,
         guidance=flags.guidance,
         sampling_steps=flags.sampling_steps,
+        nearest=flags.nearest,
+        reject_copies=flags.reject_copies,
     )
-    generate_images(config, workdir, flags.step, request)
+    generate_images(config, workdir, flags.step, request, open_copy_check)
 
 
 if __name__ == "__main__":

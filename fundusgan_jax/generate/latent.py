@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.generate.copies import LookUp, NewImages, Painted
 from fundusgan_jax.generate.latent_sampler import LatentSampler, Wanted
-from fundusgan_jax.generate.marks import save_synthetic, say_one_colour
+from fundusgan_jax.generate.marks import saved_by_threads, say_one_colour
 from fundusgan_jax.generate.prior import check_label
 from fundusgan_jax.generate.request import INDEX, Request, write_index
 from fundusgan_jax.progress import Progress
@@ -19,35 +21,48 @@ from fundusgan_jax.steps.latent_step import LatentState
 from fundusgan_jax.workdir.contents import restore_state
 
 
-def generate_latent(config: ConfigDict, workdir: Path, step: str, output: Path, request: Request) -> None:
-    """Writes --num new images to `output`, index.csv last; the dataset is not needed.
+def generate_latent(
+    config: ConfigDict, workdir: Path, step: str, output: Path, request: Request, look_up: LookUp | None
+) -> None:
+    """Writes --num new images to `output`, index.csv last; the dataset is needed by `look_up` alone.
 
     Raises:
-        UserError: another method than 'sample', or a label that the model does not have.
+        UserError: another method than 'sample', a label that the model does not have, or nearly all images are copies.
     """
     _check(config, request)
     _, number, state = restore_state(workdir, step, config)
     assert isinstance(state, LatentState)  # config.task says so
-    sampler = LatentSampler(config, state)
+    sampler, new = LatentSampler(config, state), NewImages(request, look_up)
     label = request.label if request.label >= 0 else None
     wanted = sampler.wanted(
-        np.arange(request.num_images), request.seed, label, request.guidance, request.sampling_steps
+        np.arange(new.most), request.seed, label, request.guidance, request.sampling_steps
     )
-    progress = Progress(request.num_images, "img", f"sample from step {number}")
-    progress.begin()
-    index: list[dict[str, Any]] = []
-    one_colour = 0
-    for batch in sampler.images(wanted):
-        for picture in batch:
-            row = _row(wanted, len(index))
-            save_synthetic(output / row["file"], picture)
-            one_colour += int((picture == picture[0, 0]).all())
-            index.append(row)
-        progress.update(len(batch))
-    progress.close()
-    say_one_colour(one_colour, len(index))
+
+    def draw(numbers: np.ndarray) -> list[Painted]:
+        pictures = np.concatenate(list(sampler.images(wanted.rows(numbers))))
+        return [Painted(_row(wanted, row), picture) for row, picture in zip(numbers.tolist(), pictures)]
+
+    batches = new.batches(draw, sampler.batch_size)
+    index = _saved(batches, request.num_images, f"sample from step {number}", output)
+    new.finish(output)
     write_index(output / INDEX, index)
     print(f"{len(index)} images and {INDEX} in {output}", flush=True)
+
+
+def _saved(batches: Iterator[list[Painted]], count: int, title: str, output: Path) -> list[dict[str, Any]]:
+    """Writes the images; their rows of index.csv."""
+    progress = Progress(count, "img", title)
+    index: list[dict[str, Any]] = []
+    one_colour = 0
+    with progress.running(), saved_by_threads() as save:
+        for batch in batches:
+            for one in batch:
+                save(output / one.row["file"], one.image)
+                one_colour += int((one.image == one.image[0, 0]).all())
+                index.append(one.row)
+            progress.update(len(batch))
+    say_one_colour(one_colour, len(index))
+    return index
 
 
 def _check(config: ConfigDict, request: Request) -> None:
