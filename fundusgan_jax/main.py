@@ -268,18 +268,12 @@ def _plan(config: ConfigDict) -> None:
 
 
 def _evaluate(config: ConfigDict, workdir: Path, step: str) -> None:
-    if config.task == "latent":
-        raise UserError(
-            f"--mode=eval reconstructs, and {workdir} draws: compare its images with photographs by python -m "
-            f"fundusgan_jax.evaluate --real=PREPARED --split=train --fake={workdir} --output=DIR; its loss on held-out "
-            "photographs is in metrics.jsonl"
-        )
     from fundusgan_jax.evaluate.fundusgan import evaluate_fundusgan
     from fundusgan_jax.evaluate.prior import evaluate_prior
     from fundusgan_jax.evaluate.segmentation import evaluate_segmentation
 
-    score = {"prior": evaluate_prior, "vessels": evaluate_segmentation}.get(config.task, evaluate_fundusgan)
-    score(config, workdir, step)
+    kinds = {"prior": evaluate_prior, "latent": evaluate_prior, "vessels": evaluate_segmentation}
+    kinds.get(config.task, evaluate_fundusgan)(config, workdir, step)
 
 
 def _generate(config: ConfigDict, workdir: Path, flags: argparse.Namespace) -> None:

@@ -123,6 +123,26 @@ def test_samples_are_functions_of_seed_number_and_class(trained, tmp_path):
     assert np.abs(mixed.astype(int) - five).max() > 0
 
 
+def test_samples_are_judged_beside_held_out_photographs_and_their_reconstructions(trained, tmp_path, capsys):
+    workdir = shutil.copytree(trained, tmp_path / "run")
+    settings = ("eval.features=pixels", "eval.num_samples=8", "eval.memorisation=0")
+    line = [f"--workdir={workdir}", "--mode=eval", *(f"--config.{setting}" for setting in settings)]
+    assert main.main(line) == 0
+    record = json.loads((workdir / "eval.json").read_text())
+    titles = [title.split(" (")[0] for title in record["floors"]]
+    for title in (
+        "held-out photographs",
+        "reconstructions of held-out photographs",
+        "two halves of the dataset",
+    ):
+        assert title in titles
+    floor = next(values for title, values in record["floors"].items() if title.startswith("held-out"))
+    assert floor["frechet"] > 0 and record["num_samples"] == 8 and record["ratios"]["frechet"] > 1
+    assert "model / held-out" in capsys.readouterr().out
+    assert "model / held-out" in (workdir / "report.html").read_text()
+    assert (workdir / "samples" / "eval-000004.png").is_file()
+
+
 def test_a_flow_starts_from_a_flow(trained, tmp_path, capsys):
     workdir = tmp_path / "run"
     assert (

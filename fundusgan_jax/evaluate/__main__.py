@@ -55,6 +55,13 @@ def parser() -> Parser:
         f"{', '.join(PAIRED_METRICS)} compare images of the same name",
     )
     flags.add_argument("--split", default="test", help="of a prepared --real: its name, or 'all' (test)")
+    flags.add_argument(
+        "--held_out",
+        default="",
+        metavar="SPLIT",
+        help="of a prepared --real: photographs that no model saw, scored as the drawn images are, at equal numbers (test, where "
+        "--split=train)",
+    )
     flags.add_argument("--fake_split", default="test", help="of a prepared --fake (test)")
     flags.add_argument(
         "--features",

@@ -16,6 +16,7 @@ from fundusgan_jax.evaluate.sets import image_features
 from fundusgan_jax.metrics.memorisation import (
     distances_to,
     flagged,
+    flagged_among_themselves,
     relative_distance,
 )
 from fundusgan_jax.metrics.signatures import SMALLEST
@@ -61,6 +62,14 @@ def flags_of(matches: Matches, null: Matches) -> Flags:
     return Flags(
         flagged(matches.relative, null.relative),
         flagged(matches.correlation, null.correlation, closer_is_less=False),
+    )
+
+
+def flags_by_chance(null: Matches) -> Flags:
+    """Which held-out photographs stand out among the other held-out ones."""
+    return Flags(
+        flagged_among_themselves(null.relative),
+        flagged_among_themselves(null.correlation, closer_is_less=False),
     )
 
 
