@@ -92,6 +92,13 @@ def parser() -> Parser:
     )
     flags.add_argument("--resolution", type=int, default=512, help="that 'fundus' prepares at (512)")
     flags.add_argument("--num", type=int, default=5000, help="samples drawn from a prior's workdir (5000)")
+    flags.add_argument(
+        "--anatomy",
+        type=int,
+        default=0,
+        metavar="N",
+        help="N images of each side are measured: disc, macula, vessels, light, sharpness, beside photographs (0: none)",
+    )
     flags.add_argument("--step", default="latest", help="of a workdir: 'latest', 'best' or a step number")
     flags.add_argument("--batch_size", type=int, default=16, help="images at a time (16)")
     flags.add_argument("--seed", type=int, default=0, help="of samples, subsets and intervals (0)")

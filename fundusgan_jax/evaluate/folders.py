@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fundusgan_jax.data.image_sets import ImageSet
+from fundusgan_jax.data.packed import even_rows
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.evaluate.anatomy import Measured, compared_anatomy, measured_images
 from fundusgan_jax.evaluate.equal_numbers import BesideHeldOut, beside_held_out
 from fundusgan_jax.evaluate.feature_cache import cached_features
 from fundusgan_jax.evaluate.pairs import Partners, draw_pairs, partners, score_pairs
@@ -20,9 +22,11 @@ from fundusgan_jax.evaluate.sides import Sides, named_set, open_sides, preparati
 from fundusgan_jax.folder_lock import owned_folder
 from fundusgan_jax.models.features import FeatureNet
 from fundusgan_jax.models.lpips import PerceptualNet
+from fundusgan_jax.report.anatomy import anatomy_lines
 from fundusgan_jax.report.evaluation import (
     FILE,
     FULL_FOLDER,
+    Anatomy,
     Evaluation,
     Signatures,
     environment,
@@ -67,6 +71,8 @@ def evaluate_folders(request: Request) -> None:
         report = write_report(request.output, request.photographs)
     heading = f"{evaluation.title}: {evaluation.num_samples} and {evaluation.num_images} images"
     print_evaluation(evaluation, heading)
+    if evaluation.anatomy is not None:
+        print(anatomy_lines(evaluation.anatomy))
     print(f"figures: {request.output / FILE}\nreport:  {report}", flush=True)
 
 
@@ -94,6 +100,8 @@ def _scored(request: Request, networks: Networks, sides: Sides) -> tuple[Evaluat
         perceptual_name=networks.perceptual.description if networks.perceptual else None,
         warnings=preparation_notes(sides),
     )
+    if request.anatomy:
+        evaluation = dataclasses.replace(evaluation, anatomy=_anatomy(request.anatomy, sides))
     pairs, drawings = PAIRED_ALL if fake.paired else NOT_PAIRED, {}
     if networks.source is not None:
         evaluation, drawings["the map of features"] = _with_sets(evaluation, request, networks.source, sides)
@@ -169,6 +177,22 @@ def _beside_held_out(
         images = sides.fake.reconstruct(held_out)
         painted = image_features(source, images, len(held_out), size, "reconstructing held-out photographs")
     return beside_held_out(source, of_fake, of_real, photographs, request.seed, painted)
+
+
+def _anatomy(most: int, sides: Sides) -> Anatomy:
+    """Of at most `most` images of each side, photographs evenly spread over theirs; beside held-out ones where there are any."""
+    photographs = sides.held_out or sides.real
+
+    def measured(images: ImageSet, title: str) -> Measured:
+        rows = even_rows(len(images), most)
+        return measured_images((images.read(int(row)) for row in rows), len(rows), f"anatomy of {title}")
+
+    count = min(most, sides.fake.num_images)
+    return compared_anatomy(
+        measured_images(sides.fake.images(), count, f"anatomy of {sides.fake.name}"),
+        measured(photographs, "photographs"),
+        measured(sides.real, "photographs of other patients") if sides.held_out else None,
+    )
 
 
 def _with_pairs(

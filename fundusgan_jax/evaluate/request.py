@@ -10,7 +10,7 @@ from fundusgan_jax.errors import UserError
 
 SET_METRICS = ("fid", "kid", "precision", "recall", "density", "coverage")
 PAIRED_METRICS = ("ssim", "psnr", "ms_ssim", "lpips", "signatures")
-LEAST = {"resolution": 16, "num": 2, "batch_size": 1, "seed": 0}
+LEAST = {"resolution": 16, "num": 2, "batch_size": 1, "seed": 0, "anatomy": 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Request:
     held_out: split of a prepared `real` that is scored as drawn images are; '': 'test' beside 'train', else none.
     features, resize, features_weights: the sets' network; perceptual, perceptual_weights: LPIPS's; '' looks in the cache
     folder. preprocess: 'fundus' at `resolution`, 'none', or None for what the two sides need (`sides.open_sides`). num: drawn
-    samples of a workdir. step: of a workdir. batch_size: images at a time.
+    samples of a workdir. anatomy: images of each side that are measured. step: of a workdir. batch_size: images at a time.
     overwrite: a result in `output`. photographs: whether the report shows them.
 
     Raises:
@@ -43,6 +43,7 @@ class Request:
     preprocess: Literal["fundus", "none"] | None = None
     resolution: int = 512
     num: int = 5000
+    anatomy: int = 0
     step: str = "latest"
     batch_size: int = 16
     seed: int = 0

@@ -124,6 +124,30 @@ class Memorisation:
 
 
 @dataclasses.dataclass(frozen=True)
+class Distribution:
+    """One measure of drawn images and of photographs: medians, or shares, over the images where it means something (known...:
+    their share). distance: of the two distributions, by Kolmogorov and Smirnov, 0 to 1; distance_photographs: of photographs
+    of other patients."""
+
+    generated: float
+    photographs: float
+    known_generated: float
+    known_photographs: float
+    distance: float
+    distance_photographs: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Anatomy:
+    """What drawn images have of a fundus (`anatomy.plausibility.MEASURES`), by name. num_...: images that were measured."""
+
+    num_generated: int
+    num_photographs: int
+    num_others: int
+    measures: dict[str, Distribution]
+
+
+@dataclasses.dataclass(frozen=True)
 class Evaluation:
     """The figures of one model or folder, and what they are compared with.
 
@@ -161,6 +185,7 @@ class Evaluation:
     per_image: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     signatures: Signatures | None = None
     memorisation: Memorisation | None = None
+    anatomy: Anatomy | None = None
 
 
 def environment() -> dict[str, Any]:
