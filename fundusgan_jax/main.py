@@ -90,7 +90,8 @@ def _add_image_flags(flags: Parser) -> None:
         "map of one; 'perturb' a photograph's styles along the principal axes of all; 'edit' photographs along --direction; "
         "'sample' the map of a photograph, "
         "random styles of the prior that it started from. A prior: 'sample' new images; 'interpolate' between --num of "
-        "them (PNG files and an animation); 'mix_grid': --num coarse against --num fine styles. task=latent: 'sample' new images",
+        "them (PNG files and an animation); 'mix_grid': --num coarse against --num fine styles. task=latent: 'sample' new images; "
+        "'interpolate' between --num of them (PNG files and strip.png)",
     )
     flags.add_argument(
         "--input",
