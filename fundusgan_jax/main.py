@@ -90,7 +90,8 @@ def _add_image_flags(flags: Parser) -> None:
         "map of one; 'perturb' a photograph's styles along the principal axes of all; 'edit' photographs along --direction; "
         "'sample' the map of a photograph, "
         "random styles of the prior that it started from. A prior: 'sample' new images; 'interpolate' between --num of "
-        "them (PNG files and an animation); 'mix_grid': --num coarse against --num fine styles. task=latent: 'sample' new images",
+        "them (PNG files and an animation); 'mix_grid': --num coarse against --num fine styles. task=latent: 'sample' new images; "
+        "'interpolate' between --num of them (PNG files and strip.png)",
     )
     flags.add_argument(
         "--input",
@@ -131,6 +132,17 @@ def _add_drawing_flags(flags: Parser) -> None:
         type=int,
         default=None,
         help="generate, task=latent: steps from noise to an image (default: flow.sampling_steps)",
+    )
+    flags.add_argument(
+        "--nearest",
+        action="store_true",
+        help="generate, new images: index.csv also gets the nearest training photograph's number, and whether the image counts as "
+        "a copy of it by the memory check's rule",
+    )
+    flags.add_argument(
+        "--reject_copies",
+        action="store_true",
+        help="generate, new images: as --nearest; for each copy the next sample is drawn, rejected.csv lists what was left out",
     )
     flags.add_argument(
         "--truncation", type=float, default=1.0, help="generate: truncation_psi towards w_avg (default 1)"
@@ -257,21 +269,16 @@ def _plan(config: ConfigDict) -> None:
 
 
 def _evaluate(config: ConfigDict, workdir: Path, step: str) -> None:
-    if config.task == "latent":
-        raise UserError(
-            f"--mode=eval reconstructs, and {workdir} draws: compare its images with photographs by python -m "
-            f"fundusgan_jax.evaluate --real=PREPARED --split=train --fake={workdir} --output=DIR; its loss on held-out "
-            "photographs is in metrics.jsonl"
-        )
     from fundusgan_jax.evaluate.fundusgan import evaluate_fundusgan
     from fundusgan_jax.evaluate.prior import evaluate_prior
     from fundusgan_jax.evaluate.segmentation import evaluate_segmentation
 
-    score = {"prior": evaluate_prior, "vessels": evaluate_segmentation}.get(config.task, evaluate_fundusgan)
-    score(config, workdir, step)
+    kinds = {"prior": evaluate_prior, "latent": evaluate_prior, "vessels": evaluate_segmentation}
+    kinds.get(config.task, evaluate_fundusgan)(config, workdir, step)
 
 
 def _generate(config: ConfigDict, workdir: Path, flags: argparse.Namespace) -> None:
+    from fundusgan_jax.evaluate.copies import open_copy_check
     from fundusgan_jax.generate.command import generate_images
     from fundusgan_jax.generate.request import Request
 
@@ -292,8 +299,10 @@ def _generate(config: ConfigDict, workdir: Path, flags: argparse.Namespace) -> N
         amount=flags.amount,
         guidance=flags.guidance,
         sampling_steps=flags.sampling_steps,
+        nearest=flags.nearest,
+        reject_copies=flags.reject_copies,
     )
-    generate_images(config, workdir, flags.step, request)
+    generate_images(config, workdir, flags.step, request, open_copy_check)
 
 
 if __name__ == "__main__":

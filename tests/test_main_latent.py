@@ -13,6 +13,7 @@ import fundusgan_jax
 from fundusgan_jax import main
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.generate.origin import origin_of, read_origin
+from fundusgan_jax.report.grid import GAP
 from tests.support.one_device import one_device
 from tests.support.runs import arrays_of, rows_without_rate
 from tests.support.tiny import tiny_config
@@ -123,6 +124,43 @@ def test_samples_are_functions_of_seed_number_and_class(trained, tmp_path):
     assert np.abs(mixed.astype(int) - five).max() > 0
 
 
+def test_the_way_between_samples_begins_at_them(trained, tmp_path):
+    line = [f"--workdir={trained}", "--mode=generate", "--num=2", "--label=1", "--seed=3"]
+    assert main.main([*line, "--method=interpolate", f"--output={tmp_path / 'way'}"]) == 0
+    with open(tmp_path / "way" / "index.csv", newline="") as file:
+        index = list(csv.DictReader(file))
+    assert len(index) == 16 and [index[row]["number"] for row in (0, 9)] == ["0;1;0.000", "1;0;0.125"]
+    assert len({row["eye"] for row in index}) == 1
+    way = [np.asarray(Image.open(tmp_path / "way" / row["file"])).astype(int) for row in index]
+    _, two = generate(trained, tmp_path / "two", *line[2:])
+    assert np.abs(way[0] - two[0]).max() <= 1
+    steps = [np.abs(a - b).mean() for a, b in zip(way, [*way[1:], way[0]])]
+    assert max(steps) < np.abs(way[0] - way[8]).mean()
+    sheet = np.asarray(Image.open(tmp_path / "way" / "strip.png"))
+    assert sheet.shape[:2] == (2 * (64 + GAP) + GAP, 8 * (64 + GAP) + GAP)
+    np.testing.assert_array_equal(sheet[GAP : GAP + 64, GAP : GAP + 64], way[0])
+
+
+def test_samples_are_judged_beside_held_out_photographs_and_their_reconstructions(trained, tmp_path, capsys):
+    workdir = shutil.copytree(trained, tmp_path / "run")
+    settings = ("eval.features=pixels", "eval.num_samples=8", "eval.memorisation=0")
+    line = [f"--workdir={workdir}", "--mode=eval", *(f"--config.{setting}" for setting in settings)]
+    assert main.main(line) == 0
+    record = json.loads((workdir / "eval.json").read_text())
+    titles = [title.split(" (")[0] for title in record["floors"]]
+    for title in (
+        "held-out photographs",
+        "reconstructions of held-out photographs",
+        "two halves of the dataset",
+    ):
+        assert title in titles
+    floor = next(values for title, values in record["floors"].items() if title.startswith("held-out"))
+    assert floor["frechet"] > 0 and record["num_samples"] == 8 and record["ratios"]["frechet"] > 1
+    assert "model / held-out" in capsys.readouterr().out
+    assert "model / held-out" in (workdir / "report.html").read_text()
+    assert (workdir / "samples" / "eval-000004.png").is_file()
+
+
 def test_a_flow_starts_from_a_flow(trained, tmp_path, capsys):
     workdir = tmp_path / "run"
     assert (
@@ -146,6 +184,8 @@ def test_a_flow_starts_from_a_flow(trained, tmp_path, capsys):
         (("--guidance=-1",), "--guidance=-1.0 must be at least 0"),
         (("--sampling_steps=0",), "--sampling_steps=0 must be at least 1"),
         (("--save_latents",), "leave them out"),
+        (("--method=interpolate", "--num=1"), "interpolate needs at least 2 samples"),
+        (("--method=interpolate", "--nearest"), "are for new images"),
     ],
 )  # fmt: skip
 def test_mistakes_of_generate(trained, tmp_path, flags, message):

@@ -43,26 +43,35 @@ def measured_factors(images: np.ndarray) -> np.ndarray:
     Args:
         images: [N, S, S, 3] uint8, prepared; from about 200 px on, below it vessels are thinner than a pixel.
     """
-    return np.stack([_measured(image, mask) for image, mask in zip(images, fov_mask(images))])
+    measured = []
+    for image, mask in zip(images, fov_mask(images)):
+        (disc,) = find_disc(image[None], mask[None])
+        (vessels,) = vessel_map(vessel_response(image[None], mask[None]), mask[None])
+        values = factors_of(image, mask, disc, vessels)
+        measured.append([values[name] for name in FACTORS])
+    return np.asarray(measured, np.float64)
 
 
-def _measured(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def factors_of(image: np.ndarray, mask: np.ndarray, disc: Disc, vessels: np.ndarray) -> dict[str, float]:
+    """FACTORS of one photograph whose structures are known.
+
+    Args:
+        image: [S, S, 3] uint8. mask: bool [S, S], the field of view.
+        disc: of `find_disc`. vessels: bool [S, S].
+    """
     diameter = fov_diameter(mask)
     rows, columns = np.nonzero(mask)
     centre = (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
     inner = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1] > RIM * diameter
     if not inner.any():
-        return np.full(len(FACTORS), np.nan)
-    (disc,) = find_disc(image[None], mask[None])
-    (vessels,) = vessel_map(vessel_response(image[None], mask[None]), mask[None])
-    values = {
+        return dict.fromkeys(FACTORS, float("nan"))
+    return {
         **_disc(disc, centre, diameter),
         **_vessels(vessels, mask, diameter),
         **_light(image, inner, centre, diameter),
         "macula_darkness": _macula(image, inner, disc, centre, diameter),
         **_spots(image, inner, vessels, disc, diameter),
     }
-    return np.asarray([values[name] for name in FACTORS], np.float64)
 
 
 def _disc(disc: Disc, centre: tuple[float, float], diameter: float) -> dict[str, float]:

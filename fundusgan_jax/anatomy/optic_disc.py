@@ -19,16 +19,22 @@ SURROUND = 1.7
 VESSEL_WEIGHT = 0.5
 # A disc's centre lies no nearer to the rim, in shares of the diameter.
 RIM = 0.03
+# Of a match: below it the best place may be anything bright.
+CERTAIN = 0.85
+# What lies so far from the best match, in diameters of the disc, is another thing.
+APART = 1.5
 
 
 class Disc(NamedTuple):
     """row, col: centre in pixels. diameter: of the best template, in pixels. confidence: height of the match, about 0.4
-    to 1.2 for discs; NaN throughout where there is nothing to look at."""
+    to 1.2 for discs. rival: height of the best match elsewhere, which of a second disc would be as high. NaN throughout where
+    there is nothing to look at."""
 
     row: float
     col: float
     diameter: float
     confidence: float
+    rival: float = float("nan")
 
 
 def find_disc(images: np.ndarray, mask: np.ndarray) -> list[Disc]:
@@ -53,16 +59,20 @@ def _one_disc(image: np.ndarray, mask: np.ndarray) -> Disc:
         return Disc(nothing, nothing, nothing, nothing)
     vessels = _reduced(vessel_response(image[None], mask[None])[0][..., None], scale)[..., 0]
     light = np.mean([_flat(small[..., channel], inner > 2) for channel in (0, 1)], 0)
-    best = Disc(0.0, 0.0, 0.0, -np.inf)
+    best, highest = Disc(0.0, 0.0, 0.0, -np.inf), np.full(light.shape, -np.inf)
     for share in RADII:
         radius = share * WORK_DIAMETER
         score = _match(light, radius) + VESSEL_WEIGHT * _density(vessels, inside, radius)
         score = np.where(inner > RIM * WORK_DIAMETER, score, -np.inf)
+        highest = np.maximum(highest, score)
         row, col = np.unravel_index(int(score.argmax()), score.shape)
         if score[row, col] > best.confidence:
             down, right = (row + 0.5) / scale - 0.5, (col + 0.5) / scale - 0.5
             best = Disc(float(down), float(right), 2 * radius / scale, float(score[row, col]))
-    return best
+    rows, columns = np.indices(highest.shape)
+    away = np.hypot((rows + 0.5) / scale - 0.5 - best.row, (columns + 0.5) / scale - 0.5 - best.col)
+    elsewhere = highest[away > APART * best.diameter]
+    return best._replace(rival=float(elsewhere.max(initial=-np.inf)))
 
 
 def _reduced(image: np.ndarray, scale: float) -> np.ndarray:

@@ -288,9 +288,12 @@ def rows_of(split: PackedSplit, rows: np.ndarray) -> PackedSplit:
 def evenly(split: PackedSplit, most: int) -> PackedSplit:
     """At most `most` photographs of a split, evenly spread over it."""
     count = len(split.images)
-    if count <= most:
-        return split
-    return rows_of(split, np.linspace(0, count - 1, most).round().astype(int))
+    return split if count <= most else rows_of(split, even_rows(count, most))
+
+
+def even_rows(count: int, most: int) -> np.ndarray:
+    """At most `most` of `count` row numbers, evenly spread."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
 
 
 def assert_patients_apart(dataset: PackedDataset) -> None:

@@ -55,6 +55,13 @@ def parser() -> Parser:
         f"{', '.join(PAIRED_METRICS)} compare images of the same name",
     )
     flags.add_argument("--split", default="test", help="of a prepared --real: its name, or 'all' (test)")
+    flags.add_argument(
+        "--held_out",
+        default="",
+        metavar="SPLIT",
+        help="of a prepared --real: photographs that no model saw, scored as the drawn images are, at equal numbers (test, where "
+        "--split=train)",
+    )
     flags.add_argument("--fake_split", default="test", help="of a prepared --fake (test)")
     flags.add_argument(
         "--features",
@@ -85,6 +92,13 @@ def parser() -> Parser:
     )
     flags.add_argument("--resolution", type=int, default=512, help="that 'fundus' prepares at (512)")
     flags.add_argument("--num", type=int, default=5000, help="samples drawn from a prior's workdir (5000)")
+    flags.add_argument(
+        "--anatomy",
+        type=int,
+        default=0,
+        metavar="N",
+        help="N images of each side are measured: disc, macula, vessels, light, sharpness, beside photographs (0: none)",
+    )
     flags.add_argument("--step", default="latest", help="of a workdir: 'latest', 'best' or a step number")
     flags.add_argument("--batch_size", type=int, default=16, help="images at a time (16)")
     flags.add_argument("--seed", type=int, default=0, help="of samples, subsets and intervals (0)")

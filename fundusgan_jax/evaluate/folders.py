@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from fundusgan_jax.atomic import atomic_write
-from fundusgan_jax.data.image_sets import ImageSet, Preprocessing, is_prepared, of_folder, of_prepared
-from fundusgan_jax.data.photograph_files import summary_line
+from fundusgan_jax.data.image_sets import ImageSet
+from fundusgan_jax.data.packed import even_rows
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.evaluate.anatomy import Measured, compared_anatomy, measured_images
+from fundusgan_jax.evaluate.equal_numbers import BesideHeldOut, beside_held_out
 from fundusgan_jax.evaluate.feature_cache import cached_features
-from fundusgan_jax.evaluate.generated_images import GeneratedImages, generated_images
 from fundusgan_jax.evaluate.pairs import Partners, draw_pairs, partners, score_pairs
 from fundusgan_jax.evaluate.pictures import Drawing, can_embed, draw_tsne, fresh_folder, with_pictures
 from fundusgan_jax.evaluate.request import Request
 from fundusgan_jax.evaluate.sets import image_features, intervals_of, known_means, left_out, score_sets
+from fundusgan_jax.evaluate.sides import Sides, named_set, open_sides, preparation_notes, sizes_note
 from fundusgan_jax.folder_lock import owned_folder
 from fundusgan_jax.models.features import FeatureNet
 from fundusgan_jax.models.lpips import PerceptualNet
+from fundusgan_jax.report.anatomy import anatomy_lines
 from fundusgan_jax.report.evaluation import (
     FILE,
     FULL_FOLDER,
+    Anatomy,
     Evaluation,
     Signatures,
     environment,
@@ -37,22 +39,12 @@ from fundusgan_jax.report.table import print_evaluation
 from fundusgan_jax.weights.features import load_features
 from fundusgan_jax.weights.perceptual import load_perceptual
 
-LEFT_OUT = "left_out.csv"
-
 
 class Networks(NamedTuple):
     """What the metrics that were asked for need: features of sets, LPIPS of pairs."""
 
     source: FeatureNet | None
     perceptual: PerceptualNet | None
-
-
-class Sides(NamedTuple):
-    """The real images, as a protocol names them, and the generated ones."""
-
-    real: ImageSet
-    real_set: RealSet
-    fake: GeneratedImages
 
 
 def evaluate_folders(request: Request) -> None:
@@ -70,7 +62,7 @@ def evaluate_folders(request: Request) -> None:
         )
     networks = _networks(request)
     with owned_folder(request.output):
-        sides = _sides(request)
+        sides = open_sides(request)
         fresh_folder(request.output)
         evaluation, drawings = _scored(request, networks, sides)
         write_evaluation(request.output / FILE, evaluation)  # before anything is drawn
@@ -79,6 +71,8 @@ def evaluate_folders(request: Request) -> None:
         report = write_report(request.output, request.photographs)
     heading = f"{evaluation.title}: {evaluation.num_samples} and {evaluation.num_images} images"
     print_evaluation(evaluation, heading)
+    if evaluation.anatomy is not None:
+        print(anatomy_lines(evaluation.anatomy))
     print(f"figures: {request.output / FILE}\nreport:  {report}", flush=True)
 
 
@@ -91,42 +85,8 @@ def _networks(request: Request) -> Networks:
     return Networks(source, perceptual)
 
 
-def _sides(request: Request) -> Sides:
-    """Both sides, prepared alike where both are folders; what is left out of them goes to LEFT_OUT.
-
-    A prepared dataset and what a workdir paints are of one framing. Photographs beside them need the same; images are
-    taken for the work of a model that was trained on such photographs, and as they are, which is said.
-    """
-    if is_prepared(request.real):
-        real, resolution = of_prepared(request.real, request.split)
-    else:
-        real = of_folder(request.real, request.preprocess or "fundus", request.resolution)
-        resolution = real.shape()[0]
-    alone: Preprocessing = "fundus" if real.preprocessing == "fundus" else "none"
-    fake = generated_images(request, real, request.preprocess or alone, resolution)
-    _write_left_out(request.output, {"real": real, "generated": fake.files_of})
-    least = 2 if request.as_sets else 1
-    if min(len(real), fake.num_images) < least:
-        raise UserError(
-            f"{fake.name} and {real.name} have {fake.num_images} and {len(real)} images; a comparison of sets needs at least "
-            "2 of each"
-        )
-    return Sides(real, RealSet(real.fingerprint, real.split, len(real), resolution, real.preprocessing), fake)
-
-
-def _write_left_out(output: Path, sides: dict[str, ImageSet | None]) -> None:
-    """left_out.csv: side, file, reason; none where nothing is left out."""
-    rows = [
-        (side, *row) for side, images in sides.items() if images for row in images.left_out + images.rejected
-    ]
-    (output / LEFT_OUT).unlink(missing_ok=True)
-    if rows:
-        with atomic_write(output / LEFT_OUT) as path, open(path, "w", newline="", encoding="utf-8") as handle:
-            csv.writer(handle).writerows([("side", "file", "reason"), *rows])
-
-
 def _scored(request: Request, networks: Networks, sides: Sides) -> tuple[Evaluation, dict[str, Drawing]]:
-    real, real_set, fake = sides
+    real, real_set, fake = sides.real, sides.real_set, sides.fake
     evaluation = Evaluation(
         split=real.split or "all of the folder",
         num_images=len(real),
@@ -138,8 +98,10 @@ def _scored(request: Request, networks: Networks, sides: Sides) -> tuple[Evaluat
         num_samples=fake.num_images,
         features=networks.source.describe() if networks.source else None,
         perceptual_name=networks.perceptual.description if networks.perceptual else None,
-        warnings=_sides_notes(sides),
+        warnings=preparation_notes(sides),
     )
+    if request.anatomy:
+        evaluation = dataclasses.replace(evaluation, anatomy=_anatomy(request.anatomy, sides))
     pairs, drawings = PAIRED_ALL if fake.paired else NOT_PAIRED, {}
     if networks.source is not None:
         evaluation, drawings["the map of features"] = _with_sets(evaluation, request, networks.source, sides)
@@ -166,11 +128,8 @@ def _scored(request: Request, networks: Networks, sides: Sides) -> tuple[Evaluat
 def _with_sets(
     evaluation: Evaluation, request: Request, source: FeatureNet, sides: Sides
 ) -> tuple[Evaluation, Drawing]:
-    real, real_set, fake = sides
-    size = request.batch_size
-    of_real = cached_features(
-        real_set, source, lambda: image_features(source, real, len(real), size, "features of the real images")
-    )
+    real, fake, size = sides.real, sides.fake, request.batch_size
+    of_real = _photograph_features(source, real, sides.real_set, size, "features of the real images")
     of_fake = image_features(source, fake.images(), fake.num_images, size, f"features of {fake.name}")
     sets = score_sets(source, of_fake, of_real, (fake.groups, real.groups), request.seed, fake.paired)
     frechet, kernel = source.distance_names
@@ -186,41 +145,54 @@ def _with_sets(
         draw_tsne(path, {"real": of_real, "generated": of_fake}, labels, request.seed)
         return {path.name: f"t-SNE of {source.describe()}"}
 
+    floors, ratios = _beside_held_out(request, source, sides, of_fake, of_real)
     scored = dataclasses.replace(
         evaluation,
         model=model,
+        floors=floors,
+        ratios={name: value for name, value in ratios.items() if name in model},
         intervals={name: interval for name, interval in sets.intervals.items() if name in model},
-        warnings=evaluation.warnings + _sizes_note(sides) + sets.warnings,
+        warnings=evaluation.warnings + sizes_note(sides) + sets.warnings,
     )
     return scored, tsne
 
 
-def _sides_notes(sides: Sides) -> list[str]:
-    """What was done to one side alone, and how many photographs are left out."""
-    real, images, notes = sides.real, sides.fake.files_of, []
-    if images is not None and (real.preprocessing == "none") != (images.preprocessing == "none"):
-        notes.append(
-            f"the real images are prepared ({real.preprocessing}), those of {images.name} are taken as they are: right for the "
-            "images of a model that was trained on such photographs; --preprocess=fundus prepares them too"
-        )
-    for side, of_side in (("real", real), ("generated", images)):
-        if of_side is not None and of_side.rejected:
-            flatters = ", which flatters a model; --preprocess=none takes all" if of_side is images else ""
-            notes.append(
-                f"{len(of_side)} images of the {side} side are scored, {summary_line(of_side.rejected)} "
-                f"({LEFT_OUT} names them){flatters}"
-            )
-    return notes
+def _photograph_features(
+    source: FeatureNet, images: ImageSet, named: RealSet, size: int, title: str
+) -> np.ndarray:
+    return cached_features(named, source, lambda: image_features(source, images, len(images), size, title))
 
 
-def _sizes_note(sides: Sides) -> list[str]:
-    ours, theirs = sides.fake.shape, sides.real.shape()
-    if ours == theirs:
-        return []
-    return [
-        f"the generated images are {ours[1]}x{ours[0]}, the real ones {theirs[1]}x{theirs[0]}: the smaller side is less sharp, "
-        "which every distance counts as a difference; bring both to one size first"
-    ]
+def _beside_held_out(
+    request: Request, source: FeatureNet, sides: Sides, of_fake: np.ndarray, of_real: np.ndarray
+) -> BesideHeldOut:
+    """What held-out photographs score, and of a flow what its FundusGAN makes of them."""
+    held_out, size = sides.held_out, request.batch_size
+    if held_out is None:
+        return BesideHeldOut({}, {})
+    named = named_set(held_out, sides.real_set.resolution)
+    photographs = _photograph_features(source, held_out, named, size, "features of held-out photographs")
+    painted = None
+    if sides.fake.reconstruct is not None:
+        images = sides.fake.reconstruct(held_out)
+        painted = image_features(source, images, len(held_out), size, "reconstructing held-out photographs")
+    return beside_held_out(source, of_fake, of_real, photographs, request.seed, painted)
+
+
+def _anatomy(most: int, sides: Sides) -> Anatomy:
+    """Of at most `most` images of each side, photographs evenly spread over theirs; beside held-out ones where there are any."""
+    photographs = sides.held_out or sides.real
+
+    def measured(images: ImageSet, title: str) -> Measured:
+        rows = even_rows(len(images), most)
+        return measured_images((images.read(int(row)) for row in rows), len(rows), f"anatomy of {title}")
+
+    count = min(most, sides.fake.num_images)
+    return compared_anatomy(
+        measured_images(sides.fake.images(), count, f"anatomy of {sides.fake.name}"),
+        measured(photographs, "photographs"),
+        measured(sides.real, "photographs of other patients") if sides.held_out else None,
+    )
 
 
 def _with_pairs(

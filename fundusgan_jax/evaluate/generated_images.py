@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -22,6 +23,7 @@ from fundusgan_jax.evaluate.request import Request
 from fundusgan_jax.generate.latent_sampler import LatentSampler
 from fundusgan_jax.generate.paint import model_painter
 from fundusgan_jax.generate.sample import Sampler, drawn_labels
+from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.steps.fundusgan_step import TrainState
 from fundusgan_jax.steps.latent_step import LatentState
 from fundusgan_jax.steps.prior_network import resolution_at
@@ -35,7 +37,8 @@ class GeneratedImages(NamedTuple):
     """The images that are scored. name: for people. num_images: how many. shape: of the first, [H, W, 3]. files: their
     names, groups: patients, labels: classes, each [N], or None where they are unknown. images: a function that streams
     uint8 [H, W, 3], the same at every call. paired: whether they are reconstructions of the real images, in their order.
-    files_of: the folder or dataset that they come from, None of what a model paints."""
+    files_of: the folder or dataset that they come from, None of what a model paints. reconstruct: of a flow, photographs -> its
+    FundusGAN's reconstructions."""
 
     name: str
     num_images: int
@@ -46,6 +49,79 @@ class GeneratedImages(NamedTuple):
     images: Callable[[], Iterator[np.ndarray]]
     paired: bool = False
     files_of: ImageSet | None = None
+    reconstruct: Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]] | None = None
+
+
+# What draws images of its own.
+Drawable = PriorState | LatentState
+
+
+class Drawn(NamedTuple):
+    """images: a function that streams uint8 [S, S, 3], the same at every call. labels: int32 [N] their classes."""
+
+    images: Callable[[], Iterator[np.ndarray]]
+    labels: np.ndarray
+
+
+def side_at(config: ConfigDict, number: int) -> int:
+    """Side of the images that a run of task=prior or latent draws after step `number`."""
+    return resolution_at(config, number) if config.task == "prior" else int(config.data.resolution)
+
+
+def drawn_images(
+    config: ConfigDict, number: int, state: Drawable, classes: np.ndarray, count: int, seed: int
+) -> Drawn:
+    """Images that a prior or a flow draws, classes as often as in training.
+
+    Args:
+        config: the run's settings. number, state: of its checkpoint.
+        classes: of the photographs, whose proportions a prior takes; a flow has those of its training.
+        count: how many. seed: of the draws.
+    """
+    numbers = np.arange(count)
+    if isinstance(state, LatentState):
+        flow = LatentSampler(config, state)
+        wanted = flow.wanted(numbers, seed)
+        return Drawn(lambda: (image for batch in flow.images(wanted) for image in batch), wanted.label)
+    labels = drawn_labels(config, classes, count, seed)
+    sampler = Sampler(config, state, side_at(config, number))
+
+    def images() -> Iterator[np.ndarray]:
+        batches = sampler.images(numbers, labels, seed=seed, truncation_psi=1.0)
+        return (image for batch in batches for image in batch)
+
+    return Drawn(images, labels)
+
+
+def reconstructed(
+    config: ConfigDict, variables: Variables, photographs: Iterable[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """What a FundusGAN makes of photographs uint8 [S, S, 3] of its side, config.eval.batch_size at a time.
+
+    Raises:
+        UserError: a photograph of another size.
+    """
+    paint, side, size = model_painter(config, variables), config.data.resolution, config.eval.batch_size
+    batch: list[np.ndarray] = []
+    done = 0
+
+    def painted() -> Iterator[Any]:
+        filled = np.minimum(np.arange(size), len(batch) - 1)
+        yield from paint(np.stack(batch)[filled], done + filled)[: len(batch)]
+
+    for image in photographs:
+        if image.shape != (side, side, 3):
+            raise UserError(
+                f"this FundusGAN reconstructs {side}x{side} photographs, number {done + len(batch)} is "
+                f"{image.shape[1]}x{image.shape[0]}: give --resolution={side} with --preprocess=fundus, or a dataset prepared at "
+                "that size"
+            )
+        batch.append(image)
+        if len(batch) == size:
+            yield from painted()
+            done, batch = done + size, []
+    if batch:
+        yield from painted()
 
 
 def generated_images(
@@ -62,10 +138,8 @@ def generated_images(
         with config.unlocked():
             config.eval.batch_size = request.batch_size
         name = f"{request.fake.name}, step {number}"
-        if isinstance(state, PriorState):
-            return _samples(request, name, config, number, state)
-        if isinstance(state, LatentState):
-            return _latent_samples(request, name, config, state)
+        if isinstance(state, Drawable):
+            return _drawn(request, name, config, number, state)
         if isinstance(state, SegmentationState):
             raise UserError(
                 f"{request.fake} segments vessels and paints no images; name a run of FundusGAN or of a prior"
@@ -87,58 +161,32 @@ def generated_images(
     )
 
 
-def _samples(
-    request: Request, name: str, config: ConfigDict, number: int, state: PriorState
-) -> GeneratedImages:
-    num, seed, side = request.num, request.seed, resolution_at(config, number)
-    dataset = open_dataset(config, request.fake)
-    labels = drawn_labels(config, split_named(dataset, config.data.train_split).label, num, seed)
-    sampler = Sampler(config, state, side)
-
-    def samples() -> Iterator[np.ndarray]:
-        drawn = sampler.images(np.arange(num), labels, seed=seed, truncation_psi=1.0)
-        return (image for batch in drawn for image in batch)
-
-    classes = tuple(class_names(dataset, labels)) if config.model.num_labels else None
-    return GeneratedImages(name, num, (side, side, 3), None, None, classes, samples)
-
-
-def _latent_samples(request: Request, name: str, config: ConfigDict, state: LatentState) -> GeneratedImages:
-    side, sampler = config.data.resolution, LatentSampler(config, state)
-    wanted = sampler.wanted(np.arange(request.num), request.seed)
-    classes = None
+def _drawn(request: Request, name: str, config: ConfigDict, number: int, state: Drawable) -> GeneratedImages:
+    num, side, classes, names = request.num, side_at(config, number), np.empty(0, np.int32), None
     if config.model.num_labels:
         dataset = open_dataset(config, request.fake)
-        classes = tuple(class_names(dataset, wanted.label))
-
-    def samples() -> Iterator[np.ndarray]:
-        return (image for batch in sampler.images(wanted) for image in batch)
-
-    return GeneratedImages(name, request.num, (side, side, 3), None, None, classes, samples)
+        classes = split_named(dataset, config.data.train_split).label
+    drawn = drawn_images(config, number, state, classes, num, request.seed)
+    if config.model.num_labels:
+        names = tuple(class_names(dataset, drawn.labels))
+    shape = (side, side, 3)
+    if isinstance(state, PriorState):
+        return GeneratedImages(name, num, shape, None, None, names, drawn.images)
+    reconstruct = functools.partial(reconstructed, config, state.source.variables)
+    return GeneratedImages(name, num, shape, None, None, names, drawn.images, reconstruct=reconstruct)
 
 
 def _reconstructions(
     request: Request, name: str, config: ConfigDict, state: TrainState, real: ImageSet
 ) -> GeneratedImages:
-    paint = model_painter(config, ema_variables(state, config.eval.use_ema))
-    side, size = config.data.resolution, request.batch_size
-
-    def images() -> Iterator[np.ndarray]:
-        batch: list[np.ndarray] = []
-        for number, image in enumerate(real):
-            if image.shape != (side, side, 3):
-                raise UserError(
-                    f"{request.fake} reconstructs {side}x{side} photographs, {real.files[number]} is "
-                    f"{image.shape[1]}x{image.shape[0]}: give --resolution={side} with --preprocess=fundus, or a dataset "
-                    "prepared at that size"
-                )
-            batch.append(image)
-            if len(batch) == size or number + 1 == len(real):
-                filled = np.minimum(np.arange(size), len(batch) - 1)
-                painted = paint(np.stack(batch)[filled], number + 1 - len(batch) + filled)
-                yield from painted[: len(batch)]
-                batch = []
-
+    variables, side = ema_variables(state, config.eval.use_ema), config.data.resolution
     return GeneratedImages(
-        name, len(real), (side, side, 3), real.files, real.groups, real.labels, images, paired=True
+        name,
+        len(real),
+        (side, side, 3),
+        real.files,
+        real.groups,
+        real.labels,
+        lambda: reconstructed(config, variables, real),
+        paired=True,
     )

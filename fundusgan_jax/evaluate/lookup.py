@@ -13,7 +13,12 @@ from fundusgan_jax.anatomy.field_of_view import fov_mask
 from fundusgan_jax.anatomy.vessels import vessel_map, vessel_response
 from fundusgan_jax.data.packed import PackedSplit
 from fundusgan_jax.evaluate.sets import image_features
-from fundusgan_jax.metrics.memorisation import distances_to, flagged, relative_distance
+from fundusgan_jax.metrics.memorisation import (
+    distances_to,
+    flagged,
+    flagged_among_themselves,
+    relative_distance,
+)
 from fundusgan_jax.metrics.signatures import SMALLEST
 from fundusgan_jax.models.features import FeatureNet
 from fundusgan_jax.progress import Progress
@@ -52,6 +57,22 @@ class Flags(NamedTuple):
         return np.asarray(self.pixels | self.structure)
 
 
+def flags_of(matches: Matches, null: Matches) -> Flags:
+    """Which images stand out; null: of held-out photographs."""
+    return Flags(
+        flagged(matches.relative, null.relative),
+        flagged(matches.correlation, null.correlation, closer_is_less=False),
+    )
+
+
+def flags_by_chance(null: Matches) -> Flags:
+    """Which held-out photographs stand out among the other held-out ones."""
+    return Flags(
+        flagged_among_themselves(null.relative),
+        flagged_among_themselves(null.correlation, closer_is_less=False),
+    )
+
+
 class Library:
     """Photographs that images are looked up among; their structures are computed when they are first candidates.
 
@@ -71,12 +92,12 @@ class Library:
             self._spectra[number] = spectrum(structure(photograph[None])[0])
         return self._spectra[number]
 
-    def look_up(self, images: np.ndarray, label: str) -> Matches:
-        """The nearest photograph of each of uint8 images [G, S, S, 3]."""
+    def look_up(self, images: np.ndarray, label: str = "") -> Matches:
+        """The nearest photograph of each of uint8 images [G, S, S, 3]; label: of the progress, '' shows none."""
         views = [_pixels_of(view, len(images)) for view in (images, images[:, :, ::-1])]
         distances = distances_to(views, self.pixels)
         nearest, poses = [], []
-        progress = Progress(len(images), "img", label)
+        progress = Progress(len(images), "img", label, shown=bool(label))
         progress.begin()
         for image, to_photographs in zip(images, distances):
             candidates = np.argsort(to_photographs)[:CANDIDATES].tolist()
@@ -116,11 +137,7 @@ class Search(NamedTuple):
 
     def flags(self, matches: Matches) -> Flags:
         """Which images of a set stand out among the held-out photographs."""
-        null = self.of_held_out
-        return Flags(
-            flagged(matches.relative, null.relative),
-            flagged(matches.correlation, null.correlation, closer_is_less=False),
-        )
+        return flags_of(matches, self.of_held_out)
 
     def closest(self, matches: Matches) -> np.ndarray:
         """[G] numbers of a set's images, those that stand out first, then by the correlation of the structures."""

@@ -9,7 +9,15 @@ import numpy as np
 
 from fundusgan_jax.data.packed import PackedSplit, evenly
 from fundusgan_jax.evaluate.gallery import draw_gallery
-from fundusgan_jax.evaluate.lookup import Flags, Matches, Search, features_of, search, vessel_overlaps
+from fundusgan_jax.evaluate.lookup import (
+    Flags,
+    Matches,
+    Search,
+    features_of,
+    flags_by_chance,
+    search,
+    vessel_overlaps,
+)
 from fundusgan_jax.metrics.memorisation import (
     beyond_chance,
     chance_share,
@@ -72,14 +80,19 @@ def check_memorisation(
         num_train=len(train.images),
         num_held_out=len(held_out.images),
         nearer=_nearer(result, source, seed),
-        flagged=Flagged(int(flags.pixels.sum()), int(flags.structure.sum()), int(flags.either.sum())),
+        flagged=_counted(flags),
         expected_by_chance=chance_share(len(held_out.images)) * len(generated),
         controls=controls,
         membership_auc=_membership(judge, train, held_out, seed) if judge else None,
         medians=medians,
         closest=closest,
         verdict=_verdict(controls, flags, len(held_out.images)),
+        flagged_held_out=_counted(flags_by_chance(result.of_held_out)),
     )
+
+
+def _counted(flags: Flags) -> Flagged:
+    return Flagged(int(flags.pixels.sum()), int(flags.structure.sum()), int(flags.either.sum()))
 
 
 def _controls(result: Search) -> Controls:

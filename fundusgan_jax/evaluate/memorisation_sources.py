@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from fundusgan_jax.data.packed import PackedDataset, split_named
+from fundusgan_jax.data.packed import PackedDataset, PackedSplit, split_named
 from fundusgan_jax.devices.local import local_program, replicated
 from fundusgan_jax.evaluate.lookup import BATCH
 from fundusgan_jax.evaluate.memorisation import Judge, check_memorisation
@@ -74,6 +74,16 @@ def mixed_images(config: ConfigDict, variables: Variables, dataset: PackedDatase
     return np.concatenate(images)
 
 
+def compared_splits(config: ConfigDict, dataset: PackedDataset) -> tuple[PackedSplit, PackedSplit] | None:
+    """A run's training and held-out photographs; None where they are too few to tell chance from memory, or the same."""
+    train = split_named(dataset, config.data.train_split)
+    held_out = split_named(dataset, config.data.eval_split)
+    smaller = min(len(train.images), len(held_out.images))
+    if smaller < LEAST_PHOTOGRAPHS or config.data.train_split == config.data.eval_split:
+        return None
+    return train, held_out
+
+
 def memorisation_of(
     config: ConfigDict,
     dataset: PackedDataset,
@@ -85,11 +95,9 @@ def memorisation_of(
 ) -> Memorisation | None:
     """`check_memorisation` of a run's images, made by `method`; None where the splits are too small to tell chance from
     memory."""
-    train = split_named(dataset, config.data.train_split)
-    held_out = split_named(dataset, config.data.eval_split)
-    smaller = min(len(train.images), len(held_out.images))
-    if smaller < LEAST_PHOTOGRAPHS or config.data.train_split == config.data.eval_split:
+    splits = compared_splits(config, dataset)
+    if splits is None:
         return None
     same_size = generated.shape[1] == dataset.resolution
     judge = judge_of(config, adversary) if same_size else None
-    return check_memorisation(generated, method, train, held_out, source, judge, config.eval.seed, gallery)
+    return check_memorisation(generated, method, *splits, source, judge, config.eval.seed, gallery)

@@ -1,4 +1,4 @@
-"""Scores a prior: distances between the set of its images and a set of photographs, beside what real photographs score."""
+"""Scores a prior or a flow over latents: the set of its images against a set of photographs, beside what photographs score."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from ml_collections import ConfigDict
 from fundusgan_jax.data.image_sets import class_names
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, evenly, split_named
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.evaluate.equal_numbers import beside_held_out
 from fundusgan_jax.evaluate.gallery import GALLERY_TITLE, PICTURE
+from fundusgan_jax.evaluate.generated_images import Drawable, drawn_images, reconstructed, side_at
 from fundusgan_jax.evaluate.memorisation_sources import memorisation_of
 from fundusgan_jax.evaluate.pictures import can_embed, draw_tsne, fresh_folder, with_pictures
 from fundusgan_jax.evaluate.sets import (
@@ -28,14 +30,13 @@ from fundusgan_jax.evaluate.sets import (
 )
 from fundusgan_jax.evaluate.stop import ShouldStop, never
 from fundusgan_jax.folder_lock import owned_folder
-from fundusgan_jax.generate.sample import Sampler, drawn_labels
 from fundusgan_jax.models.features import FeatureNet
 from fundusgan_jax.report.evaluation import FILE, FULL_FOLDER, Evaluation, Figures, environment, write_full
 from fundusgan_jax.report.grid import can_draw, image_grid, readable, save_png
 from fundusgan_jax.report.page import write_report
 from fundusgan_jax.report.protocol import NOT_PAIRED, protocol
 from fundusgan_jax.report.table import print_evaluation
-from fundusgan_jax.steps.prior_network import resolution_at
+from fundusgan_jax.steps.latent_step import LatentState
 from fundusgan_jax.steps.prior_state import PriorState
 from fundusgan_jax.workdir.contents import open_dataset, restore_state
 
@@ -45,7 +46,7 @@ MOST_REFERENCES = 20_000
 
 
 class PriorScorer:
-    """Compares a prior's images with config.eval.reference_split; the photographs' features are computed once.
+    """Compares drawn images with config.eval.reference_split; the photographs' features are computed once.
 
     Args:
         source: the network whose features are compared, not None where anything is scored.
@@ -70,17 +71,21 @@ class PriorScorer:
             self._features[name] = split_features(self.source, self.dataset, name, part, size, should_stop)
         return self._features[name]
 
-    def samples(self, number: int, state: PriorState) -> tuple[Iterator[np.ndarray], np.ndarray]:
+    def samples(self, number: int, state: Drawable) -> tuple[Iterator[np.ndarray], np.ndarray]:
         """config.eval.num_samples images one by one, at the photographs' size, and their labels."""
-        config = self.config
-        labels = drawn_labels(config, self.reference().label, config.eval.num_samples, config.eval.seed)
-        sampler = Sampler(config, state, resolution_at(config, number))
-        numbers = np.arange(config.eval.num_samples)
-        batches = sampler.images(numbers, labels, seed=config.eval.seed, truncation_psi=1.0)
+        settings, classes = self.config.eval, self.reference().label
+        drawn = drawn_images(self.config, number, state, classes, settings.num_samples, settings.seed)
         side = self.dataset.resolution
-        return (image for batch in batches for image in enlarged(batch, side)), labels
+        return (enlarged(image[None], side)[0] for image in drawn.images()), drawn.labels
 
-    def sample_features(self, number: int, state: PriorState, should_stop: ShouldStop = never) -> np.ndarray:
+    def reconstructions(self, state: LatentState) -> np.ndarray:
+        """[N, D] features of what the flow's FundusGAN makes of the held-out photographs: the best that a flow can do."""
+        split = self._part(self.config.data.eval_split)
+        images = reconstructed(self.config, state.source.variables, split.images)
+        count, size = len(split.images), self.config.eval.batch_size
+        return image_features(self.source, images, count, size, "reconstructing held-out photographs")
+
+    def sample_features(self, number: int, state: Drawable, should_stop: ShouldStop = never) -> np.ndarray:
         """[num_samples, D]; `Stopped` where should_stop says so between two batches."""
         images, _ = self.samples(number, state)
         count, size = self.config.eval.num_samples, self.config.eval.batch_size
@@ -138,35 +143,45 @@ def enlarged(images: np.ndarray, side: int) -> np.ndarray:
 
 
 def draw_samples(
-    config: ConfigDict, dataset: PackedDataset, number: int, state: PriorState, path: Path
+    config: ConfigDict, dataset: PackedDataset, number: int, state: Drawable, path: Path
 ) -> None:
-    """A grid of the same styles at every step, so that one sees them develop."""
-    sampler = Sampler(config, state, resolution_at(config, number))
-    count = GRID_SIDE**2
+    """A grid of the same draws at every step, so that one sees them develop."""
     split = split_named(dataset, config.data.train_split)
-    labels = drawn_labels(config, split.label, count, 0)
-    images = np.concatenate(list(sampler.images(np.arange(count), labels, seed=0, truncation_psi=1.0)))
+    images = np.stack(list(drawn_images(config, number, state, split.label, GRID_SIDE**2, 0).images()))
     save_png(path, readable(image_grid(images.reshape(GRID_SIDE, GRID_SIDE, *images.shape[1:]))))
 
 
-def full_evaluation(scorer: PriorScorer, number: int, generated: np.ndarray) -> Evaluation:
-    """The evaluation with intervals and floors; generated: features of the prior's images."""
-    config, dataset = scorer.config, scorer.dataset
+def full_evaluation(
+    scorer: PriorScorer, number: int, generated: np.ndarray, reconstructions: np.ndarray | None = None
+) -> Evaluation:
+    """The evaluation with intervals and floors.
+
+    Args:
+        scorer: of the run. number: of the checkpoint.
+        generated: features of the drawn images. reconstructions: of the held-out photographs', where there are any.
+    """
+    config, dataset, source = scorer.config, scorer.dataset, scorer.source
     reference, real = scorer.reference(), scorer.photographs(config.eval.reference_split)
     patients = reference.patient if dataset.has_patients else None
-    sets = score_sets(scorer.source, generated, real, (None, patients), config.eval.seed)
+    sets = score_sets(source, generated, real, (None, patients), config.eval.seed)
     evaluation = scorer.evaluation(number, sets.values)
-    of_photographs = evaluation.floors
+    of_photographs, ratios = evaluation.floors, {}
     if config.data.eval_split != config.eval.reference_split:
         other = scorer.photographs(config.data.eval_split)
+        beside = beside_held_out(source, generated, real, other, config.eval.seed, reconstructions)
         owners = (reference.patient, split_named(dataset, config.data.eval_split).patient)
-        of_photographs = of_photographs | floors(scorer.source, real, other, owners, config.eval.seed)
+        more = floors(source, real, other, owners, config.eval.seed)
+        of_photographs, ratios = of_photographs | beside.floors | more, beside.ratios
     return dataclasses.replace(
-        evaluation, intervals=sets.intervals, warnings=sets.warnings, floors=of_photographs
+        evaluation,
+        intervals=sets.intervals,
+        warnings=sets.warnings,
+        floors=of_photographs,
+        ratios=ratios,
     )
 
 
-def _draw_map(scorer: PriorScorer, number: int, state: PriorState, generated: np.ndarray, path: Path) -> None:
+def _draw_map(scorer: PriorScorer, number: int, state: Drawable, generated: np.ndarray, path: Path) -> None:
     config, dataset = scorer.config, scorer.dataset
     real = scorer.photographs(config.eval.reference_split)
     classes = ["generated"] * len(generated)
@@ -177,15 +192,16 @@ def _draw_map(scorer: PriorScorer, number: int, state: PriorState, generated: np
 
 
 def with_memorisation(
-    evaluation: Evaluation, scorer: PriorScorer, number: int, state: PriorState, folder: Path
+    evaluation: Evaluation, scorer: PriorScorer, number: int, state: Drawable, folder: Path
 ) -> Evaluation:
     """The evaluation with the memory check of samples."""
     config = scorer.config
     count = min(config.eval.memorisation, config.eval.num_samples)
     images = np.stack(list(itertools.islice(scorer.samples(number, state)[0], count)))
     gallery = folder / PICTURE if can_draw() else None
+    adversary = state.adversary if isinstance(state, PriorState) else None
     memorisation = memorisation_of(
-        config, scorer.dataset, images, "samples", scorer.source, state.adversary, gallery
+        config, scorer.dataset, images, "samples", scorer.source, adversary, gallery
     )
     if memorisation is None:
         return evaluation
@@ -194,25 +210,28 @@ def with_memorisation(
 
 
 def evaluate_prior(config: ConfigDict, workdir: Path, step: str) -> None:
-    """Scores a checkpoint of a prior's `workdir`: writes eval.json, pictures and report.html, prints the figures."""
+    """Scores a checkpoint of the `workdir` of a prior or of a flow: writes eval.json, pictures and report.html, prints the
+    figures."""
     source = open_features(config)
     if source is None:
         raise UserError(
-            "eval.features=none leaves nothing to score a prior by; give --config.eval.features=inception, squeezenet "
+            "eval.features=none leaves nothing to score drawn images by; give --config.eval.features=inception, squeezenet "
             "or pixels"
         )
     _, number, state = restore_state(workdir, step, config)
-    assert isinstance(state, PriorState)  # config.task says so
+    assert isinstance(state, PriorState | LatentState)  # config.task says so
     with owned_folder(workdir / FULL_FOLDER):
         _evaluate(config, workdir, number, state, source)
 
 
-def _evaluate(config: ConfigDict, workdir: Path, number: int, state: PriorState, source: FeatureNet) -> None:
+def _evaluate(config: ConfigDict, workdir: Path, number: int, state: Drawable, source: FeatureNet) -> None:
     dataset = open_dataset(config, workdir)
     scorer = PriorScorer(config, dataset, source)
     folder = fresh_folder(workdir)
     generated = scorer.sample_features(number, state)
-    evaluation = full_evaluation(scorer, number, generated)
+    apart = config.data.eval_split != config.eval.reference_split
+    flow = state if isinstance(state, LatentState) and apart else None
+    evaluation = full_evaluation(scorer, number, generated, scorer.reconstructions(flow) if flow else None)
     write_full(workdir, evaluation)  # before anything is drawn
 
     def grid() -> dict[str, str]:
@@ -227,7 +246,7 @@ def _evaluate(config: ConfigDict, workdir: Path, number: int, state: PriorState,
         return {"tsne.png": f"t-SNE of {source.describe()}"}
 
     evaluation = with_pictures(evaluation, {"the grid of samples": grid, "the map of features": tsne})
-    if config.eval.memorisation and resolution_at(config, number) == dataset.resolution:
+    if config.eval.memorisation and side_at(config, number) == dataset.resolution:
         evaluation = with_memorisation(evaluation, scorer, number, state, folder)
     write_full(workdir, evaluation)
     heading = (

@@ -10,7 +10,7 @@ from fundusgan_jax.errors import UserError
 
 SET_METRICS = ("fid", "kid", "precision", "recall", "density", "coverage")
 PAIRED_METRICS = ("ssim", "psnr", "ms_ssim", "lpips", "signatures")
-LEAST = {"resolution": 16, "num": 2, "batch_size": 1, "seed": 0}
+LEAST = {"resolution": 16, "num": 2, "batch_size": 1, "seed": 0, "anatomy": 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,9 +18,11 @@ class Request:
     """The command's flags, by their names.
 
     real, fake, output: folders. metrics: of SET_METRICS and PAIRED_METRICS. split, fake_split: of prepared datasets.
+    held_out: split of a prepared `real` that is scored as drawn images are; '': 'test' beside 'train', else none.
     features, resize, features_weights: the sets' network; perceptual, perceptual_weights: LPIPS's; '' looks in the cache
-    folder. preprocess: 'fundus' at `resolution`, 'none', or None for what the two sides need (`folders._sides`). num: a prior's samples. step: of a workdir. batch_size: images
-    at a time. overwrite: a result in `output`. photographs: whether the report shows them.
+    folder. preprocess: 'fundus' at `resolution`, 'none', or None for what the two sides need (`sides.open_sides`). num: drawn
+    samples of a workdir. anatomy: images of each side that are measured. step: of a workdir. batch_size: images at a time.
+    overwrite: a result in `output`. photographs: whether the report shows them.
 
     Raises:
         UserError: an unknown metric, none, or a number that is too small.
@@ -31,6 +33,7 @@ class Request:
     output: Path
     metrics: tuple[str, ...] = SET_METRICS
     split: str = "test"
+    held_out: str = ""
     fake_split: str = "test"
     features: str = "inception"
     features_weights: str = ""
@@ -40,6 +43,7 @@ class Request:
     preprocess: Literal["fundus", "none"] | None = None
     resolution: int = 512
     num: int = 5000
+    anatomy: int = 0
     step: str = "latest"
     batch_size: int = 16
     seed: int = 0

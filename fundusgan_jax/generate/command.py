@@ -7,6 +7,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.generate.copies import OpenLookUp, opened_look_up
 from fundusgan_jax.generate.fundusgan import generate_fundusgan
 from fundusgan_jax.generate.latent import generate_latent
 from fundusgan_jax.generate.origin import write_origin
@@ -14,8 +15,13 @@ from fundusgan_jax.generate.prior import generate_prior
 from fundusgan_jax.generate.request import Request, check_request, locked_output
 
 
-def generate_images(config: ConfigDict, workdir: Path, step: str, request: Request) -> None:
-    """Writes PNG files and index.csv to request.output, by the kind of model, then generator.json: what that was trained on."""
+def generate_images(
+    config: ConfigDict, workdir: Path, step: str, request: Request, open_look_up: OpenLookUp | None = None
+) -> None:
+    """Writes PNG files and index.csv to request.output, by the kind of model, then generator.json: what that was trained on.
+
+    open_look_up: opens the search for request.nearest and reject_copies.
+    """
     check_request(request)
     if config.task == "vessels":
         raise UserError(f"{workdir} segments vessels and paints nothing; score it with --mode=eval")
@@ -23,8 +29,16 @@ def generate_images(config: ConfigDict, workdir: Path, step: str, request: Reque
         raise UserError(
             f"--guidance and --sampling_steps are for task=latent; {workdir} is a run of task={config.task}: leave them out"
         )
-    kinds = {"prior": generate_prior, "latent": generate_latent}
-    generate = kinds.get(config.task, generate_fundusgan)
+    drawn = config.task in ("prior", "latent") and request.method in (None, "sample") and not request.latents
+    if request.looks_up and not drawn:
+        raise UserError(
+            "--nearest and --reject_copies are for new images: --method=sample of a prior or of task=latent; leave them out"
+        )
     with locked_output(request) as output:
-        generate(config, workdir, step, output, request)
+        if config.task in ("prior", "latent"):
+            generate = generate_prior if config.task == "prior" else generate_latent
+            look_up = opened_look_up(config, workdir, request, open_look_up)
+            generate(config, workdir, step, output, request, look_up)
+        else:
+            generate_fundusgan(config, workdir, step, output, request)
         write_origin(output, workdir, step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,7 +15,14 @@ from fundusgan_jax.generate.on_device import Bytes, checked, to_bytes
 from fundusgan_jax.generate.sample import drawn_labels
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.steps.batch import SWAPPED_EYE, padded_batches
-from fundusgan_jax.steps.latent_step import EYE, LatentState, Source, painted_latents, sampled_latents
+from fundusgan_jax.steps.latent_step import (
+    EYE,
+    LatentState,
+    Source,
+    latents_between,
+    painted_latents,
+    sampled_latents,
+)
 
 
 class Wanted(NamedTuple):
@@ -77,9 +84,25 @@ class LatentSampler:
     def latents(self, wanted: Wanted) -> np.ndarray:
         """[n, B, B, C] float32 of one batch."""
         program = local_program(sampled_latents, self._frozen, wanted.steps, wanted.guidance != 1)
-        shared = (self._params, self._source, np.uint32(wanted.seed), np.float32(wanted.guidance))
         number = wanted.number.astype(np.int32)
-        return program(shared, wanted.label, wanted.eye, number)  # type: ignore[no-any-return]
+        return program(self._shared(wanted), wanted.label, wanted.eye, number)  # type: ignore[no-any-return]
+
+    def _shared(self, wanted: Wanted) -> tuple[Any, Source, np.uint32, np.float32]:
+        return self._params, self._source, np.uint32(wanted.seed), np.float32(wanted.guidance)
+
+    def between(self, wanted: Wanted, other: np.ndarray, share: np.ndarray) -> Iterator[np.ndarray]:
+        """uint8 images [n, S, S, 3], a batch at a time, on the way from the samples `wanted` to the samples `other` [N].
+
+        Args:
+            share: [N] of the way, 0 to 1; class and eye are those of `wanted`.
+        """
+        program = local_program(latents_between, self._frozen, wanted.steps, wanted.guidance != 1)
+        for rows, real in padded_batches(len(other), self.batch_size):
+            part = wanted.rows(rows)
+            numbers = (part.number.astype(np.int32), other[rows].astype(np.int32))
+            places = share[rows].astype(np.float32)
+            latents = program(self._shared(part), part.label, part.eye, *numbers, places)
+            yield self.paint(latents, part.number, part.seed)[:real]
 
     def paint(self, latents: np.ndarray, number: np.ndarray, seed: int) -> np.ndarray:
         """uint8 images [n, S, S, 3] of one batch of latents."""

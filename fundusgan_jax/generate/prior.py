@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.generate.copies import LookUp, NewImages, Painted
 from fundusgan_jax.generate.latents import read_latents, truncated, written_latents
 from fundusgan_jax.generate.marks import save_synthetic, saved_by_threads, say_one_colour
 from fundusgan_jax.generate.request import INDEX, LATENTS, Request, write_index
@@ -31,23 +32,26 @@ COARSE_LAYERS = 4
 
 @dataclass(frozen=True)
 class Drawing:
-    """What is painted. index: the rows of index.csv, one per image. w: [M, w_dim] or [M, num_ws, w_dim] styles.
-    finish: called with the images [M, S, S, 3], for what is made of all of them."""
+    """What is painted. count: of images. batches: of them. finish: called with the images [M, S, S, 3], for what is made of
+    all of them. new: the samples, where these are samples."""
 
     title: str
-    index: list[dict[str, Any]]
-    w: np.ndarray
+    count: int
+    batches: Iterator[list[Painted]]
     finish: Callable[[list[np.ndarray]], None] | None = None
+    new: NewImages | None = None
 
 
-def generate_prior(config: ConfigDict, workdir: Path, step: str, output: Path, request: Request) -> None:
+def generate_prior(
+    config: ConfigDict, workdir: Path, step: str, output: Path, request: Request, look_up: LookUp | None
+) -> None:
     """Writes what request.method asks for to `output`, index.csv last.
 
     sample: --num images. interpolate: frames between --num samples, and animation.webp. mix_grid: --num
     by --num images, coarse styles down, fine styles across, and grid.png. request.save_latents adds latents.npz.
 
     Raises:
-        UserError: a photograph's method, a label the model does not have, or too few samples.
+        UserError: a photograph's method, a label the model does not have, too few samples, or nearly all are copies.
     """
     method = request.method or "sample"
     if method not in METHODS:
@@ -63,13 +67,19 @@ def generate_prior(config: ConfigDict, workdir: Path, step: str, output: Path, r
     if request.latents is not None:
         latents = read_latents(request.latents, (sampler.num_ws, config.model.w_dim), {})
         w = truncated(latents.w_plus, np.asarray(sampler.w_avg), request.truncation_psi)
-        drawing = Drawing(f"painting {request.latents.name}", latents.index, w)
+        painted = _painted(sampler, latents.index, w)
+        drawing = Drawing(f"painting {request.latents.name}", len(w), painted)
+    elif method == "sample":
+        new = NewImages(request, look_up)
+        labels = labels_of(config, workdir, new.most, request.seed, request.label)
+        batches = new.batches(functools.partial(_samples, sampler, labels, request), sampler.batch_size)
+        drawing = Drawing(method, request.num_images, batches, new=new)
     else:
         labels = labels_of(config, workdir, request.num_images, request.seed, request.label)
-        draw = {"sample": _samples, "interpolate": _interpolation, "mix_grid": _mix_grid}[method]
+        draw = {"interpolate": _interpolation, "mix_grid": _mix_grid}[method]
         drawing = draw(sampler, labels, output, request)
-    _save(sampler, drawing, number, output, request)
-    print(f"{len(drawing.index)} images and {INDEX} in {output}", flush=True)
+    _save(drawing, number, output, request)
+    print(f"{drawing.count} images and {INDEX} in {output}", flush=True)
 
 
 def check_label(config: ConfigDict, label: int, flag: str) -> None:
@@ -107,40 +117,50 @@ def _row(file: str, request: Request, label: int | str, sources: str) -> dict[st
     }
 
 
-def _save(sampler: Sampler, drawing: Drawing, step: int, output: Path, request: Request) -> None:
-    """Paints and saves one PNG per image, each as soon as it is there, while the next batch is painted."""
-    w_plus = sampler.w_plus(drawing.w)
-    progress = Progress(len(drawing.index), "img", f"{drawing.title} from step {step}")
+def _save(drawing: Drawing, step: int, output: Path, request: Request) -> None:
+    """Saves one PNG per image, each as soon as it is there, while the next batch is painted."""
+    progress = Progress(drawing.count, "img", f"{drawing.title} from step {step}")
     progress.begin()
     images: list[np.ndarray] = []
+    index: list[dict[str, Any]] = []
     one_colour = 0
-    rows = zip(drawing.index, w_plus)
     latents_file = output / LATENTS if request.save_latents else None
     with written_latents(latents_file, request.seed) as latents, saved_by_threads() as save:
-        for batch in sampler.paint(w_plus):
-            for picture, (row, styles) in zip(batch, rows):
+        for batch in drawing.batches:
+            for row, picture, styles in batch:
                 save(output / Path(row["file"]).name, picture)
+                index.append(row)
                 one_colour += int((picture == picture[0, 0]).all())
-                if latents is not None:
+                if latents is not None and styles is not None:
                     latents.add(row, styles, {})
                 if drawing.finish is not None:
                     images.append(picture)
             progress.update(len(batch))
     progress.close()
-    say_one_colour(one_colour, len(drawing.index))
+    say_one_colour(one_colour, len(index))
     if drawing.finish is not None:
         drawing.finish(images)
-    write_index(output / INDEX, drawing.index)
+    if drawing.new is not None:
+        drawing.new.finish(output)
+    write_index(output / INDEX, index)
 
 
-def _samples(sampler: Sampler, labels: np.ndarray, output: Path, request: Request) -> Drawing:
-    numbers = np.arange(request.num_images)
-    w = sampler.w(numbers, labels, request.seed, request.truncation_psi)
+def _painted(sampler: Sampler, index: list[dict[str, Any]], w: np.ndarray) -> Iterator[list[Painted]]:
+    """The images of styles [M, w_dim] or [M, num_ws, w_dim] with their rows of index.csv, a batch at a time."""
+    w_plus = sampler.w_plus(w)
+    rows = zip(index, w_plus)
+    for batch in sampler.paint(w_plus):
+        yield [Painted(row, picture, styles) for picture, (row, styles) in zip(batch, rows)]
+
+
+def _samples(sampler: Sampler, labels: np.ndarray, request: Request, numbers: np.ndarray) -> list[Painted]:
+    """The samples `numbers`; labels: of all that may be drawn."""
+    w = sampler.w(numbers, labels[numbers], request.seed, request.truncation_psi)
     index = [
-        _row(f"sample-{request.seed}-{image:06d}.png", request, int(label), str(image))
-        for image, label in zip(numbers, labels)
+        _row(f"sample-{request.seed}-{number:06d}.png", request, int(labels[number]), str(number))
+        for number in numbers
     ]
-    return Drawing("sample", index, w)
+    return [one for batch in _painted(sampler, index, w) for one in batch]
 
 
 def _interpolation(sampler: Sampler, labels: np.ndarray, output: Path, request: Request) -> Drawing:
@@ -157,7 +177,7 @@ def _interpolation(sampler: Sampler, labels: np.ndarray, output: Path, request: 
             frames.append(corners[start] + (corners[end] - corners[start]) * share)
             index.append(_row(name, request, "", f"{start};{end};{share:.3f}"))
     finish = functools.partial(save_animation, output / "animation.webp")
-    return Drawing("interpolate", index, np.stack(frames), finish)
+    return Drawing("interpolate", len(index), _painted(sampler, index, np.stack(frames)), finish)
 
 
 def _mix_grid(sampler: Sampler, labels: np.ndarray, output: Path, request: Request) -> Drawing:
@@ -174,7 +194,8 @@ def _mix_grid(sampler: Sampler, labels: np.ndarray, output: Path, request: Reque
     ]
     index += [_row(f"{name}-source-{image:03d}.png", request, "", str(image)) for image in range(2 * num)]
     finish = functools.partial(_save_mix_grid, output / "grid.png", num)
-    return Drawing("mix_grid", index, np.concatenate([np.stack(mixed), sampler.w_plus(w)]), finish)
+    styles = np.concatenate([np.stack(mixed), sampler.w_plus(w)])
+    return Drawing("mix_grid", len(index), _painted(sampler, index, styles), finish)
 
 
 def _save_mix_grid(path: Path, num: int, images: list[np.ndarray]) -> None:

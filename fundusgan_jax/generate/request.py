@@ -13,7 +13,7 @@ from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.folder_lock import owned_folder
 
-INDEX, LATENTS = "index.csv", "latents.npz"
+INDEX, LATENTS, REJECTED = "index.csv", "latents.npz", "rejected.csv"
 DEFAULT_NUM = 16
 MAX_SEED = 2**32 - 1  # random keys are made of 32 bits
 
@@ -25,6 +25,8 @@ class Request(NamedTuple):
     training. input: a photograph or a folder of photographs to reconstruct or edit. latents: a file that save_latents wrote.
     direction, amount: of an edit, a name of directions.npz and how far, in standard deviations.
     guidance, sampling_steps: of a flow over latents; None: the run's settings flow.guidance and flow.sampling_steps.
+    nearest: whether index.csv names the nearest training photograph of each new image; reject_copies: and copies are
+    drawn again.
     """
 
     output: Path | None
@@ -40,6 +42,13 @@ class Request(NamedTuple):
     amount: float | None = None
     guidance: float | None = None
     sampling_steps: int | None = None
+    nearest: bool = False
+    reject_copies: bool = False
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether new images are looked up among the training photographs."""
+        return self.nearest or self.reject_copies
 
     @property
     def num_images(self) -> int:

@@ -132,6 +132,17 @@ def flagged(values: np.ndarray, null: np.ndarray, closer_is_less: bool = True) -
     return np.asarray(values < np.sort(null)[flag_rank(len(null)) - 1])
 
 
+def flagged_among_themselves(null: np.ndarray, closer_is_less: bool = True) -> np.ndarray:
+    """bool [K]: which of the null's photographs `flagged` calls when the others are its null; what chance brings.
+
+    Args:
+        null: [K] as of `null_quantile`, two at least.
+    """
+    values = np.asarray(null, np.float64) if closer_is_less else -np.asarray(null, np.float64)
+    # Without one of the closest, the threshold of the others is the next of all.
+    return np.asarray(values < np.sort(values)[flag_rank(len(values) - 1)])
+
+
 def flag_rank(num_null: int) -> int:
     """Which of the null's closest is the threshold: the one that NULL_SHARE of images pass by chance, at least the first."""
     return max(int(NULL_SHARE * (num_null + 1)), 1)

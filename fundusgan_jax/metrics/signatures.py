@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fundusgan_jax.anatomy.field_of_view import fov_mask
-from fundusgan_jax.anatomy.optic_disc import disc_displacement, find_disc
+from fundusgan_jax.anatomy.optic_disc import CERTAIN, disc_displacement, find_disc
 from fundusgan_jax.anatomy.vessel_continuity import covered, interruptions, pieces
 from fundusgan_jax.anatomy.vessels import fov_diameter, skeleton_of, vessel_map, vessel_response
 from fundusgan_jax.metrics.sharpness import sharpness
@@ -22,7 +22,6 @@ SIGNATURES: dict[str, tuple[str, float]] = {
 }
 # Vessels are thinner than a pixel below this side; nothing is gained above the second.
 SMALLEST, LARGEST = 128, 512
-LEAST_CONFIDENCE = 0.85  # of a disc; below it the best place may be anything bright
 SHORTEST_TREE = (
     0.5  # of the photograph's skeleton, in diameters: less is a photograph without vessels to be seen
 )
@@ -62,7 +61,7 @@ def _structures(photograph: np.ndarray, painted: np.ndarray, mask: np.ndarray) -
     pair = np.stack([_halved(photograph, step), _halved(painted, step)])
     masks = np.stack([mask[::step, ::step][: pair.shape[1], : pair.shape[2]]] * 2)
     discs = find_disc(pair, masks)
-    moved = min(disc_displacement(*discs), 1.0) if discs[0].confidence >= LEAST_CONFIDENCE else nothing
+    moved = min(disc_displacement(*discs), 1.0) if discs[0].confidence >= CERTAIN else nothing
     diameter = fov_diameter(masks[0])
     maps = vessel_map(vessel_response(pair, masks), masks)
     lines = [skeleton_of(vessels) for vessels in maps]

@@ -51,7 +51,7 @@ class Nearer:
 
 @dataclasses.dataclass(frozen=True)
 class Flagged:
-    """How many generated images stand out by their pixels, by their structure, by either."""
+    """How many images stand out by their pixels, by their structure, by either."""
 
     pixels: int
     structure: int
@@ -105,7 +105,8 @@ class Match:
 @dataclasses.dataclass(frozen=True)
 class Memorisation:
     """Whether generated images, made by `method`, repeat training photographs. medians: 'generated',
-    'generated_on_held_out', 'held_out'. verdict: a sentence."""
+    'generated_on_held_out', 'held_out'. verdict: a sentence. flagged_held_out: held-out photographs, each among the others:
+    what chance brings; None in files of early versions."""
 
     method: str
     num_generated: int
@@ -119,6 +120,31 @@ class Memorisation:
     medians: dict[str, Medians]
     closest: list[Match]
     verdict: str
+    flagged_held_out: Flagged | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Distribution:
+    """One measure of drawn images and of photographs: medians, or shares, over the images where it means something (known...:
+    their share). distance: of the two distributions, by Kolmogorov and Smirnov, 0 to 1; distance_photographs: of photographs
+    of other patients."""
+
+    generated: float
+    photographs: float
+    known_generated: float
+    known_photographs: float
+    distance: float
+    distance_photographs: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Anatomy:
+    """What drawn images have of a fundus (`anatomy.plausibility.MEASURES`), by name. num_...: images that were measured."""
+
+    num_generated: int
+    num_photographs: int
+    num_others: int
+    measures: dict[str, Distribution]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +152,8 @@ class Evaluation:
     """The figures of one model or folder, and what they are compared with.
 
     split, num_images, resolution: of the photographs. model: its figures. baselines: those of trivial reconstructions;
-    floors: of photographs against photographs. intervals: of 95 %, by the figures' names. per_image: a figure's [N] values.
+    floors: of photographs against photographs. ratios: the model's figures over those of held-out photographs, at equal
+    numbers. intervals: of 95 %, by the figures' names. per_image: a figure's [N] values.
     patient_number: [N] photographs of one number are of one patient; None where patients are unknown. pictures:
     {file in FULL_FOLDER: title}. title: of two folders. num_samples: generated images, where they are no reconstructions.
     step, kimg: of a training. features, perceptual_name, perceptual_metric: the networks. environment: where it was
@@ -151,12 +178,14 @@ class Evaluation:
     ema: bool | None = None
     patient_number: np.ndarray | None = None
     floors: dict[str, Figures] = dataclasses.field(default_factory=dict)
+    ratios: Figures = dataclasses.field(default_factory=dict)
     intervals: dict[str, Interval] = dataclasses.field(default_factory=dict)
     warnings: list[str] = dataclasses.field(default_factory=list)
     pictures: dict[str, str] = dataclasses.field(default_factory=dict)
     per_image: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     signatures: Signatures | None = None
     memorisation: Memorisation | None = None
+    anatomy: Anatomy | None = None
 
 
 def environment() -> dict[str, Any]:

@@ -7,7 +7,7 @@ import html
 from fundusgan_jax.metrics.signatures import SIGNATURES
 from fundusgan_jax.report.elements import cell, facts_table, note, table
 from fundusgan_jax.report.evaluation import Evaluation, Figures
-from fundusgan_jax.report.table import HIGHER_IS_BETTER, INTERVAL, SPREADS, between, shown, title_of
+from fundusgan_jax.report.table import HIGHER_IS_BETTER, INTERVAL, RATIO, SPREADS, between, shown, title_of
 
 BASELINE_TITLES = {
     "mean": "training set's mean image",
@@ -21,6 +21,10 @@ INDEPENDENCE_NOTE = (
 FLOORS_NOTE = (
     "Columns of photographs against photographs show what no model would score; with fewer images (in brackets) a Fréchet "
     "distance is larger."
+)
+RATIOS_NOTE = (
+    "Model / held-out: as many generated images as held-out photographs, each against the same photographs; 1 is as good as "
+    "photographs of other patients."
 )
 INTERVALS_NOTE = (
     "Intervals: bootstrap of the mean, or half-samples, with all photographs of a patient drawn together; ∞: extrapolated to "
@@ -45,6 +49,7 @@ def figures_section(evaluation: Evaluation | None) -> str:
         *([INTERVAL] if evaluation.intervals else []),
         *(BASELINE_TITLES.get(name, name) for name in evaluation.baselines),
         *evaluation.floors,
+        *([RATIO] if evaluation.ratios else []),
     ]
     lines = [_figure_line(evaluation, name) for name in evaluation.model if name not in SPREADS]
     warnings = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in evaluation.warnings)
@@ -59,7 +64,8 @@ def _figure_line(evaluation: Evaluation, name: str) -> list[str]:
     if evaluation.intervals:
         cells.append(cell(between(evaluation.intervals.get(name))))
     cells += [_value(figures, name, best) for figures in evaluation.baselines.values()]
-    cells += [_value(figures, name, None) for figures in evaluation.floors.values()]
+    compared_with = [*evaluation.floors.values(), *([evaluation.ratios] if evaluation.ratios else [])]
+    cells += [_value(figures, name, None) for figures in compared_with]
     return cells
 
 
@@ -91,6 +97,8 @@ def _figures_note(evaluation: Evaluation) -> str:
             parts.append("These distances are no FID and KID, which have Inception features.")
     if evaluation.floors:
         parts.append(FLOORS_NOTE)
+    if evaluation.ratios:
+        parts.append(RATIOS_NOTE)
     if evaluation.intervals:
         parts.append(INTERVALS_NOTE)
     return " ".join(parts)

@@ -29,19 +29,20 @@ def memorisation_section(evaluation: Evaluation | None, with_files: bool) -> str
     head = ["image", *(["training photograph"] if with_files else []), *columns]
     return (
         f"<h2>Memorisation</h2><p>{html.escape(memory.verdict)}</p>"
-        + facts_table(_facts(memory) | _medians(memory))
+        + facts_table({**_facts(memory), **_medians(memory)})
         + table(head, [_line(match, with_files) for match in memory.closest])
         + note(MEMORISATION_NOTE)
     )
 
 
-def _facts(memory: Memorisation) -> dict[str, str]:
+def _facts(memory: Memorisation) -> dict[str, str | None]:
     nearer, flagged, controls, auc = memory.nearer, memory.flagged, memory.controls, memory.membership_auc
-    facts = {
+    facts: dict[str, str | None] = {
         "images looked up": f"{memory.num_generated} ({memory.method})",
         "among": f"{memory.num_train} training photographs; by chance: {memory.num_held_out} held-out ones",
         "stand out by their pixels, by their structure": f"{flagged.pixels}, {flagged.structure} "
         f"(either: {flagged.either}; by chance about {memory.expected_by_chance:.1f} of each)",
+        "images recognised as a training photograph": _shares(memory),
         "altered training photographs found again": f"{controls.found} of {controls.of}",
         "nearer to training than to as many held-out photographs": f"{shown(nearer.nearer_to_train)} "
         f"({between(nearer.interval)}; 0.5 without memory; {nearer.features})",
@@ -51,6 +52,18 @@ def _facts(memory: Memorisation) -> dict[str, str]:
         name = "AUC of the discriminator's score, training against held-out"
         facts[name] = f"{shown(auc.value)} ({between(auc.interval)}; 0.5 says nothing)"
     return facts
+
+
+def _shares(memory: Memorisation) -> str | None:
+    """Of generated images beside held-out photographs, each of which was looked up as if it were generated."""
+    chance = memory.flagged_held_out
+    if chance is None:
+        return None
+    return (
+        f"{memory.flagged.either / memory.num_generated:.1%} of the generated, "
+        f"{chance.either / memory.num_held_out:.1%} ({chance.either} of {memory.num_held_out}) of held-out photographs, each "
+        "among the others"
+    )
 
 
 def _medians(memory: Memorisation) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.config import flatten
+from fundusgan_jax.report.anatomy import anatomy_section
 from fundusgan_jax.report.curves import Row, best_point, curves_section, of_kind
 from fundusgan_jax.report.elements import facts_table
 from fundusgan_jax.report.evaluation import Evaluation, last_evaluation
@@ -99,6 +100,7 @@ def _evaluation_sections(workdir: Path, evaluation: Evaluation | None, visible: 
         figures_section(evaluation),
         evaluation_pictures(workdir, others),
         signatures_section(evaluation),
+        anatomy_section(evaluation),
         memorisation_section(evaluation, visible) + evaluation_pictures(workdir, gallery),
     ]
 

@@ -8,6 +8,7 @@ from fundusgan_jax.metrics.confidence import Interval
 from fundusgan_jax.report.evaluation import Evaluation
 
 INTERVAL = "95 % interval"
+RATIO = "model / held-out"  # at equal numbers
 TITLES = {
     "ssim": "SSIM",
     "psnr": "PSNR (dB)",
@@ -65,6 +66,8 @@ def between(interval: Interval | None) -> str:
 def figures_table(evaluation: Evaluation) -> str:
     """An evaluation's figures with intervals beside trivial reconstructions and photographs, as text, one figure a line."""
     columns = {"model": evaluation.model, **evaluation.baselines, **evaluation.floors}
+    if evaluation.ratios:
+        columns[RATIO] = evaluation.ratios
     intervals = evaluation.intervals
     titles = [*columns]
     if intervals:

@@ -235,7 +235,46 @@ def sampled_latents(
         steps: of Heun's method. with_guidance: False asks the network for the condition alone, half the work.
         shared: parameters, source, seed, guidance. label, eye: [N]; number: [N].
     """
-    params, source, seed, guidance = shared
+    noise = normal(sample_keys(shared[2], number, NOISE), latent_shape(model_config(config, None)))
+    return _flowed(config, steps, with_guidance, shared, label, eye, noise)
+
+
+@full_precision
+def latents_between(
+    config: ConfigDict,
+    steps: int,
+    with_guidance: bool,
+    shared: tuple[dict[str, Any], Source, Array, Array],
+    label: Array,
+    eye: Array,
+    number: Array,
+    other: Array,
+    share: Array,
+) -> Array:
+    """[N, B, B, C] latents of noise on the quarter circle from that of the samples `number` to that of `other`.
+
+    Of independent normal noise a and b, cos(s) a + sin(s) b is normal noise again: what lies between is a sample like any.
+
+    Args:
+        share: [N] of the way, 0 (the sample itself) to 1; number, other: [N]; else as of `sampled_latents`.
+    """
+    shape, angle = latent_shape(model_config(config, None)), share[:, None, None, None] * (jnp.pi / 2)
+    first, second = (normal(sample_keys(shared[2], numbers, NOISE), shape) for numbers in (number, other))
+    noise = jnp.cos(angle) * first + jnp.sin(angle) * second
+    return _flowed(config, steps, with_guidance, shared, label, eye, noise)
+
+
+def _flowed(
+    config: ConfigDict,
+    steps: int,
+    with_guidance: bool,
+    shared: tuple[dict[str, Any], Source, Array, Array],
+    label: Array,
+    eye: Array,
+    noise: Array,
+) -> Array:
+    """Noise [N, B, B, C] -> latents."""
+    params, source, _, guidance = shared
     network = velocity_network(config)
 
     def field(x: Array, time: Array) -> Array:
@@ -248,8 +287,6 @@ def sampled_latents(
         told, untold = jnp.split(both, 2)
         return guided(told, untold, guidance)
 
-    shape = latent_shape(model_config(config, None))
-    noise = normal(sample_keys(seed, number, NOISE), shape)
     return heun(field, noise, steps) * source.std + source.mean
 
 

@@ -58,6 +58,9 @@ def test_new_eyes_are_not(splits):
     memory = check_memorisation(fresh, "rendered", train, held_out, None, None, 0, None)
     assert memory.verdict.startswith("No sign of repeated")
     assert memory.membership_auc is None and memory.flagged.either <= 3
+    # One of 40 by each of the two figures, at most.
+    assert memory.flagged_held_out.pixels == memory.flagged_held_out.structure == 1
+    assert 1 <= memory.flagged_held_out.either <= 2
     assert memory.nearer.interval.low < 0.5 < memory.nearer.interval.high
 
 

@@ -21,6 +21,7 @@ from fundusgan_jax.metrics.memorisation import (
     distances_to,
     flag_rank,
     flagged,
+    flagged_among_themselves,
     membership_auc,
     nearest_ratio,
     null_quantile,
@@ -35,6 +36,13 @@ def test_distances_take_the_nearer_view():
     views = [np.array([[0.0, 0.0], [9.0, 9.0]]), np.array([[5.0, 5.0], [0.0, 3.0]])]
     found = distances_to(views, np.array([[0.0, 0.0], [5.0, 5.0]]))
     np.testing.assert_allclose(found, [[0, 0], [3, np.sqrt(29)]])
+
+
+@pytest.mark.parametrize("count, closer_is_less", [(8, True), (60, False), (250, True)])
+def test_held_out_photographs_are_flagged_as_if_each_were_generated(count, closer_is_less):
+    null = np.random.default_rng(count).integers(0, 3 * count, count).astype(float)  # with ties
+    one_by_one = [bool(flagged(null[[row]], np.delete(null, row), closer_is_less)[0]) for row in range(count)]
+    assert flagged_among_themselves(null, closer_is_less).tolist() == one_by_one
 
 
 def test_a_copy_stands_out_from_its_neighbourhood():
