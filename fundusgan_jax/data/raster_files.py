@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -193,6 +194,7 @@ def _decode_numbers(path: Path) -> Decoded:
     that holds the photograph below a preview."""
     import tifffile
 
+    tifffile.logger().setLevel(logging.CRITICAL)  # it tells of every odd tag
     try:
         with tifffile.TiffFile(path) as file:
             pages = [page for first in file.pages for page in (first, *(first.pages or ()))]
