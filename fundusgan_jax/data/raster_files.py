@@ -23,7 +23,7 @@ Image.MAX_IMAGE_PIXELS = None
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 # Bytes a pixel at the most, all copies together: Pillow's image and the array; a progressive JPEG's coefficients; OpenJPEG's
 # whole numbers; 16-bit colours, read twice.
-PIXEL_BYTES, PROGRESSIVE_BYTES, JPEG_2000_BYTES, DEEP_BYTES = 8.0, 11.0, 24.0, 28.0
+PIXEL_BYTES, PROGRESSIVE_BYTES, JPEG_2000_BYTES, DEEP_BYTES = 8.0, 11.0, 40.0, 28.0
 STRIP = 256  # rows that are converted at once
 # TIFF's tags.
 SUBFILE, BITS, PHOTOMETRIC, SUB_IFDS, SAMPLE_FORMAT = 254, 258, 262, 330, 339
