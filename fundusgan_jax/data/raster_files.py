@@ -131,7 +131,8 @@ def _is_deep(image: Image.Image) -> bool:
 
 def _sixteen_bits(image: Image.Image) -> str:
     """'B', 'L' or 'N': how the bytes of 16-bit colours lie that Pillow cuts to 8 bits; '' for other images."""
-    arguments = image.tile[0].args if image.tile else ()
+    tiles = getattr(image, "tile", [])
+    arguments = tiles[0].args if tiles else ()
     mode = arguments if isinstance(arguments, str) else arguments[0] if arguments else ""
     name, _, order = str(mode).partition(";16")
     return order if name in ("RGB", "RGBA") and order in ("B", "L", "N") else ""
