@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,12 +28,14 @@ def decode_dicom(path: Path) -> Decoded:
         Rejected: no pixels, damaged, too large, or compressed in a way for which no decoder is installed.
     """
     try:
-        header = read_header(path)
-        _check(path, header)
-        frame = _first_frame(path, header)
-        frames = int(header.get("NumberOfFrames") or 1)
-        note = f"{frames} frames: the first is read" if frames > 1 else ""
-        return _square_pixels(_meaning(frame, header), header)._replace(note=note)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of fields that are not used
+            header = read_header(path)
+            _check(header)
+            frame = _first_frame(path, header)
+            frames = int(header.get("NumberOfFrames") or 1)
+            note = f"{frames} frames: the first is read" if frames > 1 else ""
+            return _square_pixels(_meaning(frame, header), header)._replace(note=note)
     except Rejected:
         raise
     except Exception as error:  # pydicom's decoders raise whatever they meet
@@ -47,7 +50,9 @@ def read_header(path: Path, *tags: str) -> Dataset:
     import pydicom
     from pydicom import uid
 
-    header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(tags) or None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(tags) or None)
     if not header.file_meta.get("TransferSyntaxUID"):
         implicit, little = header.original_encoding
         plain = uid.ImplicitVRLittleEndian if implicit else uid.ExplicitVRLittleEndian
@@ -67,7 +72,7 @@ def is_deep(path: Path) -> bool:
         return False
 
 
-def _check(path: Path, header: Dataset) -> None:
+def _check(header: Dataset) -> None:
     from pydicom.pixels import get_decoder
 
     if not header.get("Rows") or not header.get("Columns"):

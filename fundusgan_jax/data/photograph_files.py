@@ -162,6 +162,8 @@ def why_no_photograph(path: Path) -> str:
         return "a link to a file that is not there" if path.is_symlink() else "there is no such file"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
+    except ValueError:  # a zero byte in a name that a damaged list gives
+        return "there is no such file"
     if not head:
         return "empty file (0 bytes)"
     if image_format(head):

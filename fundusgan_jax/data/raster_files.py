@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ Image.MAX_IMAGE_PIXELS = None
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 # Bytes a pixel at the most, all copies together: Pillow's image and the array; a progressive JPEG's coefficients; OpenJPEG's
 # whole numbers; 16-bit colours, read twice.
-PIXEL_BYTES, PROGRESSIVE_BYTES, JPEG_2000_BYTES, DEEP_BYTES = 8.0, 11.0, 24.0, 28.0
+PIXEL_BYTES, PROGRESSIVE_BYTES, JPEG_2000_BYTES, DEEP_BYTES = 8.0, 11.0, 40.0, 28.0
 STRIP = 256  # rows that are converted at once
 # TIFF's tags.
 SUBFILE, BITS, PHOTOMETRIC, SUB_IFDS, SAMPLE_FORMAT = 254, 258, 262, 330, 339
@@ -130,7 +131,8 @@ def _is_deep(image: Image.Image) -> bool:
 
 def _sixteen_bits(image: Image.Image) -> str:
     """'B', 'L' or 'N': how the bytes of 16-bit colours lie that Pillow cuts to 8 bits; '' for other images."""
-    arguments = image.tile[0].args if image.tile else ()
+    tiles = getattr(image, "tile", [])
+    arguments = tiles[0].args if tiles else ()
     mode = arguments if isinstance(arguments, str) else arguments[0] if arguments else ""
     name, _, order = str(mode).partition(";16")
     return order if name in ("RGB", "RGBA") and order in ("B", "L", "N") else ""
@@ -193,6 +195,7 @@ def _decode_numbers(path: Path) -> Decoded:
     that holds the photograph below a preview."""
     import tifffile
 
+    tifffile.logger().setLevel(logging.CRITICAL)  # it tells of every odd tag
     try:
         with tifffile.TiffFile(path) as file:
             pages = [page for first in file.pages for page in (first, *(first.pages or ()))]

@@ -97,7 +97,7 @@ class Listing:
         """The file below `folder` that a list means by a name: of that very name, or as `FileNames` finds it."""
         name = name.replace("\\", "/").removeprefix("./")
         path = folder / name
-        if not path.is_file():
+        if not os.path.isfile(path):  # pathlib's raises for names that are too long
             found, way = files.find(name)
             if found:
                 self._ways[table.name, way] += 1

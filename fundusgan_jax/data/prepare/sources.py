@@ -153,7 +153,7 @@ def _read_folder(source: Path, labels: Path | None, columns: Columns) -> Source:
             listing.rejected.append((f"line {line} of {table.name}", f"no file name in column {file!r}"))
             continue
         beside = table.parent / name  # names may count from the list, where that lies elsewhere
-        in_source = (source / name).is_file() or not beside.is_file()
+        in_source = os.path.isfile(source / name) or not os.path.isfile(beside)
         path = listing.locate(name, source, files, table) if in_source else beside
         values = {field: row[key] for field, key in fields.items()}
         listing.add(path, f"{table.name} line {line}", **values)

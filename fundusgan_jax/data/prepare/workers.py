@@ -23,7 +23,7 @@ from fundusgan_jax.anatomy import quality
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.data import damage, decoded, dicom_files, raster_files, value_ranges
 from fundusgan_jax.data.decoded import Scale
-from fundusgan_jax.data.prepare import near_duplicates, preprocess
+from fundusgan_jax.data.prepare import circle, near_duplicates, preprocess
 from fundusgan_jax.data.read_image import read_extent
 from fundusgan_jax.data.value_ranges import Extent
 from fundusgan_jax.progress import Progress
@@ -74,7 +74,17 @@ def task_of(path: Path, file: str, recipe: Recipe) -> Task:
 
 @lru_cache(maxsize=1)
 def _code_digest() -> str:
-    modules = (preprocess, near_duplicates, quality, damage, decoded, dicom_files, raster_files, value_ranges)
+    modules = (
+        preprocess,
+        circle,
+        near_duplicates,
+        quality,
+        damage,
+        decoded,
+        dicom_files,
+        raster_files,
+        value_ranges,
+    )
     return hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in modules)).hexdigest()
 
 

@@ -226,6 +226,13 @@ def test_broken_lists_are_one_line(tmp_path: Path, text: str, message: str) -> N
     assert "\n" not in str(refused.value)
 
 
+def test_names_that_no_file_can_have_are_named_as_missing(tmp_path: Path) -> None:
+    source = listed(tmp_path, f"file,label\n0.png,a\n{'x' * 400}.png,b\nz\0.png,b\n")
+    assert [photo.file for photo in source.photos] == ["0.png"]
+    reasons = dict(source.rejected)
+    assert "File name too long" in reasons[f"{'x' * 400}.png"] and "no such file" in reasons["z\0.png"]
+
+
 def test_words_for_missing_values_are_nobody(tmp_path: Path) -> None:
     source = listed(
         tmp_path, "file,patient,label\n0.png,p0,none\n1.png,NA,nan\n2.png,-,mild\n3.png,Unknown,NA\n"
