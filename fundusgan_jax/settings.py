@@ -99,6 +99,11 @@ SETTINGS = {
     "loss.pl_weight": Setting(2.0, "prior: weight of the path length regulariser; 0 switches it off", least=0),
     "loss.perceptual_net": Setting("vgg16", "'vgg16' (LPIPS) or 'squeezenet'", choices=("vgg16", "squeezenet")),
     "loss.perceptual_heads": Setting(False, "squeezenet: with LPIPS's heads, which makes it LPIPS (weights fetch squeezenet, fetch lpips_squeeze); vgg16 has them always"),
+    "loss.vessel": Setting(0.0, "weight of the difference of vessels, by a frozen segmentation network; 0 leaves it out", least=0),
+    "loss.vessel_loss": Setting("skeleton_recall", "'skeleton_recall' (with precision), 'cldice' (with Dice) or 'l1' (of the maps, without topology)",
+        choices=("skeleton_recall", "cldice", "l1")),
+    "loss.vessel_weights": Setting("", "file of python -m fundusgan_jax.vessels export; '' takes the one of the package"),
+    "loss.vessel_side": Setting(0, "side in pixels that images are segmented at; 0 takes the network's scale, at most twice data.resolution; less costs less and sees less", least=0),
     "loss.perceptual_weights": Setting("", "file of its weights; '' looks in the cache folder", may_change=True),
 
     "optim.encoder_lr": Setting(0.0001, "Adam, encoder and skip fusions: learning rate", least=0),

@@ -128,6 +128,10 @@ def _validate_fundusgan(config: ConfigDict) -> None:
         raise UserError(
             "loss.l1=0, loss.l2=0 and loss.lpips=0 leave nothing to reconstruct by; set one above 0"
         )
+    if 0 < config.loss.vessel_side < 64:
+        raise UserError(
+            f"loss.vessel_side={config.loss.vessel_side} shows no vessels; set 0 for the network's own scale, or at least 64"
+        )
     if config.model.style != "stylegan2":
         raise UserError("model.style=adain is a prior's (task=prior); FundusGAN's generator is stylegan2")
     most = int(math.log2(config.model.resolution)) - 1

@@ -16,13 +16,10 @@ from fundusgan_jax.anatomy.vessels import fov_diameter
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit
 from fundusgan_jax.data.read_image import Rejected, read_image
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.models.segmentation import BYTES_PER_DEVIATION, SAME_SCALE
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.steps.segmentation_step import OUTSIDE, RETINA, VESSEL
 
-# Standard deviations of a channel inside the field of view, as bytes around 128.
-BYTES_PER_DEVIATION = 40.0
-# A photograph whose field of view differs by less from the wanted diameter keeps its pixels.
-SAME_SCALE = 0.05
 # A split's random crops before their places come again, with other turns.
 CROPS_PER_PHOTOGRAPH = 5000
 

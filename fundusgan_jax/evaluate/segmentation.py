@@ -16,7 +16,7 @@ from fundusgan_jax.evaluate.stop import ShouldStop, never, stoppable
 from fundusgan_jax.folder_lock import owned_name
 from fundusgan_jax.metrics.discrimination import auc
 from fundusgan_jax.metrics.segmentation import best_threshold, scores
-from fundusgan_jax.models.segmentation import STRIDES
+from fundusgan_jax.models.segmentation import MOST_ENLARGED, STRIDES
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.report.evaluation import FILE, Evaluation, environment, write_evaluation
 from fundusgan_jax.report.page import write_report
@@ -61,7 +61,7 @@ class Segmenter:
         Returns:
             [H, W] float32, 0 outside the mask.
         """
-        factor = scale_of(mask, self._diameter)
+        factor = min(scale_of(mask, self._diameter), MOST_ENLARGED)
         shape = [round(side * factor) for side in mask.shape]
         small = np.clip(np.rint(resized(image, shape)), 0, 255).astype(np.uint8)
         inside = mask if factor == 1.0 else resized(mask, shape) > 0.5

@@ -20,6 +20,13 @@ from fundusgan_jax.ops.products import product
 NETWORKS = ("wnet", "fpn")
 # What the sides of a photograph must divide by.
 STRIDES = {"wnet": 4, "fpn": 32}
+# Photographs enter with mean 0 in each channel inside the field of view, so many of 127.5 for a standard deviation.
+BYTES_PER_DEVIATION = 40.0
+# A photograph whose field of view differs by less from the wanted diameter keeps its pixels.
+SAME_SCALE = 0.05
+# A smaller one is enlarged so many times at most: DRIVE at 128 px is segmented with Dice 0.65 at 256 px, 0.54 at 544 px,
+# where its blur looks like nothing that the network has seen.
+MOST_ENLARGED = 2.0
 # Channels of the finest level.
 WIDTHS = {"wnet": 8, "fpn": 16}
 

@@ -23,6 +23,7 @@ TITLES = {
     "frechet_infinity": "Fréchet∞",
     "kernel": "kernel distance",
     "kernel_subsets": "kernel distance, 100 subsets",
+    "vessel": "difference of vessels, by a frozen network",
     "flow_loss": "flow's loss, held-out photographs",
     "flow_loss_train": "flow's loss, training photographs",
     "l2": "L2 (images in [-1, 1])",

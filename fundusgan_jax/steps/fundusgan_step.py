@@ -35,6 +35,7 @@ from fundusgan_jax.steps.optimiser import (
     schedule,
 )
 from fundusgan_jax.steps.step import Metrics, StepConstants, StepInput, StepOutput
+from fundusgan_jax.steps.vessel_term import FrozenSegmenter, vessel_term
 
 AXIS = "data"
 # What a sample's random key is for: the noise on its latent.
@@ -160,6 +161,7 @@ def loss_terms(
     image: Array,
     w_avg: Array,
     perceptual: PerceptualNet | None,
+    segmenter: FrozenSegmenter | None = None,
 ) -> dict[str, Array]:
     """The unweighted terms and, under 'loss', their weighted sum; scalars."""
     terms = {
@@ -177,6 +179,17 @@ def loss_terms(
         distance = perceptual_distance(perceptual, reconstruction.image, image, **computation(config))
         terms[perceptual.metric] = jnp.mean(distance)
         total = total + config.loss.lpips * terms[perceptual.metric]
+    if segmenter is not None:
+        settings = config.loss
+        terms["vessel"] = vessel_term(
+            settings.vessel_loss,
+            segmenter,
+            reconstruction.image,
+            image,
+            settings.vessel_side,
+            config.train.remat,
+        )
+        total = total + settings.vessel * terms["vessel"]
     return {"loss": total, **terms}
 
 
@@ -221,7 +234,9 @@ def generator_phase(
             train=True,
             latent_noise=noise,
         )
-        terms = loss_terms(config, painted, batch.image, variables.w_avg, constants.perceptual)
+        terms = loss_terms(
+            config, painted, batch.image, variables.w_avg, constants.perceptual, constants.segmenter
+        )
         if adversary is not None:
             judged = generator_logits(
                 config, adversary, painted.image, batch.label, batch.sample, axis_name=axis_name

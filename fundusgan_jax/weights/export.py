@@ -74,7 +74,8 @@ def export_weights(workdir: Path, file: Path, step: str, naming: str, which: str
 def _travelling(config: ConfigDict) -> ConfigDict:
     """The settings without the paths of this machine."""
     config = config.copy_and_resolve_references()
-    for group, name in (("data", "dir"), ("encoder", "weights"), ("loss", "perceptual_weights")):
+    files = [("encoder", "weights"), ("loss", "perceptual_weights"), ("loss", "vessel_weights")]
+    for group, name in [("data", "dir"), *files]:
         config[group][name] = ""
     config.eval.features_weights = ""
     # Whether there was one decides whether there is a mapping network.

@@ -15,7 +15,8 @@ from fundusgan_jax.config import default_config
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.segmentation import NETWORKS
 from fundusgan_jax.ops.trees import not_finite
-from fundusgan_jax.steps.segmentation_step import SegmentationVariables, segmentation_shapes
+from fundusgan_jax.steps.segmentation_step import SegmentationVariables, network_of, segmentation_shapes
+from fundusgan_jax.steps.vessel_term import FrozenSegmenter
 
 # A W-Net trained on DRIVE's training half; vessels_drive.md says how, and under which terms.
 OURS = Path(__file__).with_name("vessels_drive.npz")
@@ -68,6 +69,15 @@ def read_vessel_weights(path: Path | None = None) -> VesselWeights:
     if bad := not_finite(arrays):
         raise UserError(f"{path}: {bad} not finite; export another checkpoint")
     return VesselWeights(config, jax.tree.unflatten(jax.tree.structure(shapes), leaves), threshold, path.name)
+
+
+def open_segmenter(config: ConfigDict) -> FrozenSegmenter | None:
+    """The frozen network of config.loss.vessel, or None where its weight is 0; UserError as of `read_vessel_weights`."""
+    if config.loss.vessel == 0 or config.task != "fundusgan":
+        return None
+    weights = read_vessel_weights(Path(config.loss.vessel_weights) if config.loss.vessel_weights else None)
+    settings, network = weights.config.vessels, network_of(weights.config)
+    return FrozenSegmenter(weights.variables._asdict(), network, settings.network, settings.fov_diameter)
 
 
 def _config(about: dict[str, Any]) -> ConfigDict:

@@ -116,7 +116,8 @@ def write_manifest(
 def _from_any_folder(config: ConfigDict) -> dict[str, Any]:
     """The settings, with whole paths where later commands read files again."""
     settings: dict[str, Any] = config.to_dict()
-    for group, name in (("data", "dir"), ("loss", "perceptual_weights"), ("eval", "features_weights")):
+    files = [("loss", "perceptual_weights"), ("loss", "vessel_weights"), ("eval", "features_weights")]
+    for group, name in [("data", "dir"), *files]:
         if path := settings[group][name]:
             settings[group][name] = os.path.abspath(path)
     return settings
