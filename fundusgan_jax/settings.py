@@ -190,6 +190,8 @@ SETTINGS = {
     "eval.seed": Setting(0, "of samples, subsets and intervals", least=0, below=2 ** 31),
     "eval.memorisation": Setting(64, "--mode=eval: generated images looked up among the photographs; 0 skips it",
         least=0, may_change=True),
+    "eval.vessels": Setting(64, "FundusGAN, --mode=eval: photographs whose vessels, and from 256 px small lesions, are found and compared in input and output; 0 skips it",
+        least=0, may_change=True),
     "eval.features_weights": Setting("", "file of that network's weights; '' takes loss.perceptual_weights where both are of one network, else looks in the cache folder", may_change=True),
     "eval.use_ema": Setting(True, "score and generate with the moving average of the parameters"),
 

@@ -35,6 +35,7 @@ from fundusgan_jax.evaluate.sets import (
     split_features,
 )
 from fundusgan_jax.evaluate.stop import ShouldStop, never
+from fundusgan_jax.evaluate.structures import structures_of, with_structures
 from fundusgan_jax.folder_lock import owned_folder
 from fundusgan_jax.generate.paint import Painter, model_painter
 from fundusgan_jax.models.fundusgan import Variables
@@ -269,6 +270,8 @@ def _evaluate(config: ConfigDict, workdir: Path, number: int, state: TrainState)
     paint = model_painter(config, variables)
     reconstructions = scorer.scorer.score(paint, f"evaluating step {number}", with_signatures=True)
     evaluation = full_evaluation(scorer, number, reconstructions)
+    structures = structures_of(scorer.split, paint, scorer.scorer.batch_size, config.eval.vessels)
+    evaluation = with_structures(evaluation, structures, scorer.patients, config.eval.seed)
     folder = fresh_folder(workdir)
     write_full(workdir, evaluation)  # before anything is drawn
     if can_draw():

@@ -9,7 +9,7 @@ import numpy as np
 
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.metrics.confidence import Interval, mean_interval
-from fundusgan_jax.report.evaluation import Evaluation, read_evaluation
+from fundusgan_jax.report.evaluation import Evaluation, Signatures, read_evaluation
 
 
 def compare(first: Path, second: Path) -> str:
@@ -27,6 +27,9 @@ def compare(first: Path, second: Path) -> str:
         )
     lines = [f"{'':>22}{'first':>12}{'95 % interval':>24}{'second':>12}{'95 % interval':>24}  second - first"]
     lines += [_line(name, a, b) for name in a.model if name in b.model]
+    if a.signatures is not None and b.signatures is not None:
+        marks = a.signatures, b.signatures
+        lines += [_line(name, *marks) for name in marks[0].model if name in marks[1].model]
     lines.append(f"protocol {a.protocol.fingerprint}")
     commits = [result.environment.get("git") or {} for result in (a, b)]
     if commits[0] != commits[1]:
@@ -35,14 +38,14 @@ def compare(first: Path, second: Path) -> str:
     return "\n".join(lines)
 
 
-def _line(name: str, a: Evaluation, b: Evaluation) -> str:
+def _line(name: str, a: Evaluation | Signatures, b: Evaluation | Signatures) -> str:
     cells = [f"{name:>22}"]
     for result in (a, b):
         value = result.model[name]
         number = "" if math.isnan(value) else f"{value:.4f}"
         cells.append(f"{number:>12}{_between(result.intervals.get(name)):>24}")
-    difference = _mean_difference(name, a, b)
-    if difference is not None:
+    paired = isinstance(a, Evaluation) and isinstance(b, Evaluation)
+    if paired and (difference := _mean_difference(name, a, b)) is not None:
         verdict = "differ" if difference.low > 0 or difference.high < 0 else "may be equal"
         cells.append(f"  {_between(difference)} {verdict}")
     return "".join(cells)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 
+from fundusgan_jax.metrics.lesion_recovery import LESIONS
 from fundusgan_jax.metrics.signatures import SIGNATURES
+from fundusgan_jax.metrics.vessel_agreement import VESSEL_AGREEMENT
 from fundusgan_jax.report.elements import cell, facts_table, note, table
 from fundusgan_jax.report.evaluation import Evaluation, Figures
 from fundusgan_jax.report.table import HIGHER_IS_BETTER, INTERVAL, RATIO, SPREADS, between, shown, title_of
@@ -31,7 +33,8 @@ INTERVALS_NOTE = (
     "infinitely many images, linear in 1/N; ±: standard deviation over the subsets."
 )
 SIGNATURES_NOTE = (
-    "Found by classical image processing in input and output: vessels by a ridge filter, the disc by a bright-blob template; "
+    "Found by classical image processing in input and output: vessels by a ridge filter, the disc by a bright-blob template, "
+    "spots by top and bottom hats; 'by the network': by the segmenter that the protocol names. "
     "'photographs': in how many the structure was found. The trivial reconstructions show what blur does."
 )
 PROTOCOL_NOTE = (
@@ -120,9 +123,10 @@ def signatures_section(evaluation: Evaluation | None) -> str:
     if evaluation is None or evaluation.signatures is None:
         return ""
     signatures = evaluation.signatures
+    titles = SIGNATURES | VESSEL_AGREEMENT | LESIONS
     lines = []
     for name, value in signatures.model.items():
-        title, ideal = SIGNATURES.get(name, (name, None))
+        title, ideal = titles.get(name, (name, None))
         lines.append(
             [
                 cell(title),

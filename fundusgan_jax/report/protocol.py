@@ -13,6 +13,8 @@ from fundusgan_jax.models.lpips import PerceptualNet
 
 # To be raised with every change of the code that changes a figure: results of two numbers are not comparable.
 EVALUATION = 1
+# What the network that segments vessels stands under.
+SEGMENTER = "vessels"
 PAIRED_ALL, NOT_PAIRED = "all", "none"
 
 
@@ -32,7 +34,7 @@ class Protocol:
     """A protocol as eval.json holds it: what is read from a file of another version is kept as it stands.
 
     content: 'evaluation' (EVALUATION), 'task', 'real' (RealSet), 'num_generated', 'pairs', 'features' and 'perceptual'
-    (network, weights, resize or metric; null), 'dtype', 'seed', 'generated' (preprocessing of images from files).
+    (network, weights, resize or metric; null), 'vessels' (segmenter, weights, threshold, photographs), 'dtype', 'seed', 'generated' (preprocessing of images from files).
     """
 
     content: dict[str, Any]
@@ -56,12 +58,19 @@ class Protocol:
         """The content by dotted names: {'real.split': 'test', ...}."""
         return flatten(self.content)
 
+    def with_segmenter(self, about: dict[str, Any]) -> Protocol:
+        """This protocol, with the network that segments vessels: its name, weights, threshold, number of photographs."""
+        return Protocol({**self.content, SEGMENTER: about})
+
     def differences(self, other: Protocol) -> list[str]:
-        """'name (this and that)' of each setting that differs."""
+        """'name (this and that)' of each setting that differs; a segmenter that one of them has not used is no difference."""
         ours, theirs = self.settings(), other.settings()
+        names = ours.keys() | theirs.keys()
+        if not (SEGMENTER in self.content and SEGMENTER in other.content):
+            names = {name for name in names if not name.startswith(f"{SEGMENTER}.")}
         return [
             f"{name} ({ours.get(name)} and {theirs.get(name)})"
-            for name in sorted(ours.keys() | theirs.keys())
+            for name in sorted(names)
             if ours.get(name) != theirs.get(name)
         ]
 
