@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fundusgan_jax.errors import UserError
-    from fundusgan_jax.interface import FundusGAN, LatentPrior, Prior, compare, load, open_dataset
+    from fundusgan_jax.interface import Classifier, FundusGAN, LatentPrior, Prior, compare, load, open_dataset
 
 __version__ = "0.1.0"
-__all__ = ["FundusGAN", "LatentPrior", "Prior", "UserError", "compare", "load", "open_dataset"]
+__all__ = ["Classifier", "FundusGAN", "LatentPrior", "Prior", "UserError", "compare", "load", "open_dataset"]
 
 
 def __getattr__(name: str) -> Any:

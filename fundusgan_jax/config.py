@@ -23,7 +23,9 @@ PACKAGE = "configs"
 # train.best_metric: see `best_metric`.
 AUTO = "auto"
 # Tasks whose checkpoints train.best_metric=auto ranks by one figure.
-RANKED_BY = {"vessels": "dice", "latent": "flow_loss"}
+RANKED_BY = {"vessels": "dice", "latent": "flow_loss", "classifier": "auc"}
+# Of classifiers of any number of classes.
+CLASSIFIER_FIGURES = ("auc", "accuracy", "balanced_accuracy", "macro_f1", "brier", "ece")
 # Of a prior, which a run that starts from it shares.
 PRIOR_SIZES = ("channel_base", "channel_max", "w_dim", "z_dim", "mapping_layers", "num_labels")
 
@@ -120,6 +122,8 @@ def figures(config: ConfigDict) -> tuple[str, ...]:
         return ("flow_loss", "flow_loss_train")
     if config.task == "vessels":
         return ("dice", "auc", "cldice")
+    if config.task == "classifier":
+        return CLASSIFIER_FIGURES
     names = ["ssim", "psnr"]
     if config.data.resolution >= SMALLEST:
         names.append("ms_ssim")
@@ -137,7 +141,7 @@ def best_metric(config: ConfigDict) -> str:
     """The figure that ranks checkpoints by its name in eval.json; '' where a prior has none.
 
     train.best_metric=auto is the first of these that the run has: of a FundusGAN lpips, perceptual, ssim_fov; of a prior
-    fid, frechet; of a flow over latents the loss on held-out photographs, which rises when memory begins.
+    fid, frechet; of a flow over latents the loss on held-out photographs, which rises when memory begins; of a classifier auc.
     """
     if config.train.best_metric != AUTO:
         return str(config.train.best_metric)
@@ -288,6 +292,12 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
+
+
+def class_names(config: ConfigDict) -> tuple[str, ...]:
+    """The classes that data.classes names, in its order; () where it leaves them to the dataset."""
+    text = str(config.data.classes)
+    return tuple(name.strip() for name in text.split(",")) if text else ()
 
 
 def power_of_two(value: int) -> bool:

@@ -17,9 +17,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from fundusgan_jax.config import class_names
 from fundusgan_jax.data.packed import ensure_packed, split_named
 from fundusgan_jax.devices.local import replicated
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.evaluate.classifier import Predictor, probabilities_of, variables_of
 from fundusgan_jax.evaluate.reconstructions import image_figures
 from fundusgan_jax.evaluate.sets import known_means
 from fundusgan_jax.generate.codec import Codec, batch_size_of
@@ -34,6 +36,7 @@ from fundusgan_jax.models.encoder import EncoderOutput
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.models.lpips import PerceptualNet
 from fundusgan_jax.steps.batch import padded_batches
+from fundusgan_jax.steps.classifier_step import ClassifierState
 from fundusgan_jax.steps.fundusgan_step import TrainState
 from fundusgan_jax.steps.latent_step import LatentState
 from fundusgan_jax.steps.prior_network import resolution_at
@@ -48,7 +51,7 @@ BATCH = 16  # pairs compared at a time
 
 def load(
     workdir: str | os.PathLike[str], step: str | int = "best", dtype: str = "float32"
-) -> FundusGAN | Prior | LatentPrior:
+) -> FundusGAN | Prior | LatentPrior | Classifier:
     """Opens a trained model: the moving average of its weights, as evaluation uses it.
 
     Args:
@@ -58,7 +61,7 @@ def load(
             (images differ slightly).
 
     Returns:
-        A `FundusGAN`, a `Prior` or a `LatentPrior`, by what the folder holds.
+        A `FundusGAN`, a `Prior`, a `LatentPrior` or a `Classifier`, by what the folder holds.
 
     Raises:
         UserError: no such run or step, a damaged checkpoint, or another dtype.
@@ -73,6 +76,10 @@ def load(
         if dtype != "float32":
             raise UserError(f"dtype={dtype!r}: a flow over latents computes in float32; leave dtype out")
         return LatentPrior(config, folder, number, state)
+    if isinstance(state, ClassifierState):
+        if dtype != "float32":
+            raise UserError(f"dtype={dtype!r}: a classifier computes in float32; leave dtype out")
+        return Classifier(config, number, state)
     if not isinstance(state, TrainState):
         raise UserError(
             f"{folder} segments vessels and paints nothing; name a run of FundusGAN or of a prior"
@@ -296,12 +303,7 @@ class FundusGAN:
         return padded_batches(count, batch_size_of(self._config, count))
 
     def _photographs(self, photographs: Any) -> np.ndarray:
-        images = _images(photographs, "photographs")
-        if images.shape[1] != self.resolution:
-            raise UserError(
-                f"photographs are {images.shape[1]} px wide, this model's are {self.resolution} px; prepare them at that size"
-            )
-        return images
+        return _sized(photographs, self.resolution)  # type: ignore[no-any-return]
 
     def _styles(self, w_plus: Any) -> np.ndarray:
         styles = np.asarray(w_plus)
@@ -400,6 +402,42 @@ class LatentPrior:
         check_label(self._config, -1 if label is None else int(label), "label")
         wanted = self._sampler.wanted(np.arange(num), seed, label, guidance, sampling_steps)
         return np.concatenate(list(self._sampler.images(wanted)))
+
+
+class Classifier:
+    """A trained classifier; made by `load`.
+
+    step: of its checkpoint. resolution: side S of its photographs. classes: names of its K classes, in the order of `predict`.
+    """
+
+    def __init__(self, config: ConfigDict, step: int, state: ClassifierState) -> None:
+        self.step, self.resolution = step, int(config.data.resolution)
+        self.classes = class_names(config)
+        self._predictor = Predictor(config, variables_of(config, state))
+
+    def predict(self, photographs: Any) -> np.ndarray:
+        """Probabilities of the classes, as --mode=eval scores them.
+
+        Args:
+            photographs: uint8 [N, S, S, 3], prepared (`open_dataset`).
+
+        Returns:
+            float64 [N, K], rows that sum to 1.
+
+        Raises:
+            UserError: another type or shape.
+        """
+        images = _sized(photographs, self.resolution)
+        return probabilities_of(self._predictor.logits(images, shown=False))
+
+
+def _sized(photographs: Any, side: int) -> Any:
+    images = _images(photographs, "photographs")
+    if images.shape[1] != side:
+        raise UserError(
+            f"photographs are {images.shape[1]} px wide, this model's are {side} px; prepare them at that size"
+        )
+    return images
 
 
 def _images(values: Any, name: str) -> np.ndarray:

@@ -33,6 +33,9 @@ DESCRIPTION = """Trains FundusGAN or its StyleGAN prior on prepared fundus photo
             nobody photographed
   sample    python -m fundusgan_jax.main --workdir=PRIOR --mode=generate --output=OUT --num=100 --method=sample
 
+  classify  python -m fundusgan_jax.main --config=configs/classifier.py --workdir=DIR --config.data.dir=PREPARED
+            [--config.data.classes=N,D]; then --mode=eval
+
   several processes (one a host): the train line on each; SLURM, TPU pods and JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES,
             JAX_PROCESS_ID are noticed, or say --coordinator=HOST:PORT --num_processes=N --process_id=K
             (docs/scaling.md). Exit codes of a training: 0 all steps are done; 75 stopped by a signal and saved, start it
@@ -269,11 +272,17 @@ def _plan(config: ConfigDict) -> None:
 
 
 def _evaluate(config: ConfigDict, workdir: Path, step: str) -> None:
+    from fundusgan_jax.evaluate.classifier import evaluate_classifier
     from fundusgan_jax.evaluate.fundusgan import evaluate_fundusgan
     from fundusgan_jax.evaluate.prior import evaluate_prior
     from fundusgan_jax.evaluate.segmentation import evaluate_segmentation
 
-    kinds = {"prior": evaluate_prior, "latent": evaluate_prior, "vessels": evaluate_segmentation}
+    kinds = {
+        "prior": evaluate_prior,
+        "latent": evaluate_prior,
+        "vessels": evaluate_segmentation,
+        "classifier": evaluate_classifier,
+    }
     kinds.get(config.task, evaluate_fundusgan)(config, workdir, step)
 
 

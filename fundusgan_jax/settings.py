@@ -42,8 +42,8 @@ class Setting(NamedTuple):
 # The name's part before the dot is its group.
 # fmt: off
 SETTINGS = {
-    "task": Setting("fundusgan", "'fundusgan' (photograph to photograph), 'prior' (StyleGAN from random styles), 'latent' (images drawn by a flow over a FundusGAN's latents) or 'vessels' (segmentation)",
-        choices=("fundusgan", "prior", "latent", "vessels")),
+    "task": Setting("fundusgan", "'fundusgan' (photograph to photograph), 'prior' (StyleGAN from random styles), 'latent' (images drawn by a flow over a FundusGAN's latents), 'vessels' (segmentation) or 'classifier'",
+        choices=("fundusgan", "prior", "latent", "vessels", "classifier")),
     "seed": Setting(0, "of initialisation, order of photographs and noise", least=0, below=2 ** 31),
     "deterministic": Setting(False, "the same bits on the same GPUs, at a price in speed (docs/reproducibility.md)"),
 
@@ -56,6 +56,7 @@ SETTINGS = {
     "data.flip": Setting(True, "mirror half of the photographs (a right eye becomes a left one)"),
     "data.train_split": Setting("train", "split that trains"),
     "data.eval_split": Setting("test", "held-out split that is scored"),
+    "data.classes": Setting("", "classifier: names of the classes to tell apart, comma between, of two the second is positive; '' takes all of the dataset"),
     "data.phantom_num": Setting(128, "patients rendered for dataset 'phantom', two eyes each", least=1),
 
     "model.resolution": Setting(1024, "side the generator paints, pooled to data.resolution (1024: 18 vectors, 512: 16); 0 takes data.resolution"),
@@ -82,9 +83,9 @@ SETTINGS = {
 
     "encoder.backbone": Setting("resnet50", "resnet18, resnet34, resnet50, resnet101, resnet152",
         choices=("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")),
-    "encoder.norm": Setting("batch", "'batch' synchronised over devices, 'frozen' statistics, 'group'",
+    "encoder.norm": Setting("batch", "FundusGAN, classifier: 'batch' synchronised over devices, 'frozen' statistics, 'group'",
         choices=("batch", "frozen", "group")),
-    "encoder.weights": Setting("", "torchvision state dict (.pth, .npz, .safetensors); '' starts from scratch", may_change=True),
+    "encoder.weights": Setting("", "FundusGAN, classifier with a ResNet: torchvision state dict (.pth, .npz, .safetensors); '' starts from scratch", may_change=True),
     "encoder.fpn_channels": Setting(512, "width of the feature pyramid", least=1),
     "encoder.head_channels": Setting(512, "width of the map2style heads", least=1),
 
@@ -105,6 +106,9 @@ SETTINGS = {
     "loss.vessel_weights": Setting("", "file of python -m fundusgan_jax.vessels export; '' takes the one of the package"),
     "loss.vessel_side": Setting(0, "side in pixels that images are segmented at; 0 takes the network's scale, at most twice data.resolution; less costs less and sees less", least=0),
     "loss.perceptual_weights": Setting("", "file of its weights; '' looks in the cache folder", may_change=True),
+
+    "loss.class_weighting": Setting("none", "classifier: 'none', 'balanced' (rare classes weigh more) or 'logit_adjusted' (the classes' shares are added to the logits in training)",
+        choices=("none", "balanced", "logit_adjusted")),
 
     "optim.encoder_lr": Setting(0.0001, "Adam, encoder and skip fusions: learning rate", least=0),
     "optim.encoder_b1": Setting(0.9, "Adam, encoder: decay of the moments", least=0, below=1),
@@ -133,7 +137,7 @@ SETTINGS = {
     "train.checkpoint_every": Setting(1000, "steps between checkpoints", least=1, may_change=True),
     "train.keep_last": Setting(2, "newest checkpoints kept", least=1, may_change=True),
     "train.keep_best": Setting(1, "best checkpoints kept beside them", least=0, may_change=True),
-    "train.best_metric": Setting("auto", "figure that ranks checkpoints, as eval.json names it; 'auto' takes the first of lpips, perceptual, ssim_fov (prior: fid, frechet; latent: flow_loss) that the run has", may_change=True),
+    "train.best_metric": Setting("auto", "figure that ranks checkpoints, as eval.json names it; 'auto' takes the first of lpips, perceptual, ssim_fov (prior: fid, frechet; latent: flow_loss; classifier: auc) that the run has", may_change=True),
     "train.parallel": Setting("shard_map", "'shard_map' or 'pmap': the same numbers",
         choices=("shard_map", "pmap"), may_change=True),
     "train.ema_halflife_kimg": Setting(10.0, "half-life of the moving average, thousands of photographs", least=0),
@@ -179,7 +183,15 @@ SETTINGS = {
     "vessels.held_out": Setting("", "vessels: patterns of names that do not train ('*_g', comma between); '' takes the sets' own halves"),
     "vessels.fov_diameter": Setting(540, "vessels: photographs are resized to this field of view in pixels (DRIVE's); 0 leaves their size", least=0),
 
-    "eval.batch_size": Setting(8, "photographs reconstructed at a time, also by --mode=generate", least=1, may_change=True),
+    "classifier.network": Setting("resnet18", "classifier: resnet18, resnet34, resnet50, resnet101, resnet152, squeezenet, mobilenet_v3_small, efficientnet_b0, densenet121",
+        choices=("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "squeezenet", "mobilenet_v3_small", "efficientnet_b0", "densenet121")),
+    "classifier.width": Setting(1.0, "classifier: factor of all channels, 1 as published", above=0, most=4),
+    "classifier.dropout": Setting(0.0, "classifier: share of the pooled features that a training step leaves out", least=0, below=1),
+    "classifier.augment": Setting(True, "classifier: training photographs upside down half of the time, shifted up to 6.25 %, zoomed up to 10 %, turned up to 5 degrees (Kim et al.)"),
+    "classifier.learning_rate": Setting(0.0005, "classifier, AdamW: learning rate", least=0),
+    "classifier.weight_decay": Setting(0.05, "classifier, AdamW: decay of the kernels", least=0),
+
+    "eval.batch_size": Setting(8, "photographs reconstructed or classified at a time, also by --mode=generate", least=1, may_change=True),
     "eval.num": Setting(0, "held-out photographs scored, evenly spread; 0 takes all", least=0),
     "eval.num_samples": Setting(2000, "prior, latent: images drawn to be scored", least=1),
     "eval.reference_split": Setting("train", "prior, latent: photographs that its images are compared with"),

@@ -7,7 +7,16 @@ import math
 
 from ml_collections import ConfigDict
 
-from fundusgan_jax.config import AUTO, base_sizes, figures, flatten, max_delta, most_skips, power_of_two
+from fundusgan_jax.config import (
+    AUTO,
+    base_sizes,
+    class_names,
+    figures,
+    flatten,
+    max_delta,
+    most_skips,
+    power_of_two,
+)
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.plan import EARLIER_FUSIONS
 from fundusgan_jax.models.segmentation import STRIDES
@@ -40,6 +49,8 @@ def validate(config: ConfigDict, num_devices: int) -> None:
         _validate_prior(config)
     elif config.task == "vessels":
         _validate_vessels(config)
+    elif config.task == "classifier":
+        _validate_classifier(config)
     elif config.task == "latent":
         _validate_sizes(config)
         _validate_latent(config)
@@ -182,6 +193,36 @@ def _validate_vessels(config: ConfigDict) -> None:
     if config.data.dataset != "prepared" or config.data.cache != "host":
         raise UserError(
             "task=vessels reads traced photographs: set data.dataset=prepared and data.cache=host"
+        )
+
+
+def _validate_classifier(config: ConfigDict) -> None:
+    side = config.data.resolution
+    if not 32 <= side <= 1024:
+        raise UserError(f"data.resolution={side} must lie between 32 and 1024 for task=classifier")
+    if config.data.cache == "none":
+        raise UserError(
+            "data.cache=none: a classifier's photographs are read from the packed dataset; set --config.data.cache=host"
+        )
+    names = class_names(config)
+    if len(set(names)) != len(names) or len(names) == 1 or "" in names:
+        raise UserError(
+            f"data.classes={config.data.classes} must name two or more different classes, comma between, or be empty for all"
+        )
+    if not config.encoder.weights:
+        if config.encoder.norm == "frozen":
+            raise UserError(
+                "encoder.norm=frozen keeps the statistics of encoder.weights, and there are none; set --config.encoder.norm=group"
+            )
+        return
+    if not config.classifier.network.startswith("resnet") or config.classifier.width != 1:
+        raise UserError(
+            f"encoder.weights are a ResNet's of full width, this classifier is {config.classifier.network} of width "
+            f"{config.classifier.width}; leave them out, or set classifier.network and classifier.width=1"
+        )
+    if config.encoder.norm == "group":
+        raise UserError(
+            "encoder.weights have batch normalisation; set encoder.norm=frozen or batch, not group"
         )
 
 

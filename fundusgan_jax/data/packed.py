@@ -7,13 +7,14 @@ json is written last: a folder without it is not a dataset.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import json
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -283,6 +284,29 @@ def rows_of(split: PackedSplit, rows: np.ndarray) -> PackedSplit:
         tuple(split.patient[row] for row in rows),
         tuple(split.file[row] for row in rows),
     )
+
+
+def of_classes(dataset: PackedDataset, names: Sequence[str]) -> PackedDataset:
+    """The photographs of some classes, which are numbered anew in the order of `names`; those of no known class are left out.
+
+    Raises:
+        UserError: a class that the dataset does not have; names those there are.
+    """
+    for name in names:
+        if name not in dataset.label_names:
+            near = difflib.get_close_matches(name, dataset.label_names, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(dataset.label_names)}"
+            raise UserError(f"data.classes: {dataset.directory} has no class '{name}'; {hint}")
+    known = all((part.label >= 0).all() for part in dataset.splits.values())
+    if tuple(names) == dataset.label_names and known:
+        return dataset
+    number = np.full(len(dataset.label_names) + 1, -1, np.int32)  # the last is of label -1
+    number[[dataset.label_names.index(name) for name in names]] = np.arange(len(names))
+    splits = {}
+    for split, part in dataset.splits.items():
+        label = number[part.label]
+        splits[split] = rows_of(part._replace(label=label), np.flatnonzero(label >= 0))
+    return dataset._replace(label_names=tuple(names), splits=splits)
 
 
 def evenly(split: PackedSplit, most: int) -> PackedSplit:

@@ -24,6 +24,7 @@ from fundusgan_jax.generate.latent_sampler import LatentSampler
 from fundusgan_jax.generate.paint import model_painter
 from fundusgan_jax.generate.sample import Sampler, drawn_labels
 from fundusgan_jax.models.fundusgan import Variables
+from fundusgan_jax.steps.classifier_step import ClassifierState
 from fundusgan_jax.steps.fundusgan_step import TrainState
 from fundusgan_jax.steps.latent_step import LatentState
 from fundusgan_jax.steps.prior_network import resolution_at
@@ -140,9 +141,9 @@ def generated_images(
         name = f"{request.fake.name}, step {number}"
         if isinstance(state, Drawable):
             return _drawn(request, name, config, number, state)
-        if isinstance(state, SegmentationState):
+        if isinstance(state, SegmentationState | ClassifierState):
             raise UserError(
-                f"{request.fake} segments vessels and paints no images; name a run of FundusGAN or of a prior"
+                f"{request.fake} is a run of task={config.task} and paints no images; name one of FundusGAN or of a prior"
             )
         return _reconstructions(request, name, config, state, real)
     if is_prepared(request.fake):

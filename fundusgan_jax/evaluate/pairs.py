@@ -22,7 +22,7 @@ from fundusgan_jax.metrics.signatures import SIGNATURES, failure_signatures
 from fundusgan_jax.models.lpips import PerceptualNet
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.report.evaluation import FULL_FOLDER, Figures
-from fundusgan_jax.report.table import HIGHER_IS_BETTER, title_of
+from fundusgan_jax.report.table import higher_is_better, title_of
 
 # A figure's values, batch by batch.
 Batches = dict[str, list[np.ndarray]]
@@ -182,7 +182,7 @@ def draw_pairs(request: Request, pairs: Partners, per_image: dict[str, np.ndarra
     if name is None:
         return {}
     values = per_image[name]
-    order = np.argsort(-values if name in HIGHER_IS_BETTER else values)
+    order = np.argsort(-values if higher_is_better(name) else values)
     wanted = {int(number) for numbers in ranked_numbers(order).values() for number in numbers}
     painted = {number: image for number, image in enumerate(pairs.fake.images()) if number in wanted}
 

@@ -23,8 +23,10 @@ def generate_images(
     open_look_up: opens the search for request.nearest and reject_copies.
     """
     check_request(request)
-    if config.task == "vessels":
-        raise UserError(f"{workdir} segments vessels and paints nothing; score it with --mode=eval")
+    if config.task in ("vessels", "classifier"):
+        raise UserError(
+            f"{workdir} is a run of task={config.task} and paints nothing; score it with --mode=eval"
+        )
     if config.task != "latent" and (request.guidance is not None or request.sampling_steps is not None):
         raise UserError(
             f"--guidance and --sampling_steps are for task=latent; {workdir} is a run of task={config.task}: leave them out"

@@ -36,7 +36,8 @@ def expected_calibration_error(
     """
     p, y = np.asarray(probabilities, np.float64), np.asarray(labels, np.float64)
     weights = np.ones(len(y)) if weights is None else np.asarray(weights, np.float64)
-    ends = np.sort(p)[[round(len(p) * part / bins) for part in range(1, bins)]] if len(p) else p
+    places = [min(round(len(p) * part / bins), len(p) - 1) for part in range(1, bins)]
+    ends = np.sort(p)[places] if len(p) else p
     number = np.searchsorted(np.unique(ends), p, side="right")
     gap = weights * (y - p)
     gaps = np.stack([gap[..., number == one].sum(-1) for one in np.unique(number)], -1)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from fundusgan_jax.report.elements import picture
-from fundusgan_jax.report.table import HIGHER_IS_BETTER, SPREADS, title_of
+from fundusgan_jax.report.table import SPREADS, higher_is_better, title_of
 
 COLUMNS = 3
 # Of a training row, drawn as curves where they are there; the second group may be negative or zero.
@@ -44,7 +44,7 @@ def best_point(metric: str, log: list[Row]) -> Best | None:
     scored = [row for row in of_kind(log, "eval") if row.get(metric) is not None and row.get("ranked", True)]
     if not scored:
         return None
-    choose = max if metric in HIGHER_IS_BETTER else min
+    choose = max if higher_is_better(metric) else min
     return Best(metric, choose(scored, key=lambda row: row[metric])["kimg"])
 
 

@@ -9,7 +9,7 @@ from fundusgan_jax.metrics.signatures import SIGNATURES
 from fundusgan_jax.metrics.vessel_agreement import VESSEL_AGREEMENT
 from fundusgan_jax.report.elements import cell, facts_table, note, table
 from fundusgan_jax.report.evaluation import Evaluation, Figures
-from fundusgan_jax.report.table import HIGHER_IS_BETTER, INTERVAL, RATIO, SPREADS, between, shown, title_of
+from fundusgan_jax.report.table import INTERVAL, RATIO, SPREADS, between, higher_is_better, shown, title_of
 
 BASELINE_TITLES = {
     "mean": "training set's mean image",
@@ -62,7 +62,7 @@ def figures_section(evaluation: Evaluation | None) -> str:
 def _figure_line(evaluation: Evaluation, name: str) -> list[str]:
     compared = [figures.get(name) for figures in (evaluation.model, *evaluation.baselines.values())]
     best = _best(name, [value for value in compared if value is not None])
-    cells = [cell(f"{title_of(name)} {'↑' if name in HIGHER_IS_BETTER else '↓'}")]
+    cells = [cell(f"{title_of(name)} {'↑' if higher_is_better(name) else '↓'}")]
     cells.append(_value(evaluation.model, name, best))
     if evaluation.intervals:
         cells.append(cell(between(evaluation.intervals.get(name))))
@@ -73,7 +73,7 @@ def _figure_line(evaluation: Evaluation, name: str) -> list[str]:
 
 
 def _best(name: str, values: list[float]) -> float | None:
-    return None if len(values) < 2 else max(values) if name in HIGHER_IS_BETTER else min(values)
+    return None if len(values) < 2 else max(values) if higher_is_better(name) else min(values)
 
 
 def _value(figures: Figures, name: str, best: float | None) -> str:
@@ -112,8 +112,11 @@ def _what_was_scored(evaluation: Evaluation) -> str:
     step = evaluation.title or f"Step {evaluation.step}"
     if evaluation.num_samples is not None:
         return f"{step}: {evaluation.num_samples} generated images against {where}."
+    scored = f"{step}, {where} whose patients were not trained on, {evaluation.resolution} px."
+    if "balanced_accuracy" in evaluation.model:
+        return f"{scored} Beside the classifier stands one that always says the classes' shares in training."
     return (
-        f"{step}, {where} whose patients were not trained on, {evaluation.resolution} px. The trivial reconstructions stand "
+        f"{scored} The trivial reconstructions stand "
         "beside the model because what it scores only means something beside them."
     )
 

@@ -107,6 +107,8 @@ def _evaluation_sections(workdir: Path, evaluation: Evaluation | None, visible: 
 
 def _samples(workdir: Path, manifest: Manifest, visible: bool) -> str:
     """A prior's samples show nobody; FundusGAN's grids show photographs, and reconstructions have their vessels."""
+    if manifest.get("config", {}).get("task") == "classifier":
+        return ""
     if manifest.get("config", {}).get("task") in ("prior", "latent"):
         return sample_grids(workdir, "Samples")
     if manifest.get("config", {}).get("task") == "vessels" and visible:
@@ -138,6 +140,9 @@ def _model_facts(config: Mapping[str, Any]) -> list[str]:
         return [
             f"vessels by {config['vessels']['network']}, crops of {data['resolution']} px, seed {config['seed']}"
         ]
+    if config.get("task") == "classifier":
+        network = config["classifier"]["network"]
+        return [f"{network} for {data['classes']}, {data['resolution']} px {source}, seed {config['seed']}"]
     facts = [f"{data['resolution']} px {source}, generator at {model['resolution']} px"]
     if config.get("task") == "prior":
         kind = "StyleGAN v1, growing" if model.get("style") == "adain" else "StyleGAN2"

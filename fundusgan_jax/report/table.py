@@ -26,6 +26,11 @@ TITLES = {
     "vessel": "difference of vessels, by a frozen network",
     "flow_loss": "flow's loss, held-out photographs",
     "flow_loss_train": "flow's loss, training photographs",
+    "auc": "AUC",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "brier": "Brier score",
+    "ece": "calibration error (ECE)",
     "l2": "L2 (images in [-1, 1])",
     "reg": "‖w+ − w_avg‖",
     "adv": "generator's adversarial loss",
@@ -39,14 +44,22 @@ TITLES = {
 }
 HIGHER_IS_BETTER = (
     "ssim", "psnr", "ms_ssim", "ssim_fov", "psnr_fov", "ms_ssim_fov", "precision", "recall", "density", "coverage",
+    "auc", "accuracy", "balanced_accuracy", "macro_f1", "sensitivity", "specificity",
 )  # fmt: skip
 SPREADS = ("kid_subsets_std", "kernel_subsets_std")  # stand beside the figure that they belong to
+
+
+def higher_is_better(name: str) -> bool:
+    """Whether more of a figure is better; 'auc_CLASS' is a class's AUC."""
+    return name in HIGHER_IS_BETTER or name.startswith("auc_")
 
 
 def title_of(name: str) -> str:
     """For people; '..._fov' is inside the field of view."""
     if name.endswith("_fov"):
         return f"{TITLES.get(name[:-4], name[:-4])} in field of view"
+    if name.startswith("auc_"):
+        return f"AUC of {name[4:]} against the others"
     return TITLES.get(name, name)
 
 

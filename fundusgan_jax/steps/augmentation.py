@@ -78,7 +78,7 @@ def adapted(
 def _augment_one(image: Array, p: Array, key: Array, transforms: tuple[str, ...]) -> Array:
     keys = {name: jax.random.fold_in(key, index) for index, name in enumerate(TRANSFORMS)}
     if any(name in transforms for name in (*GEOMETRY, TILT)):
-        image = _looked_up(image, _inverse_geometry(image.shape[0], p, keys, transforms))
+        image = looked_up(image, _inverse_geometry(image.shape[0], p, keys, transforms))
     if any(name in transforms for name in COLOUR):
         matrix = _colour_matrix(p, keys, transforms)
         image = image @ matrix[:3, :3].T + matrix[:3, 3]
@@ -101,16 +101,16 @@ def _matrix(rows: Sequence[Sequence[Array | float]]) -> Array:
     return jnp.stack([jnp.stack([jnp.asarray(x, jnp.float32) for x in row]) for row in rows])
 
 
-def _scaling(x: Array | float, y: Array | float) -> Array:
+def scaling(x: Array | float, y: Array | float) -> Array:
     return _matrix([[x, 0, 0], [0, y, 0], [0, 0, 1]])
 
 
-def _rotation(angle: Array) -> Array:
+def rotation(angle: Array) -> Array:
     c, s = jnp.cos(angle), jnp.sin(angle)
     return _matrix([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
-def _shift(x: Array, y: Array) -> Array:
+def shift(x: Array, y: Array) -> Array:
     return _matrix([[1, 0, x], [0, 1, y], [0, 0, 1]])
 
 
@@ -120,21 +120,21 @@ def _inverse_geometry(side: int, p: Array, keys: dict[str, Array], transforms: t
     if "xflip" in transforms:
         gate, draw = jax.random.split(keys["xflip"])
         flipped = _gated(gate, p, jax.random.bernoulli(draw).astype(jnp.float32), 0.0)
-        inverse = inverse @ _scaling(1 - 2 * flipped, 1)
+        inverse = inverse @ scaling(1 - 2 * flipped, 1)
     if "rotate90" in transforms:
         gate, draw = jax.random.split(keys["rotate90"])
         turns = _gated(gate, p, jax.random.randint(draw, (), 0, 4).astype(jnp.float32), 0.0)
         # Rounded: quarter turns move pixels onto pixels.
-        inverse = inverse @ jnp.round(_rotation(turns * (math.pi / 2)))
+        inverse = inverse @ jnp.round(rotation(turns * (math.pi / 2)))
     if "xint" in transforms:
         gate, draw = jax.random.split(keys["xint"])
         moved = jnp.round(jax.random.uniform(draw, (2,), minval=-1, maxval=1) * SHIFT * side)
         moved = _gated(gate, p, moved, 0.0)
-        inverse = inverse @ _shift(moved[0], moved[1])
+        inverse = inverse @ shift(moved[0], moved[1])
     if "scale" in transforms:
         gate, draw = jax.random.split(keys["scale"])
         factor = _gated(gate, p, jnp.exp2(-jax.random.normal(draw) * SCALE), 1.0)
-        inverse = inverse @ _scaling(factor, factor)
+        inverse = inverse @ scaling(factor, factor)
     # Rotation before and after the stretch: each with the probability that makes p for the two together.
     p_rotation = 1 - jnp.sqrt(jnp.clip(1 - p, 0, 1))
     before, after = jax.random.split(keys["rotate"])
@@ -143,25 +143,25 @@ def _inverse_geometry(side: int, p: Array, keys: dict[str, Array], transforms: t
     if "aniso" in transforms:
         gate, draw = jax.random.split(keys["aniso"])
         factor = _gated(gate, p, jnp.exp2(-jax.random.normal(draw) * SCALE), 1.0)
-        inverse = inverse @ _scaling(factor, 1 / factor)
+        inverse = inverse @ scaling(factor, 1 / factor)
     if "rotate" in transforms:
         inverse = inverse @ _random_rotation(after, p_rotation)
     if TILT in transforms:
         gate, draw = jax.random.split(keys[TILT])
-        inverse = inverse @ _rotation(_gated(gate, p, jax.random.normal(draw) * TILT_DEVIATION, 0.0))
+        inverse = inverse @ rotation(_gated(gate, p, jax.random.normal(draw) * TILT_DEVIATION, 0.0))
     if "xfrac" in transforms:
         gate, draw = jax.random.split(keys["xfrac"])
         moved = _gated(gate, p, jax.random.normal(draw, (2,)) * FRACTION * side, 0.0)
-        inverse = inverse @ _shift(moved[0], moved[1])
+        inverse = inverse @ shift(moved[0], moved[1])
     return inverse
 
 
 def _random_rotation(key: Array, p: Array) -> Array:
     gate, draw = jax.random.split(key)
-    return _rotation(_gated(gate, p, jax.random.uniform(draw, minval=-math.pi, maxval=math.pi), 0.0))
+    return rotation(_gated(gate, p, jax.random.uniform(draw, minval=-math.pi, maxval=math.pi), 0.0))
 
 
-def _looked_up(image: Array, inverse: Array) -> Array:
+def looked_up(image: Array, inverse: Array) -> Array:
     """The image [S, S, C] at inverse @ (x, y, 1): bicubic (Keys, a = -0.5), mirrored at its edges."""
     side = image.shape[0]
     axis = jnp.arange(side) - (side - 1) / 2

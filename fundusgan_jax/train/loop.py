@@ -390,6 +390,6 @@ def _say_where(config: ConfigDict, workdir: Path, trainer: Trainer) -> None:
     if trainer.best_step is not None:
         print(f"best:     step {trainer.best_step} by {best_metric(config)} (--step=best takes it)")
     print(f"saved:    {size_on_disk(workdir)}")
-    if can_draw():
+    if any((workdir / "samples").glob("*.png")):
         print(f"samples:  {workdir / 'samples' / '*.png'}")
     print(f"metrics:  {workdir / 'metrics.jsonl'}\nreport:   {report}", flush=True)

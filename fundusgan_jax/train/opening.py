@@ -39,6 +39,8 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
         scored += [config.data.eval_split]
     for split in (config.data.train_split, *scored):
         split_named(dataset, split)
+    if config.task == "classifier":
+        _check_classes(config, dataset)
     _check_labels(config, dataset)
     count = len(split_named(dataset, config.data.train_split).images)
     if config.train.batch_size > count:
@@ -65,6 +67,33 @@ def _check_start(config: ConfigDict, workdir: Path) -> None:
         )
 
 
+def _check_classes(config: ConfigDict, dataset: PackedDataset) -> None:
+    """Settles the classes where data.classes leaves them to the dataset, and says how many photographs each has.
+
+    Raises:
+        UserError: fewer than two classes, one without a training photograph, or a name with a comma.
+    """
+    names = dataset.label_names
+    if len(names) < 2:
+        raise UserError(
+            f"{dataset.directory} has {len(names)} classes, and a classifier tells two or more apart"
+        )
+    if odd := next((name for name in names if "," in name), None):
+        raise UserError(f"class '{odd}' has a comma in its name; rename it and run data.prepare again")
+    config.data.classes = ",".join(names)
+    train, held_out = (
+        np.bincount(split_named(dataset, split).label, minlength=len(names))
+        for split in (config.data.train_split, config.data.eval_split)
+    )
+    if not train.all():
+        raise UserError(
+            f"class '{names[int(train.argmin())]}' has no photograph in split '{config.data.train_split}' of "
+            f"{dataset.directory}; name the others with --config.data.classes=A,B"
+        )
+    counts = ", ".join(f"{name} {a} and {b}" for name, a, b in zip(names, train, held_out))
+    distributed.say(f"photographs that train and that are held out: {counts}")
+
+
 def _check_labels(config: ConfigDict, dataset: PackedDataset) -> None:
     highest = int(dataset.splits[config.data.train_split].label.max())
     if 0 < config.model.num_labels <= highest:
@@ -84,6 +113,10 @@ def open_task(run: Run) -> Task[Any]:
         from fundusgan_jax.train.segmentation_task import SegmentationTask
 
         return SegmentationTask(run)
+    if run.config.task == "classifier":
+        from fundusgan_jax.train.classifier_task import ClassifierTask
+
+        return ClassifierTask(run)
     if run.config.task == "latent":
         from fundusgan_jax.train.latent_task import LatentTask
 

@@ -38,9 +38,9 @@ def print_plan(config: ConfigDict) -> None:
     Raises:
         UserError: settings that training would refuse, or photographs that cannot be counted (`kept_photographs`).
     """
-    if config.task == "vessels":
+    if config.task in ("vessels", "classifier"):
         raise UserError(
-            "--mode=plan plans FundusGAN, its prior and flows over its latents; start a run of task=vessels without it"
+            f"--mode=plan plans FundusGAN, its prior and flows over its latents; start a run of task={config.task} without it"
         )
     validate(config, jax.device_count())
     planner = Planner(config, kept=kept_photographs(config), photographs=training_photographs(config))

@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
-from fundusgan_jax.config import best_metric, flatten
-from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, ensure_packed
+from fundusgan_jax.config import best_metric, class_names, flatten
+from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, ensure_packed, of_classes
 from fundusgan_jax.devices import distributed
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.ops.trees import named_leaves, not_finite
+from fundusgan_jax.steps.classifier_step import ClassifierState, classifier_shapes
 from fundusgan_jax.steps.fundusgan_step import TrainState, state_shapes
 from fundusgan_jax.steps.latent_step import LatentState, latent_shapes
 from fundusgan_jax.steps.prior_network import resolution_at
@@ -32,14 +33,18 @@ NETWORK = (
     "flow.blocks",
     "vessels.network",
     "vessels.width",
+    "data.classes",
+    "classifier.network",
+    "classifier.width",
 )
 HARMLESS = ("model.dtype", "model.noise_mode", "encoder.weights")
 # What a checkpoint holds, by config.task.
-State = TrainState | PriorState | LatentState | SegmentationState
+State = TrainState | PriorState | LatentState | SegmentationState | ClassifierState
 
 
 def open_dataset(config: ConfigDict, workdir: Path) -> PackedDataset:
-    """The prepared dataset of config.data.dir, or the phantom's, rendered once into the workdir."""
+    """The prepared dataset of config.data.dir, or the phantom's, rendered once into the workdir; of a classifier the
+    photographs of its classes."""
     if config.task == "vessels":
         from fundusgan_jax.data.traced import open_crops
 
@@ -70,6 +75,8 @@ def open_dataset(config: ConfigDict, workdir: Path) -> PackedDataset:
             f"note: {dataset.directory} has no patient ids; each photograph counts as its own patient",
             flush=True,
         )
+    if config.task == "classifier":
+        return of_classes(dataset, class_names(config) or dataset.label_names)
     return dataset
 
 
@@ -85,9 +92,8 @@ def check_resolution(config: ConfigDict, dataset: PackedDataset) -> None:
 def open_checkpoints(config: ConfigDict, workdir: Path, read_only: bool = False) -> Checkpoints:
     """The workdir's checkpoints, best by config.train.best_metric; read_only leaves a running training alone."""
     metric = best_metric(config)
-    mode: Literal["min", "max"] = (
-        "max" if metric.startswith(("ssim", "psnr", "ms_ssim", "dice", "auc", "cldice")) else "min"
-    )
+    higher = ("ssim", "psnr", "ms_ssim", "dice", "auc", "cldice", "accuracy", "balanced_accuracy", "macro_f1")
+    mode: Literal["min", "max"] = "max" if metric.startswith(higher) else "min"
     return Checkpoints(
         workdir,
         keep_last=config.train.keep_last,
@@ -213,6 +219,8 @@ def shapes_at(config: ConfigDict, step: int) -> State:
     """Shapes and dtypes of the state after `step` steps; a growing prior's depend on the step."""
     if config.task == "vessels":
         return segmentation_shapes(config)
+    if config.task == "classifier":
+        return classifier_shapes(config, len(class_names(config)))
     if config.task == "latent":
         return latent_shapes(config)
     if config.task != "prior":

@@ -40,6 +40,12 @@ def test_equal_probabilities_stand_in_one_bin():
     assert expected_calibration_error(labels, np.full(100, 0.25), weights) == pytest.approx([0, 0.75])
 
 
+def test_fewer_images_than_bins_have_a_bin_each():
+    labels, p = np.array([1, 0, 0, 1]), np.array([0.9, 0.2, 0.4, 0.7])
+    assert expected_calibration_error(labels, p) == pytest.approx(np.abs(labels - p).mean())
+    assert expected_calibration_error(labels[:1], p[:1]) == pytest.approx(0.1)
+
+
 def test_temperature_is_the_one_that_was_multiplied_in():
     rng = np.random.default_rng(2)
     logits = rng.normal(0, 2, (20000, 3))

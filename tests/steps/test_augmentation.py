@@ -83,7 +83,7 @@ def test_the_lookup_is_bicubic() -> None:
     image = NOISE[0]
     shift = jnp.array([0.3, -1.6])
     inverse = jnp.eye(3).at[:2, 2].set(-shift)
-    ours = module._looked_up(image, inverse)
+    ours = module.looked_up(image, inverse)
     theirs = jax.image.scale_and_translate(
         image, image.shape, (0, 1), jnp.ones(2), shift[::-1], "cubic", antialias=False
     )

@@ -1,0 +1,206 @@
+"""Scores a classifier on held-out photographs: discrimination, decisions and calibration, with intervals over patients."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict, FrozenConfigDict
+from scipy import special
+
+from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.config import class_names
+from fundusgan_jax.data.packed import PackedDataset, PackedSplit, evenly, split_named
+from fundusgan_jax.devices.local import local_program, replicated
+from fundusgan_jax.evaluate.stop import ShouldStop, never, stoppable
+from fundusgan_jax.folder_lock import owned_name
+from fundusgan_jax.metrics.calibration import brier, expected_calibration_error
+from fundusgan_jax.metrics.confidence import RESAMPLES, Interval
+from fundusgan_jax.metrics.decisions import macro_f1, threshold_figures
+from fundusgan_jax.metrics.discrimination import auc
+from fundusgan_jax.metrics.resampling import interval_of, patient_weights
+from fundusgan_jax.progress import Progress
+from fundusgan_jax.report.evaluation import FILE, FULL_FOLDER, Evaluation, environment, write_full
+from fundusgan_jax.report.page import write_report
+from fundusgan_jax.report.table import print_evaluation
+from fundusgan_jax.steps.batch import padded_batches
+from fundusgan_jax.steps.classifier_step import ClassifierState, ClassifierVariables, classifier_logits
+from fundusgan_jax.workdir.contents import open_dataset, restore_state
+from fundusgan_jax.workdir.manifest import config_of_workdir
+
+PREDICTIONS = "predictions.csv"
+# Draws of patients at a time: of 10,000 photographs a part has 20 MB.
+DRAWS = 250
+
+
+class Predictor:
+    """A classifier with its weights: photographs in, logits out; neither batch nor number of devices changes them.
+
+    Args:
+        config: the run's settings.
+        variables: of the network.
+    """
+
+    def __init__(self, config: ConfigDict, variables: ClassifierVariables) -> None:
+        self._batch_size = config.eval.batch_size
+        self._variables = replicated(jax.device_get(variables))
+        self._program = local_program(classifier_logits, FrozenConfigDict(config))
+
+    def logits(self, images: Any, should_stop: ShouldStop = never, shown: bool = True) -> np.ndarray:
+        """float32 [N, K] of photographs uint8 [N, S, S, 3].
+
+        Raises:
+            Stopped: between two batches.
+        """
+        progress, parts = Progress(len(images), "img", "classifying", 0, shown), []
+        with progress.running():
+            for rows, real in stoppable(list(padded_batches(len(images), self._batch_size)), should_stop):
+                parts.append(self._program(self._variables, np.asarray(images[rows]))[:real])
+                progress.update(real)
+        return np.concatenate(parts)
+
+
+def probabilities_of(logits: np.ndarray) -> np.ndarray:
+    """float64 [N, K], the softmax of logits [N, K]."""
+    return special.softmax(logits.astype(np.float64), 1)  # type: ignore[no-any-return]
+
+
+def variables_of(config: ConfigDict, state: ClassifierState) -> ClassifierVariables:
+    """The moving average, or the trained variables where eval.use_ema is off."""
+    return state.ema if config.eval.use_ema else state.variables
+
+
+def classifier_figures(
+    label: np.ndarray, probability: np.ndarray, names: Sequence[str], weights: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """All figures of a classifier; a class that no photograph has counts neither in 'auc' nor in 'balanced_accuracy'.
+
+    Args:
+        label: [N] class numbers. probability: [N, K]. names: [K] of the classes.
+        weights: [B, N] how often each photograph counts (`metrics.resampling`); None: once.
+
+    Returns:
+        float64 [B] or [] each: 'auc' (mean over classes of one against the others), 'accuracy', 'balanced_accuracy' (mean
+        over classes of the share that is found), 'macro_f1', 'brier' (mean over classes), 'ece' (of the chosen class);
+        of two classes 'sensitivity' and 'specificity', the second being positive; of more 'auc_NAME'.
+    """
+    chosen, present = probability.argmax(1), np.unique(label)
+    areas = {number: auc(label == number, probability[:, number], weights) for number in present}
+    decided = {
+        number: threshold_figures(label == number, (chosen == number).astype(float), 0.5, weights)
+        for number in present
+    }
+    correct = (chosen == label).astype(np.float64)
+    counted = np.ones(len(label)) if weights is None else weights.astype(np.float64)
+    figures = {
+        "auc": np.mean([*areas.values()], 0),
+        "accuracy": (counted * correct).sum(-1) / counted.sum(-1),
+        "balanced_accuracy": np.mean([one["sensitivity"] for one in decided.values()], 0),
+        "macro_f1": macro_f1(label, chosen, len(names), weights),
+        "brier": np.mean([brier(label == k, probability[:, k], weights) for k in range(len(names))], 0),
+        "ece": expected_calibration_error(correct, probability.max(1), weights),
+    }
+    if len(names) == 2:
+        binary = threshold_figures(label == 1, chosen.astype(float), 0.5, weights)
+        return figures | {name: binary[name] for name in ("sensitivity", "specificity")}
+    return figures | {f"auc_{names[number]}": area for number, area in areas.items()}
+
+
+def figure_intervals(
+    label: np.ndarray,
+    probability: np.ndarray,
+    names: Sequence[str],
+    patients: Sequence[str] | None,
+    seed: int,
+) -> dict[str, Interval]:
+    """95 % intervals of `classifier_figures` from drawing patients; patients None: photographs."""
+    weights = patient_weights(patients, len(label), seed)
+    parts = [
+        classifier_figures(label, probability, names, weights[start : start + DRAWS])
+        for start in range(0, RESAMPLES, DRAWS)
+    ]
+    return {name: interval_of(np.concatenate([part[name] for part in parts])) for name in parts[0]}
+
+
+def scored_split(config: ConfigDict, dataset: PackedDataset) -> PackedSplit:
+    """The photographs of config.data.eval_split, config.eval.num of them where that is above 0."""
+    split = split_named(dataset, config.data.eval_split)
+    return evenly(split, config.eval.num) if config.eval.num else split
+
+
+def evaluation_of_logits(
+    config: ConfigDict,
+    number: int,
+    logits: np.ndarray,
+    shares: np.ndarray,
+    split: PackedSplit,
+    patients: Sequence[str] | None = None,
+    with_intervals: bool = False,
+) -> Evaluation:
+    """The evaluation of the state after `number` steps.
+
+    Args:
+        logits: [N, K] of the photographs of `split`. shares: [K] of the training photographs, whose constant prediction is
+            the baseline. patients: [N], or None where they are unknown.
+    """
+    names, probability = class_names(config), probabilities_of(logits)
+    constant = np.tile(shares, (len(probability), 1))
+    absent = [name for k, name in enumerate(names) if not (split.label == k).any()]
+    seed = config.eval.seed
+    return Evaluation(
+        split=config.data.eval_split,
+        num_images=len(probability),
+        resolution=config.data.resolution,
+        model=_plain(classifier_figures(split.label, probability, names)),
+        baselines={"classes' shares": _plain(classifier_figures(split.label, constant, names))},
+        intervals=figure_intervals(split.label, probability, names, patients, seed) if with_intervals else {},
+        warnings=[f"no photograph of split '{config.data.eval_split}' has class {x}" for x in absent],
+        step=number,
+        kimg=number * config.train.batch_size / 1000,
+        ema=bool(config.eval.use_ema),
+        environment=environment(),
+    )
+
+
+def _plain(figures: dict[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(value) for name, value in figures.items()}
+
+
+def write_predictions(path: Path, split: PackedSplit, probability: np.ndarray, names: Sequence[str]) -> None:
+    """A row per photograph: its number in the split, file, patient, class, predicted class, probability of each class."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["index", "file", "patient", "label", "prediction", *(f"p_{name}" for name in names)])
+        for index, values in enumerate(probability):
+            label, prediction = names[split.label[index]], names[int(values.argmax())]
+            facts = [index, split.file[index], split.patient[index], label, prediction]
+            rows.writerow([*facts, *(f"{value:.9g}" for value in values)])
+
+
+def evaluate_classifier(config: ConfigDict, workdir: Path, step: str) -> None:
+    """Scores a checkpoint of `workdir`: eval.json, predictions.csv and report.html; prints the figures."""
+    if not config.data.classes:
+        config.data.classes = config_of_workdir(workdir, []).data.classes
+    _, number, state = restore_state(workdir, step, config)
+    assert isinstance(state, ClassifierState)  # config.task says so
+    dataset = open_dataset(config, workdir)
+    split = scored_split(config, dataset)
+    with owned_name(workdir / FILE):
+        logits = Predictor(config, variables_of(config, state)).logits(split.images)
+        patients = split.patient if dataset.has_patients else None
+        evaluation = evaluation_of_logits(
+            config, number, logits, np.asarray(state.shares), split, patients, with_intervals=True
+        )
+        (workdir / FULL_FOLDER).mkdir(exist_ok=True)
+        table = workdir / FULL_FOLDER / PREDICTIONS
+        write_predictions(table, split, probabilities_of(logits), class_names(config))
+        write_full(workdir, evaluation)
+    print_evaluation(
+        evaluation, f"step {number}, {evaluation.num_images} photographs of split '{evaluation.split}':"
+    )
+    report = write_report(workdir, config.report.photographs)
+    print(f"figures: {workdir / FILE}\nevery prediction: {table}\nreport:  {report}", flush=True)
