@@ -153,7 +153,7 @@ def fitted(
     if seen.sum() < 0.6 * (2 * size + 1) ** 2:
         return None
     values = image[..., 1][window].astype(np.float64)[seen]
-    rows, columns = (axis[seen] + part.start for axis, part in zip(np.indices(seen.shape), window))
+    rows, columns = (places + part.start for places, part in zip(np.nonzero(seen), window))
     sign = 1.0 if kind == BRIGHT else -1.0
     reach = reach or 2 * sigma
     middle = float(np.median(values))

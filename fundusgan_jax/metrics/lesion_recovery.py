@@ -21,11 +21,11 @@ LEAST_CONTRAST_SHARE, SEARCH, LEAST_SEARCH = 0.25, 1.5, 2.0
 
 
 class Recovery(NamedTuple):
-    """Of one photograph and what was painted of it. count: lesions of the photograph. recall: share of them that is there
+    """Of one photograph and what was painted of it. num_lesions: of the photograph. recall: share of them that is there
     again. contrast: painted over photographed, the median of those. shift: of their centres in pixels, median. sharpness:
     width of the painted blob over that of the photographed one, median; above 1 is blurred. NaN where there is nothing."""
 
-    count: int
+    num_lesions: int
     recall: float
     contrast: float
     shift: float
@@ -66,9 +66,9 @@ def _again(lesion: Blob, painted: np.ndarray, mask: np.ndarray) -> Blob | None:
 
 
 class Detection(NamedTuple):
-    """count: outlined lesions. recall: share of them with a candidate on them. precision: share of candidates on one."""
+    """num_lesions: outlined. recall: share of them with a candidate on them. precision: share of candidates on one."""
 
-    count: int
+    num_lesions: int
     recall: float
     precision: float
 

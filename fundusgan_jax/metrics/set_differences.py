@@ -19,9 +19,9 @@ HALVES = 200
 
 
 class Moments(NamedTuple):
-    """count: images with a value. clusters: patients of them. mean, sd: of the images."""
+    """num_images: with a value. clusters: patients of them. mean, sd: of the images."""
 
-    count: int
+    num_images: int
     clusters: int
     mean: float
     sd: float
@@ -113,7 +113,8 @@ def set_difference(
     drawn = _drawn(a, b, seed)
     student_t, student_p = _student(a.values, b.values)
     return SetDifference(
-        *moments,
+        moments[0],
+        moments[1],
         difference,
         student_t,
         student_p,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -67,17 +67,18 @@ class Classifier(nn.Module):
         return Classified(last, nn.Dense(self.num_classes, name="head")(pooled))
 
     def _last_map(self, x: Array, train: bool) -> Array:
-        shared = {"norm": self.norm, "axis_name": self.axis_name, "dtype": self.dtype, "remat": self.remat}
+        shared: dict[str, Any] = {"norm": self.norm, "axis_name": self.axis_name, "dtype": self.dtype, "remat": self.remat}
         if self.network in RESNETS:
             stem = scaled_channels(STEM, self.width)
             return ResNet(RESNETS[self.network], width=stem, name="network", **shared)(x, train).c5
         if self.network == SQUEEZENET:
             sizes = SqueezeNet()
-            stem, squeeze, expand = (
+            squeeze, expand = (
                 tuple(scaled_channels(size, self.width) for size in channels)
-                for channels in ((sizes.stem,), sizes.squeeze, sizes.expand)
+                for channels in (sizes.squeeze, sizes.expand)
             )
-            return SqueezeNet(stem[0], squeeze, expand, self.remat, name="network")(x)[-1]
+            stem = scaled_channels(sizes.stem, self.width)
+            return SqueezeNet(stem, squeeze, expand, self.remat, name="network")(x)[-1]
         if self.network not in OTHERS:
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}, not {self.network!r}")
         return OTHERS[self.network](self.width, name="network", **shared)(x, train)

@@ -17,13 +17,13 @@ STEM, LAST = 32, 1280
 
 
 class Stage(NamedTuple):
-    """Blocks of one size: how much wider inside, side of the kernel, stride of the first, channels, how many."""
+    """Blocks of one size: how much wider inside, side of the kernel, stride of the first, channels, number of blocks."""
 
     expansion: int
     size: int
     stride: int
     features: int
-    count: int
+    num_blocks: int
 
 
 STAGES = (
@@ -51,7 +51,7 @@ class EfficientNetB0(nn.Module):
         x = self._entered(x, STEM, 3, 2, "stem", train)
         block = rematerialised(InvertedResidual, self.remat, static_argnums=(2,))
         for number, stage in enumerate(STAGES, 1):
-            for index in range(stage.count):
+            for index in range(stage.num_blocks):
                 channels = x.shape[-1]
                 x = block(
                     size=stage.size,

@@ -44,8 +44,10 @@ def _line(name: str, a: Evaluation | Signatures, b: Evaluation | Signatures) -> 
         value = result.model[name]
         number = "" if math.isnan(value) else f"{value:.4f}"
         cells.append(f"{number:>12}{_between(result.intervals.get(name)):>24}")
-    paired = isinstance(a, Evaluation) and isinstance(b, Evaluation)
-    if paired and (difference := _mean_difference(name, a, b)) is not None:
+    # Signatures have no figures of single images to be paired.
+    if isinstance(a, Signatures) or isinstance(b, Signatures):
+        return "".join(cells)
+    if (difference := _mean_difference(name, a, b)) is not None:
         verdict = "differ" if difference.low > 0 or difference.high < 0 else "may be equal"
         cells.append(f"  {_between(difference)} {verdict}")
     return "".join(cells)

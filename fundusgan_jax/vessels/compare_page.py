@@ -126,7 +126,7 @@ def _honest_line(name: str, one: SetDifference, adjusted_p: float) -> list[str]:
         cell(TITLES[name]),
         cell(shown(one.real.mean)),
         cell(shown(one.other.mean)),
-        cell(f"{one.real.count}, {one.other.count}"),
+        cell(f"{one.real.num_images}, {one.other.num_images}"),
         cell(f"{shown(one.difference)} ({between(one.welch.interval)})"),
         cell(_p(adjusted_p)),
         cell(f"{shown(one.hedges_g)} ({between(one.hedges_g_interval)})"),
@@ -213,7 +213,7 @@ def _abnormal_pictures(comparison: Comparison, maps: Maps) -> str:
     drawn = []
     for image in images:
         vessels = segment(image, fov_mask(image[None])[0])
-        drawn.append(np.where(vessels[..., None], np.uint8(VESSEL_COLOUR), image))
+        drawn.append(np.where(vessels[..., None], np.asarray(VESSEL_COLOUR, np.uint8), image))
     grid = readable(image_grid(np.stack([np.stack(images), np.stack(drawn)])))
     buffer = io.BytesIO()
     Image.fromarray(grid).save(buffer, "JPEG", quality=88)

@@ -58,7 +58,7 @@ def test_planted_blobs_are_found_and_measured(found):
 
 def test_blur_shift_and_loss_are_told(found):
     same = recovery(found, picture(seed=1), SEEN)
-    assert (same.count, same.recall) == (6, 1) and same.shift < 0.15
+    assert (same.num_lesions, same.recall) == (6, 1) and same.shift < 0.15
     assert same.contrast == pytest.approx(1, abs=0.06) and same.sharpness == pytest.approx(1, abs=0.06)
     blurred = [one._replace(sigma=np.hypot(one.sigma, 1.5)) for one in PLANTED]
     blurred = [b._replace(contrast=b.contrast * (a.sigma / b.sigma) ** 2) for a, b in zip(PLANTED, blurred)]
@@ -89,6 +89,6 @@ def test_candidates_against_outlines(found):
     outlined = outlined_lesions(classes, 1)
     assert len(outlined) == 4 and outlined[0] == pytest.approx((40, 160, 4), abs=0.2)
     told = detection(found, outlined, 1.0)
-    assert (told.count, told.recall, told.precision) == (4, 0.75, 0.5)
+    assert (told.num_lesions, told.recall, told.precision) == (4, 0.75, 0.5)
     assert np.isnan(detection([], outlined, 1.0).precision) and detection([], outlined, 1.0).recall == 0
     assert np.isnan(detection(found, [], 1.0).recall)

@@ -13,7 +13,7 @@ REAL, OTHER = RNG.normal(10, 2, 80), RNG.normal(10.6, 3, 60)
 def test_tests_are_scipys_and_statsmodels():
     weightstats = pytest.importorskip("statsmodels.stats.weightstats")
     found = set_difference(np.append(REAL, np.nan), OTHER)
-    assert (found.real.count, found.real.clusters, found.other.count) == (80, 80, 60)
+    assert (found.real.num_images, found.real.clusters, found.other.num_images) == (80, 80, 60)
     student, welch = stats.ttest_ind(OTHER, REAL), stats.ttest_ind(OTHER, REAL, equal_var=False)
     assert (found.student_t, found.student_p) == pytest.approx((student.statistic, student.pvalue), rel=1e-9)
     got = (found.welch.t, found.welch.p, found.welch.freedom)
