@@ -201,13 +201,6 @@ def _accept(request: Request, source: Source, for_each: ForEach) -> _Selection:
     if unread := unread_line((photo.file, outcome.note) for photo, outcome in zip(source.photos, outcomes)):
         say(f"note: {unread}")
     describe_squashed([(photo.file, outcome.squashed) for photo, outcome in zip(source.photos, outcomes)])
-    if request.quality != "off":
-        judged = [
-            Judged(photo.file, work / f"{task.key}.png", Quality(*outcome.quality), outcome.reason)
-            for photo, task, outcome in zip(source.photos, tasks, outcomes)
-            if outcome.quality
-        ]
-        write_quality(output, judged, request.quality)
     accepted, duplicates, links = _drop_duplicates(candidates)
     rejected = sorted(rejected + duplicates)
     sides.write_csv(output / "rejected.csv", ("file", "reason"), rejected)
@@ -226,6 +219,14 @@ def _accept(request: Request, source: Source, for_each: ForEach) -> _Selection:
             f"none of the {read} files of {request.source} is a usable fundus photograph (first: "
             f"{rejected[0][0]}: {rejected[0][1]}); the reasons are in {output / 'rejected.csv'}"
         )
+    # Not before: a source of which nothing can be used leaves what an earlier one wrote.
+    if request.quality != "off":
+        judged = [
+            Judged(photo.file, work / f"{task.key}.png", Quality(*outcome.quality), outcome.reason)
+            for photo, task, outcome in zip(source.photos, tasks, outcomes)
+            if outcome.quality
+        ]
+        write_quality(output, judged, request.quality)
     return _Selection(accepted, rejected, links, len(duplicates))
 
 
