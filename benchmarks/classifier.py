@@ -41,14 +41,16 @@ def _add_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--batch", type=driver.numbers, default=[32], help="default: 32")
     flags.add_argument("--width", type=float, default=1.0, help="factor of all channels (default 1)")
     flags.add_argument("--torch", default="", metavar="PYTHON", help="interpreter that has PyTorch")
+    flags.add_argument("--program", type=driver.words, default=None, help=argparse.SUPPRESS)
 
 
 def _settings(chosen: argparse.Namespace) -> list[driver.Setting]:
     if chosen.torch and chosen.width != 1:
         raise UserError(f"--width={chosen.width}: torchvision's networks have full width; leave --torch out")
-    if not chosen.torch:
+    if not chosen.torch and not chosen.program:
         print("note: not compared with PyTorch; --torch=PYTHON names an interpreter that has it")
-    programs = PROGRAMS if chosen.torch else PROGRAMS[:1]
+    # A setting's own process is told its program.
+    programs = chosen.program or (PROGRAMS if chosen.torch else PROGRAMS[:1])
     every = itertools.product(chosen.network, chosen.resolution, chosen.batch, programs)
     return [
         {"network": network, "resolution": side, "batch": batch, "width": chosen.width, "program": program}
