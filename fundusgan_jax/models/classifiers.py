@@ -67,7 +67,12 @@ class Classifier(nn.Module):
         return Classified(last, nn.Dense(self.num_classes, name="head")(pooled))
 
     def _last_map(self, x: Array, train: bool) -> Array:
-        shared: dict[str, Any] = {"norm": self.norm, "axis_name": self.axis_name, "dtype": self.dtype, "remat": self.remat}
+        shared: dict[str, Any] = {
+            "norm": self.norm,
+            "axis_name": self.axis_name,
+            "dtype": self.dtype,
+            "remat": self.remat,
+        }
         if self.network in RESNETS:
             stem = scaled_channels(STEM, self.width)
             return ResNet(RESNETS[self.network], width=stem, name="network", **shared)(x, train).c5

@@ -103,7 +103,10 @@ def test_a_difference_is_found_and_the_abnormal_named(tmp_path):
     maps = {NETWORK: lambda image, mask: mask}
     result = compared(real, synthetic, maps, 0, 128, "tiny", 1)
     differences, adjusted = result.differences[NETWORK], result.adjusted_p[NETWORK]
-    assert list(differences) == ["tortuosity", "pieces", "gaps"] and differences["pieces"].other.num_images == 899
+    assert (
+        list(differences) == ["tortuosity", "pieces", "gaps"]
+        and differences["pieces"].other.num_images == 899
+    )
     answers = {name: verdict(one, adjusted[name]) for name, one in differences.items()}
     assert answers == {"pieces": "differ", "tortuosity": "equivalent", "gaps": "undecided"}
     assert differences["pieces"].ks > differences["pieces"].halves.ks
