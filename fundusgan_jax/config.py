@@ -161,9 +161,8 @@ def fit_sizes(config: ConfigDict) -> list[str]:
         model.resolution = size
     if config.task not in ("fundusgan", "latent") or not power_of_two(size) or size < 64:
         return notes
-    limits = {"base_size": base_sizes, "delta": lambda config: range(most_skips(config) + 1)}
-    for name, limit in limits.items():  # the base first: a latent's skips follow from it
-        values = limit(config)
+    limits = {"base_size": (0, size // 16), "delta": range(max_delta(size) + 1)}
+    for name, values in limits.items():
         value, right = model[name], values[-1]
         if value not in values and (name == "base_size" or value > right):
             model[name] = right
@@ -201,7 +200,7 @@ def latent_sizes(theirs: Mapping[str, Any], with_flow: bool) -> list[str]:
     """
     own = {"model.dtype", "model.num_labels", "encoder.weights"}
     names = [name for name in theirs if name.startswith(("model.", "encoder.")) and name not in own]
-    flow = ["model.num_labels", "flow.channels", "flow.blocks"] if with_flow else []
+    flow = ["model.num_labels", "flow.patch", "flow.channels", "flow.blocks"] if with_flow else []
     return ["data.resolution", *names, *flow]
 
 
@@ -302,20 +301,6 @@ def class_names(config: ConfigDict) -> tuple[str, ...]:
 
 def power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0
-
-
-def base_sizes(config: ConfigDict) -> tuple[int, ...]:
-    """What model.base_size may be: 0 (a sixteenth of the side), with a latent an eighth, or a sixteenth."""
-    size = config.data.resolution
-    return (0, *([size // 8] if config.model.latent_channels else []), size // 16)
-
-
-def most_skips(config: ConfigDict) -> int:
-    """What model.delta may be at most: with a latent as many as there are blocks that a map of its side enters, but for the first."""
-    size, model = config.data.resolution, config.model
-    if model.latent_channels:
-        return int(math.log2(model.base_size or size // 16)) - 1
-    return max_delta(size)
 
 
 def max_delta(resolution: int) -> int:

@@ -9,15 +9,14 @@ from ml_collections import ConfigDict
 
 from fundusgan_jax.config import (
     AUTO,
-    base_sizes,
     class_names,
     figures,
     flatten,
     max_delta,
-    most_skips,
     power_of_two,
 )
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.models.autoencoder import GROUPS
 from fundusgan_jax.models.plan import EARLIER_FUSIONS
 from fundusgan_jax.models.segmentation import STRIDES
 from fundusgan_jax.settings import SETTINGS
@@ -269,6 +268,7 @@ def _validate_sizes(config: ConfigDict) -> None:
             f"model.resolution={painted} must be a power of two from data.resolution ({size}) to 2048"
         )
     _validate_base(config)
+    _validate_autoencoder(config)
     most = max_delta(size)
     if not 0 <= config.model.delta <= most:
         # As many fitted when the first one preceded the first layer.
@@ -285,17 +285,25 @@ def _validate_sizes(config: ConfigDict) -> None:
 
 def _validate_base(config: ConfigDict) -> None:
     size, model = config.data.resolution, config.model
-    if model.base_size not in base_sizes(config):
+    if model.base_size not in (0, size // 16):
         raise UserError(
-            f"model.base_size={model.base_size} must be data.resolution / 16 = {size // 16}, or 0 for that; with "
-            f"model.latent_channels it may be {size // 8}"
+            f"model.base_size={model.base_size} must be data.resolution / 16 = {size // 16}, or 0 for that"
         )
-    if model.latent_channels and model.constant_base:
+
+
+def _validate_autoencoder(config: ConfigDict) -> None:
+    model = config.model
+    if not model.latent_channels:
+        return
+    for name, value in (("model.latent_stride", model.latent_stride), ("flow.patch", config.flow.patch)):
+        if not power_of_two(value):
+            raise UserError(f"{name}={value} must be a power of two: 2 or 4")
+    if model.latent_width % GROUPS:
+        near = max(GROUPS, GROUPS * round(model.latent_width / GROUPS))
         raise UserError(
-            "model.constant_base=True leaves out the base map, which model.latent_channels makes of the latent; set one of them"
+            f"model.latent_width={model.latent_width} must be a multiple of {GROUPS}, for its normalisation: {near}"
         )
-    if model.latent_channels and model.delta > most_skips(config):
+    if config.encoder.weights:
         raise UserError(
-            f"model.delta={model.delta}: finer skips would carry what is not in the latent, and nobody draws them; with "
-            f"model.latent_channels set --config.model.delta={most_skips(config)} or less"
+            "encoder.weights are a ResNet's, and with model.latent_channels there is none; leave them out"
         )

@@ -127,10 +127,6 @@ def test_an_override_that_does_not_fit_is_refused(override: str, message: str) -
         ("loss.reg=-1", "must be at least 0"),
         ("optim.generator_b1=1", "must be below 1"),
         ("loss.l2=0", "leave nothing to reconstruct by"),
-        (
-            "model.latent_channels=8",
-            "model.delta=4: finer skips would carry .* --config.model.delta=1 or less",
-        ),
         ("encoder.weights=r50.npz", "not group"),
     ],
 )
@@ -141,9 +137,18 @@ def test_settings_that_do_not_fit_each_other_are_refused(override: str, message:
     assert "\n" not in str(refused.value)
 
 
-def test_a_latent_makes_the_base_map_that_a_constant_would_leave_out() -> None:
-    made = load_config("default", ["--config.model.latent_channels=8", "--config.model.constant_base=True"])
-    with pytest.raises(UserError, match="set one of them"):
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.latent_width=20", "multiple of 8, for its normalisation: (16|24)$"),
+        ("model.latent_stride=3", "power of two"),
+        ("flow.patch=3", "power of two"),
+        ("encoder.weights=r50.npz", "there is none; leave them out"),
+    ],
+)
+def test_an_autoencoder_of_sizes_that_do_not_fit_is_refused(override: str, message: str) -> None:
+    made = load_config("latent_autoencoder", ["--config.encoder.norm=batch", f"--config.{override}"])
+    with pytest.raises(UserError, match=message):
         validate(made, 1)
 
 
@@ -354,12 +359,11 @@ def test_sizes_follow_the_photographs_with_a_note() -> None:
     assert len(notes) == 2 and all("does not fit data.resolution=64" in note for note in notes)
     validate(sizes, 1)
     assert fit_sizes(sizes) == []
-    latent = load_config(str(CONFIGS / "latent_autoencoder.py"), ["--config.data.resolution=256"])
-    assert fit_sizes(latent) == [] and (latent.model.resolution, latent.model.base_size) == (256, 32)
-    validate(latent, 1)
-    small = load_config(str(CONFIGS / "latent_autoencoder.py"), ["--config.data.resolution=64"])
-    assert len(fit_sizes(small)) == 1 and (small.model.base_size, small.model.delta) == (8, 2)
-    validate(small, 1)
+    for side in (64, 256):
+        latent = load_config(str(CONFIGS / "latent_autoencoder.py"), [f"--config.data.resolution={side}"])
+        fit_sizes(latent)
+        assert latent.model.resolution == side
+        validate(latent, 1)
 
 
 def test_a_run_takes_the_sizes_of_the_prior_that_it_starts_from() -> None:

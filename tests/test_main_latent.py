@@ -42,9 +42,9 @@ def alone():
 
 @pytest.fixture(scope="module")
 def autoencoder(tmp_path_factory, alone):
-    """A FundusGAN with a latent of 8x8x4 that nobody has trained."""
+    """An autoencoder with a latent of 16x16x4 that nobody has trained."""
     config = tiny_config(
-        model__base_size=8, model__latent_channels=4, model__delta=2, model__noise_mode="none", data__dataset="phantom"
+        model__latent_channels=4, model__latent_width=8, model__noise_mode="none", data__dataset="phantom"
     )  # fmt: skip
     return untrained_workdir(tmp_path_factory.mktemp("autoencoder"), config)
 
@@ -70,7 +70,7 @@ def test_a_run_leaves_rows_a_grid_and_a_ranked_checkpoint(trained):
     assert (trained / "samples" / "step-000004.png").is_file()
     assert "flow over latents of 4 channels" in (trained / "report.html").read_text()
     with np.load(trained / "latents.npz") as stored:
-        assert stored["train"].shape[1:] == (2, 8, 8, 4) and stored["held_out"].shape[1:] == (2, 8, 8, 4)
+        assert stored["train"].shape[1:] == (2, 16, 16, 4) and stored["held_out"].shape[1:] == (2, 16, 16, 4)
         flat = stored["train"].astype(np.float64).reshape(-1, 4)
     arrays = arrays_of(trained, 4)
     np.testing.assert_allclose(arrays["source/mean"], flat.mean(0), rtol=1e-5, atol=1e-6)

@@ -27,9 +27,9 @@ SKIP_STRIDES = {**BACKBONE_STRIDES, "f_high": 8, "f_mid": 16}
 
 def decoder_maps(config: ConfigDict) -> tuple[str, ...]:
     """Names of the `EncoderOutput` maps that the generator reads beside w_plus."""
-    sides = set(entering_sizes(model_config(config, None).generator))
     if config.model.latent_channels:
-        return ("base", "widened") if sides else ("base",)
+        return ("base",)
+    sides = set(entering_sizes(model_config(config, None).generator))
     skips = (name for name, stride in SKIP_STRIDES.items() if config.data.resolution // stride in sides)
     return (*(() if config.model.constant_base else ("base",)), *skips)
 
@@ -56,10 +56,7 @@ def _decoded(
     mode = config.model.noise_mode
     keys = sample_keys(seed, numbers) if mode == "random" else None
     empty = jnp.zeros((w_plus.shape[0], 0, 0, 0))
-    # No latent is no empty one: what skips are taken from depends on it.
-    maps = EncoderOutput(*(empty if value is None else value for value in encoded))._replace(
-        latent=encoded.latent, widened=encoded.widened
-    )
+    maps = EncoderOutput(*(empty if value is None else value for value in encoded))
     model = model_config(config, None, training=True)
     return to_bytes(fundusgan.decode(model, variables, w_plus, maps, noise_mode=mode, noise_keys=keys))
 

@@ -24,8 +24,6 @@ class EncoderConfig:
     depth: ResNet 18, 34, 50, 101 or 152. norm: 'batch' (synchronised over `axis_name`), 'frozen' or
     'group'. fpn_channels: width of the pyramid. head_channels: width of the map2style heads.
     num_ws, w_dim: style vectors and their width. base_channels: channels of the generator's base map.
-    latent_channels: channels of the small map that base and styles are made of; 0: of the pyramid, as published.
-    base_stride: of the base map: 16, with a latent also 8.
     axis_name: device axis that batch statistics are averaged over; None on one device.
     dtype: of the convolutions; parameters, statistics and style vectors stay float32. remat: see `GeneratorConfig`.
     """
@@ -37,8 +35,6 @@ class EncoderConfig:
     num_ws: int = 18
     w_dim: int = 512
     base_channels: int = 512
-    latent_channels: int = 0
-    base_stride: int = 16
     axis_name: str | None = None
     dtype: str = "float32"
     remat: bool = False
@@ -48,12 +44,12 @@ class EncoderOutput(NamedTuple):
     """What the encoder sees in a photograph of side S.
 
     w_plus: [N, num_ws, w_dim], w_avg added.
-    base: [N, S/16, S/16, base_channels], the generator's base map, from f_mid.
+    base: [N, S/16, S/16, base_channels], the generator's base map, from f_mid; of a `models.autoencoder` what the decoder
+        paints from: the latent, in training with noise. Nothing else but w_plus, which is w_avg, is there then.
     f_low: [N, S/32, S/32, C] disc and macula (P5). f_mid: [N, S/16, S/16, C] vessels (P4).
     f_high: [N, S/8, S/8, C] microvasculature and lesions (P3).
     c2, c1: [N, S/4, S/4, ...], [N, S/2, S/2, ...] backbone maps for the finest skips.
-    latent: [N, base, base, latent_channels] float32, all that w_plus, base and skips are made of; None without one.
-    widened: [N, base, base, C] what the latent is widened to, the one map that skips take then; None without a latent.
+    latent: [N, B, B, C] float32, of an autoencoder: what the photograph is reduced to; else None.
     """
 
     w_plus: Array
@@ -64,16 +60,12 @@ class EncoderOutput(NamedTuple):
     c2: Array
     c1: Array
     latent: Array | None = None
-    widened: Array | None = None
 
 
 def skip_features(output: EncoderOutput, entering_sizes: tuple[int, ...]) -> tuple[Array, ...]:
     """The encoder feature whose side is that of the map entering each fused block: P4 for the blocks at
-    base_size, then P3, C2 and C1; with a latent what it is widened to, alone. Raises ValueError where the encoder has
-    no map of that size."""
-    maps = (
-        (output.c1, output.c2, output.f_high, output.f_mid) if output.widened is None else (output.widened,)
-    )
+    base_size, then P3, C2 and C1. Raises ValueError where the encoder has no map of that size."""
+    maps = (output.c1, output.c2, output.f_high, output.f_mid)
     by_size = {feature.shape[1]: feature for feature in maps if feature is not None}
     missing = [size for size in entering_sizes if size not in by_size]
     if missing:
@@ -171,38 +163,13 @@ class Map2Style(nn.Module):
         return y.reshape(self.heads, -1, rows, columns, self.channels).astype(x.dtype)
 
 
-class Expansion(nn.Module):
-    """A latent [N, B, B, latent_channels], w_avg [w_dim] -> w_plus [N, num_ws, w_dim], the base map
-    [N, B, B, base_channels] and the widened latent [N, B, B, fpn_channels] for skips: all that the generator paints
-    from, so that who draws a latent draws an image."""
-
-    config: EncoderConfig
-
-    @nn.compact
-    def __call__(self, latent: Array, w_avg: Array) -> tuple[Array, Array, Array]:
-        config = self.config
-        channels = config.fpn_channels
-        x = Conv(channels, 3, name="widen")(latent.astype(config.dtype))
-        x = x + Conv(channels, 3, name="refine")(nn.leaky_relu(x, 0.01))
-        num_convs = int(math.log2(latent.shape[1]))
-        heads = rematerialised(Map2Style, config.remat)(
-            config.num_ws, config.head_channels, config.w_dim, num_convs, name="heads"
-        )
-        return heads(x) + w_avg, Conv(config.base_channels, 1, name="base")(x), x
-
-
 class Encoder(nn.Module):
-    """Photograph [N, S, S, 3] in [-1, 1] (S a multiple of 32), w_avg [w_dim] -> EncoderOutput.
-
-    latent_noise: [N, base, base, latent_channels], added to the latent before anything is made of it.
-    """
+    """Photograph [N, S, S, 3] in [-1, 1] (S a multiple of 32), w_avg [w_dim] -> EncoderOutput."""
 
     config: EncoderConfig
 
     @nn.compact
-    def __call__(
-        self, image: Array, w_avg: Array, train: bool = False, latent_noise: Array | None = None
-    ) -> EncoderOutput:
+    def __call__(self, image: Array, w_avg: Array, train: bool = False) -> EncoderOutput:
         config = self.config
         backbone = ResNet(
             config.depth,
@@ -214,14 +181,6 @@ class Encoder(nn.Module):
         )
         features = backbone(imagenet_normalize(image), train)
         f_high, f_mid, f_low = FeaturePyramid(config.fpn_channels, name="fpn")(features)
-        if config.latent_channels:
-            level = f_high if config.base_stride == 8 else f_mid
-            latent = Conv(config.latent_channels, 1, name="latent")(level).astype(jnp.float32)
-            noisy = latent if latent_noise is None else latent + latent_noise
-            w_plus, base, widened = Expansion(config, name="expansion")(noisy, w_avg)
-            return EncoderOutput(
-                w_plus, base, f_low, f_mid, f_high, features.c2, features.c1, latent, widened
-            )
         map2style = rematerialised(Map2Style, config.remat)
         styles = []
         for name, level, heads in zip(

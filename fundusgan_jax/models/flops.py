@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from fundusgan_jax.models.autoencoder import AutoencoderConfig, LatentDecoder, LatentEncoder
 from fundusgan_jax.models.encoder import EncoderConfig, head_levels
 from fundusgan_jax.models.plan import GeneratorConfig, generator_plan
 from fundusgan_jax.models.resnet import DEPTHS
@@ -122,27 +123,19 @@ def encoder_flops(config: EncoderConfig, size: int) -> float:
     for channels, stride in zip(backbone_channels(config.depth)[2:], (8, 16, 32)):
         side = size // stride
         total += _convolution(side, channels, pyramid, 1) + _convolution(side, pyramid, pyramid)
-    levels = tuple(zip(head_levels(config.num_ws), (32, 16, 8)))
-    if config.latent_channels:
-        side = size // config.base_stride
-        total += _convolution(side, pyramid, config.latent_channels, 1)
-        total += _convolution(side, config.latent_channels, pyramid) + _convolution(side, pyramid, pyramid)
-        levels = ((config.num_ws, config.base_stride),)
-    for heads, stride in levels:
+    for heads, stride in zip(head_levels(config.num_ws), (32, 16, 8)):
         side, entering = size // stride, pyramid
         while side > 1:
             side = (side + 1) // 2
             total += heads * _convolution(side, entering, config.head_channels)
             entering = config.head_channels
         total += heads * 2.0 * config.head_channels * config.w_dim
-    return total + _convolution(size // config.base_stride, pyramid, config.base_channels, 1)
+    return total + _convolution(size // 16, pyramid, config.base_channels, 1)
 
 
 def fusion_channels(encoder: EncoderConfig, generator: GeneratorConfig, size: int) -> tuple[int, ...]:
     """Channels of the encoder's feature that enters each skip fusion, for photographs of side `size`."""
     c1, c2, *_ = backbone_channels(encoder.depth)
-    if encoder.latent_channels:
-        return (encoder.fpn_channels,) * sum(block.fused for block in generator_plan(generator))
     by_side = {
         size // 2: c1,
         size // 4: c2,
@@ -161,6 +154,13 @@ def convolutional_flops(network: nn.Module, side: int) -> float:
     """FLOP of one image of side `side` through the convolutions of a network that has no plan, each a module with its
     `kernel` (VGG16, SqueezeNet, AlexNet, Inception): counted where they are called, on shapes alone."""
     return _counted_flops(network, jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32))
+
+
+def autoencoder_flops(config: AutoencoderConfig, size: int) -> tuple[float, float]:
+    """FLOP of one photograph of side `size` through encoder and decoder."""
+    side = size // config.stride
+    latent = jax.ShapeDtypeStruct((1, side, side, config.channels), jnp.float32)
+    return convolutional_flops(LatentEncoder(config), size), _counted_flops(LatentDecoder(config), latent)
 
 
 def velocity_flops(config: VelocityConfig) -> float:

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fundusgan_jax.models.encoder import Encoder, EncoderConfig, EncoderOutput, Expansion, skip_features
+from fundusgan_jax.models.autoencoder import AutoencoderConfig, LatentDecoder, LatentEncoder
+from fundusgan_jax.models.encoder import Encoder, EncoderConfig, EncoderOutput, skip_features
 from fundusgan_jax.models.generator import NoiseMode, Synthesis
 from fundusgan_jax.models.plan import GeneratorConfig, generator_plan
 from fundusgan_jax.ops.resample import average_pool
@@ -19,12 +20,14 @@ from fundusgan_jax.ops.resample import average_pool
 class FundusGANConfig:
     """Sizes of the whole model. input_size: side S of the photographs; the generator paints at
     generator.resolution >= S and its image is average-pooled to S for losses and output. constant_base: the generator
-    paints from its learned constant, not from the encoder's base map."""
+    paints from its learned constant, not from the encoder's base map. autoencoder: takes the place of encoder and
+    generator, where a latent is to be drawn."""
 
     input_size: int
     encoder: EncoderConfig
     generator: GeneratorConfig
     constant_base: bool = False
+    autoencoder: AutoencoderConfig | None = None
 
 
 class Variables(NamedTuple):
@@ -61,6 +64,10 @@ def initialise(config: FundusGANConfig, key: Array) -> Variables:
     size = config.input_size
     image = jnp.zeros((1, size, size, 3))
     w_avg = jnp.zeros((config.generator.w_dim,))
+    if config.autoencoder is not None:
+        latent_encoder = LatentEncoder(config.autoencoder).init(encoder_key, image)
+        decoder = LatentDecoder(config.autoencoder).init(generator_key, jnp.zeros((1, *latent_shape(config))))
+        return Variables({"encoder": latent_encoder["params"], "generator": decoder["params"]}, {}, {}, w_avg)
     # Batch statistics are averaged over a device axis only inside the mapped step.
     encoder = Encoder(_without_axis(config.encoder))
     encoded_variables = encoder.init(encoder_key, image, w_avg)
@@ -79,8 +86,9 @@ def _without_axis(config: EncoderConfig) -> EncoderConfig:
 
 def latent_shape(config: FundusGANConfig) -> tuple[int, int, int]:
     """[B, B, C] of one photograph's latent; of a model that has one."""
-    side = config.generator.base_size
-    return side, side, config.encoder.latent_channels
+    assert config.autoencoder is not None
+    side = config.input_size // config.autoencoder.stride
+    return side, side, config.autoencoder.channels
 
 
 def encode(
@@ -90,15 +98,30 @@ def encode(
     train: bool = False,
     latent_noise: Array | None = None,
 ) -> tuple[EncoderOutput, Any]:
-    """[N, S, S, 3] in [-1, 1] -> EncoderOutput and the updated batch statistics; latent_noise as of `Encoder`."""
+    """[N, S, S, 3] in [-1, 1] -> EncoderOutput and the updated batch statistics.
+
+    latent_noise: [N, B, B, C] added to the latents of an autoencoder before anything is painted from them, or None.
+    """
+    if config.autoencoder is not None:
+        params = {"params": variables.params["encoder"]}
+        latent: Any = LatentEncoder(config.autoencoder).apply(params, image)
+        noisy = latent if latent_noise is None else latent + latent_noise
+        return _of_latent(config, variables, noisy)._replace(latent=latent), variables.batch_stats
     collections = {"params": variables.params["encoder"], "batch_stats": variables.batch_stats}
     encoder = Encoder(config.encoder if train else _without_axis(config.encoder))
     if not train:
         return encoder.apply(collections, image, variables.w_avg), variables.batch_stats  # type: ignore[return-value]
-    encoded, updated = encoder.apply(
-        collections, image, variables.w_avg, train=True, latent_noise=latent_noise, mutable=["batch_stats"]
-    )
+    encoded, updated = encoder.apply(collections, image, variables.w_avg, train=True, mutable=["batch_stats"])
     return encoded, updated.get("batch_stats", variables.batch_stats)
+
+
+def _of_latent(config: FundusGANConfig, variables: Variables, latent: Array) -> EncoderOutput:
+    """What the decoder of an autoencoder paints from: the latent; its styles are the mean latent, which nobody reads."""
+    nothing: dict[str, Any] = dict.fromkeys(EncoderOutput._fields)
+    styles = jnp.broadcast_to(
+        variables.w_avg, (latent.shape[0], config.generator.num_ws, config.generator.w_dim)
+    )
+    return EncoderOutput(**{**nothing, "w_plus": styles, "base": latent})
 
 
 def decode(
@@ -111,6 +134,9 @@ def decode(
     noise_keys: Array | None = None,
 ) -> Array:
     """w+ [N, num_ws, w_dim] with the maps of `encoded` -> image [N, S, S, 3]."""
+    if config.autoencoder is not None:
+        params = {"params": variables.params["generator"]}
+        return LatentDecoder(config.autoencoder).apply(params, encoded.base)  # type: ignore[return-value]
     collections = {"params": variables.params["generator"], "noise": variables.noise}
     skips = skip_features(encoded, entering_sizes(config.generator))
     base = None if config.constant_base else encoded.base
@@ -132,25 +158,14 @@ def reconstruct(
 ) -> Reconstruction:
     """Photograph [N, S, S, 3] in [-1, 1] -> its reconstruction.
 
-    noise_keys: [N] jax random keys, needed for noise_mode 'random'. latent_noise: as of `Encoder`, in training.
+    noise_keys: [N] jax random keys, needed for noise_mode 'random'. latent_noise: as of `encode`, in training.
     """
     encoded, batch_stats = encode(config, variables, image, train, latent_noise)
     painted = decode(config, variables, encoded.w_plus, encoded, noise_mode=noise_mode, noise_keys=noise_keys)
     return Reconstruction(painted, encoded, batch_stats)
 
 
-def decode_latent(
-    config: FundusGANConfig,
-    variables: Variables,
-    latent: Array,
-    *,
-    noise_mode: NoiseMode,
-    noise_keys: Array | None = None,
-) -> Array:
+def decode_latent(config: FundusGANConfig, variables: Variables, latent: Array) -> Array:
     """A latent [N, B, B, C] (`latent_shape`) -> image [N, S, S, 3]; what `reconstruct` paints from a photograph's."""
-    expansion = {"params": variables.params["encoder"]["expansion"]}
-    expanded: Any = Expansion(config.encoder).apply(expansion, latent, variables.w_avg)
-    w_plus, base, widened = expanded
-    maps: dict[str, Any] = dict.fromkeys(EncoderOutput._fields)
-    encoded = EncoderOutput(**{**maps, "w_plus": w_plus, "base": base, "widened": widened})
-    return decode(config, variables, w_plus, encoded, noise_mode=noise_mode, noise_keys=noise_keys)
+    encoded = _of_latent(config, variables, latent)
+    return decode(config, variables, encoded.w_plus, encoded, noise_mode="none")

@@ -14,20 +14,21 @@ from jax.nn import initializers
 from fundusgan_jax.models.encoder import Conv
 from fundusgan_jax.models.layers import rematerialised
 from fundusgan_jax.models.resnet import Norm
+from fundusgan_jax.ops.patches import patches, unpatched
 
 # Maps of at most this side have attention: every place sees every other.
 ATTENTION_SIDE = 8
 HEAD_CHANNELS = 48
 FREQUENCIES = 64
 EYES = 3
-LEAST_SIDE = 4
 
 
 @dataclass(frozen=True)
 class VelocityConfig:
     """Size of the network.
 
-    side, latent_channels: of the latents [side, side, latent_channels]; side is a power of two of at least 4. channels: of
+    side, latent_channels: of the latents [side, side, latent_channels]; side is a power of two of at least 4. patch: places
+    along each axis that the network sees as one, which divides the work by its square. channels: of
     the finest level; the coarser ones, down to 8x8 places (two levels at least), have twice as many. blocks: residual
     blocks of each level on the way down, one more on the way up. num_labels: classes, 0 for none. dropout: share of
     feature maps that a training step leaves out. dtype, remat: see `models.plan.GeneratorConfig`.
@@ -35,6 +36,7 @@ class VelocityConfig:
 
     side: int = 16
     latent_channels: int = 8
+    patch: int = 1
     channels: int = 96
     blocks: int = 1
     num_labels: int = 0
@@ -45,8 +47,9 @@ class VelocityConfig:
     @property
     def levels(self) -> tuple[tuple[int, int], ...]:
         """(side, channels) of each level, the finest first."""
-        count = max(2, int(math.log2(self.side / ATTENTION_SIDE)) + 1)
-        return tuple((self.side >> level, self.channels * min(2**level, 2)) for level in range(count))
+        side = self.side // self.patch
+        count = max(2, int(math.log2(side / ATTENTION_SIDE)) + 1)
+        return tuple((side >> level, self.channels * min(2**level, 2)) for level in range(count))
 
 
 def time_features(time: Array) -> Array:
@@ -129,7 +132,7 @@ class Velocity(nn.Module):
             x = blocks(channels, config.dropout, config.dtype, name=name)(x, condition, own)
             return attention(config.dtype, name=f"{name}_attention")(x) if x.shape[1] <= ATTENTION_SIDE else x
 
-        x = Conv(config.channels, 3, name="enter")(x.astype(config.dtype))
+        x = Conv(config.channels, 3, name="enter")(patches(x.astype(config.dtype), config.patch))
         skips = [x]
         for level, (side, channels) in enumerate(config.levels):
             if level:
@@ -145,8 +148,10 @@ class Velocity(nn.Module):
             if level:
                 x = Conv(channels, 3, name=f"up{2 * side}")(x.repeat(2, 1).repeat(2, 2))
         x = nn.silu(Norm("group", dtype=jnp.dtype(config.dtype), name="leave_norm")(x, True))
-        leave = Conv(config.latent_channels, 3, kernel_init=initializers.zeros, name="leave")
-        return leave(x).astype(jnp.float32)
+        leave = Conv(
+            config.patch**2 * config.latent_channels, 3, kernel_init=initializers.zeros, name="leave"
+        )
+        return unpatched(leave(x).astype(jnp.float32), config.patch)
 
     def _condition(self, time: Array, label: Array, eye: Array) -> Array:
         """[N, 4 channels]; the last row of the classes' table stands for an unknown one."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from fundusgan_jax.models.flops import (
+    autoencoder_flops,
     discriminator_flops,
     encoder_flops,
     fusion_channels,
@@ -51,11 +52,15 @@ def network_flops(config: ConfigDict, resolution: int | None = None) -> NetworkF
             return NetworkFlops(growing_generator_flops(channel_table(config, side)), judge)
         return NetworkFlops(generator_flops(generator_config(config)), judge)
     model = model_config(config, None)
-    fused = fusion_channels(model.encoder, model.generator, side)
+    if model.autoencoder is not None:
+        encoder, generator = autoencoder_flops(model.autoencoder, side)
+    else:
+        fused = fusion_channels(model.encoder, model.generator, side)
+        encoder, generator = encoder_flops(model.encoder, side), generator_flops(model.generator, fused)
     return NetworkFlops(
-        generator_flops(model.generator, fused),
+        generator,
         judge if config.loss.adv > 0 else 0.0,
-        encoder_flops(model.encoder, side),
+        encoder,
         perceptual_flops(config.loss.perceptual_net, side) if config.loss.lpips > 0 else 0.0,
     )
 

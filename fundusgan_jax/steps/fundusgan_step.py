@@ -12,6 +12,7 @@ from jax import Array, lax
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from fundusgan_jax.models import fundusgan
+from fundusgan_jax.models.autoencoder import AutoencoderConfig
 from fundusgan_jax.models.encoder import EncoderConfig
 from fundusgan_jax.models.fundusgan import FundusGANConfig, Variables
 from fundusgan_jax.models.lpips import PerceptualNet, perceptual_distance
@@ -83,12 +84,25 @@ def model_config(
         num_ws=generator.num_ws,
         w_dim=generator.w_dim,
         base_channels=generator.channels_at(4),
-        latent_channels=config.model.latent_channels,
-        base_stride=size // generator.base_size,
         axis_name=axis_name,
         **computation(config, training),
     )
-    return FundusGANConfig(size, encoder, generator, bool(config.model.constant_base))
+    return FundusGANConfig(
+        size, encoder, generator, bool(config.model.constant_base), _autoencoder_config(config, training)
+    )
+
+
+def _autoencoder_config(config: ConfigDict, training: bool) -> AutoencoderConfig | None:
+    model = config.model
+    if not model.latent_channels:
+        return None
+    return AutoencoderConfig(
+        model.latent_channels,
+        model.latent_stride,
+        model.latent_width,
+        model.latent_blocks,
+        **computation(config, training),
+    )
 
 
 def _frozen_generator_names(config: ConfigDict) -> tuple[str, ...]:
@@ -270,7 +284,7 @@ def generator_phase(
 
 def latent_noise(config: ConfigDict, model: FundusGANConfig, sample: Array) -> Array | None:
     """[N, B, B, C] what is added to the latents of the samples [N], each drawn from its own key; None without latents."""
-    if not model.encoder.latent_channels or config.model.latent_noise == 0:
+    if model.autoencoder is None or config.model.latent_noise == 0:
         return None
     keys = sample_keys(config.seed, sample, LATENT_PURPOSE)
     shape = fundusgan.latent_shape(model)

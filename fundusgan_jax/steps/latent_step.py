@@ -66,6 +66,7 @@ def velocity_network(config: ConfigDict, training: bool = False) -> Velocity:
     sizes = VelocityConfig(
         side,
         channels,
+        flow.patch,
         flow.channels,
         flow.blocks,
         config.model.num_labels,
@@ -304,8 +305,4 @@ def painted_latents(
 ) -> Array:
     """Latents [N, B, B, C] -> images [N, S, S, 3]; noise of the generator, where it has any, from (seed, number)."""
     variables, seed = shared
-    mode = config.model.noise_mode
-    keys = sample_keys(seed, number) if mode == "random" else None
-    return fundusgan.decode_latent(
-        model_config(config, None), variables, latent, noise_mode=mode, noise_keys=keys
-    )
+    return fundusgan.decode_latent(model_config(config, None), variables, latent)

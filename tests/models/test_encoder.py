@@ -43,7 +43,7 @@ def test_shapes_of_the_published_size(depth: int) -> None:
     output, _ = jax.eval_shape(encoder.init_with_output, jax.random.key(0), image, w_avg)
     widths = {"c1": 64, "c2": 64 if depth < 50 else 256}
     maps = output._asdict()
-    assert maps.pop("latent") is None and maps.pop("widened") is None
+    assert maps.pop("latent") is None
     assert {name: value.shape for name, value in maps.items()} == {
         "w_plus": (2, 18, 512), "base": (2, 32, 32, 512), "f_low": (2, 16, 16, 512), "f_mid": (2, 32, 32, 512),
         "f_high": (2, 64, 64, 512), "c2": (2, 128, 128, widths["c2"]), "c1": (2, 256, 256, widths["c1"]),

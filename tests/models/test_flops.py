@@ -6,9 +6,11 @@ import pytest
 
 from configs import default
 from fundusgan_jax.models.alexnet import AlexNet
+from fundusgan_jax.models.autoencoder import AutoencoderConfig, LatentDecoder, LatentEncoder
 from fundusgan_jax.models.discriminator import Discriminator
 from fundusgan_jax.models.encoder import Encoder, EncoderConfig
 from fundusgan_jax.models.flops import (
+    autoencoder_flops,
     convolutional_flops,
     discriminator_flops,
     encoder_flops,
@@ -82,11 +84,12 @@ def test_other_networks_agree_with_xla():
         encoder = EncoderConfig(depth=depth, norm=norm, fpn_channels=64, head_channels=64, num_ws=10)
         counted = forward(Encoder(encoder), floats(1, 512, 512, 3), floats(512))
         assert encoder_flops(encoder, 512) == pytest.approx(counted, rel=0.05)
-    latent = EncoderConfig(
-        depth=18, norm="group", fpn_channels=64, head_channels=32, num_ws=10, latent_channels=8, base_stride=8
+    small = AutoencoderConfig(channels=4)
+    halves = (
+        forward(LatentEncoder(small), floats(1, 128, 128, 3)),
+        forward(LatentDecoder(small), floats(1, 32, 32, 4)),
     )
-    counted = forward(Encoder(latent), floats(1, 512, 512, 3), floats(512))
-    assert encoder_flops(latent, 512) == pytest.approx(counted, rel=0.05)
+    assert autoencoder_flops(small, 128) == pytest.approx(halves, rel=0.05)
     for name, module in (("vgg16", VGG16()), ("squeezenet", SqueezeNet())):
         assert perceptual_flops(name, 512) == pytest.approx(forward(module, floats(1, 512, 512, 3)), rel=0.05)
     table = tuple((2**k, 128) for k in range(2, 8))

@@ -14,7 +14,7 @@ from fundusgan_jax.models.velocity import (
     time_features,
 )
 
-TINY = VelocityConfig(side=8, latent_channels=3, channels=4, blocks=1, num_labels=2)
+TINY = VelocityConfig(side=8, latent_channels=3, patch=2, channels=4, blocks=1, num_labels=2)
 ONE = jnp.zeros(1, jnp.int32)
 
 
@@ -27,6 +27,7 @@ def test_sizes():
     assert VelocityConfig(side=16).levels == ((16, 96), (8, 192))
     assert VelocityConfig(side=32).levels == ((32, 96), (16, 192), (8, 192))
     assert VelocityConfig(side=8).levels == ((8, 96), (4, 192))
+    assert VelocityConfig(side=32, patch=2).levels == VelocityConfig(side=16).levels
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes_of(VelocityConfig(num_labels=8))))
     assert 6.3e6 < count < 6.5e6
     # Convolutions alone, of 16x16x96 and 8x8x192 places.

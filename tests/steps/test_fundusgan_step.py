@@ -190,8 +190,7 @@ def test_a_frozen_generator_keeps_its_bits_while_encoder_and_fusions_learn():
 
 LATENT = {
     "model__latent_channels": 3,
-    "model__base_size": 8,
-    "model__delta": 0,
+    "model__latent_width": 8,
     "loss__l1": 0.5,
     "loss__latent": 0.25,
 }
@@ -202,7 +201,7 @@ def test_noise_on_latents_belongs_to_samples():
     model, numbers = model_config(config, None), jnp.arange(512)
     together = latent_noise(config, model, numbers)
     np.testing.assert_array_equal(latent_noise(config, model, numbers[100:]), together[100:])
-    assert together.shape == (512, 8, 8, 3) and float(together.std()) == pytest.approx(0.2, rel=0.01)
+    assert together.shape == (512, 16, 16, 3) and float(together.std()) == pytest.approx(0.2, rel=0.01)
     for other in (tiny_config(), tiny_config(**LATENT, model__latent_noise=0.0)):
         assert latent_noise(other, model_config(other, None), numbers) is None
 

@@ -37,13 +37,12 @@ def tiny_config(**changes) -> ConfigDict:
 
 
 def tiny_latent_config(**changes) -> ConfigDict:
-    """latent.py over a FundusGAN of `tiny_config` with a latent of 8x8x4; changes as for `tiny_config`."""
+    """latent.py over an autoencoder with a latent of 16x16x4; changes as for `tiny_config`."""
     config = latent.get_config()
     small = {
         **NARROW,
-        "model.base_size": 8,
         "model.latent_channels": 4,
-        "model.delta": 2,
+        "model.latent_width": 8,
         "flow.channels": 8,
         "flow.blocks": 1,
         "optim.warmup_steps": 0,
