@@ -29,7 +29,7 @@ from fundusgan_jax.generate.directions import Direction, direction_named, read_d
 from fundusgan_jax.generate.fundusgan import Generator
 from fundusgan_jax.generate.latent_sampler import LatentSampler
 from fundusgan_jax.generate.prior import check_label, labels_of
-from fundusgan_jax.generate.recipes import check_styles, recipe_sample
+from fundusgan_jax.generate.recipes import check_has_styles, check_styles, recipe_sample
 from fundusgan_jax.generate.request import MAX_SEED
 from fundusgan_jax.generate.sample import Sampler
 from fundusgan_jax.models.encoder import EncoderOutput
@@ -266,6 +266,7 @@ class FundusGAN:
         """
         if not isinstance(amount, numbers.Real) or not math.isfinite(amount):
             raise UserError(f"amount={amount!r} must be a finite number; 2 is two standard deviations")
+        check_has_styles(self._config)
         chosen = direction_named(self._workdir, (self.num_ws, self.w_dim), direction, self.step)
         encoded = self.encode(photographs)
         return self.decode(encoded.w_plus + np.float32(amount) * chosen.vector, encoded)
@@ -292,6 +293,7 @@ class FundusGAN:
             raise UserError(
                 f"label={label}: FundusGAN's images have their photograph's class; leave label out"
             )
+        check_has_styles(self._config)
         check_styles(self._variables)
         dataset = dataset_of_workdir(self._config, self._workdir)
         split = split_named(dataset, self._config.data.train_split)

@@ -222,3 +222,18 @@ def test_plan(capsys):
     assert main.main([*line, *(f"--config.{setting}" for setting in small)]) == 0
     said = capsys.readouterr().out
     assert "FundusGAN, frozen" in said and "(flow 0." in said and "train.batch_size=8 fits" in said
+
+
+def test_an_autoencoder_reconstructs_and_has_no_styles(autoencoder, tmp_path):
+    line = [f"--workdir={autoencoder}", "--mode=generate", f"--output={tmp_path / 'made'}", "--num=2"]
+    for method in ("mix", "perturb", "sample"):
+        with pytest.raises(UserError, match="a latent and no styles"):
+            main.main([*line, f"--method={method}"])
+    assert main.main([*line, "--method=reconstruct"]) == 0
+    model = fundusgan_jax.load(autoencoder)
+    photographs = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    encoded = model.encode(photographs)
+    assert encoded.latent.shape == (2, 16, 16, 4)
+    np.testing.assert_array_equal(model.decode(encoded.w_plus, encoded), model.reconstruct(photographs))
+    with pytest.raises(UserError, match="a latent and no styles"):
+        model.edit(photographs, "any", 1.0)

@@ -15,7 +15,7 @@ from fundusgan_jax.devices.local import local_program, replicated
 from fundusgan_jax.evaluate.lookup import BATCH
 from fundusgan_jax.evaluate.memorisation import Judge, check_memorisation
 from fundusgan_jax.generate.fundusgan import Generator
-from fundusgan_jax.generate.recipes import recipe_mix
+from fundusgan_jax.generate.recipes import check_has_styles, recipe_mix
 from fundusgan_jax.models.features import FeatureNet
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.ops.full_precision import full_precision
@@ -64,6 +64,7 @@ def mixed_images(config: ConfigDict, variables: Variables, dataset: PackedDatase
     """uint8 [num, S, S, 3]: what --mode=generate --method=mix paints from training photographs."""
     split = split_named(dataset, config.data.train_split)
     generator = Generator(config, variables, split)
+    check_has_styles(config)
     recipe = recipe_mix(split, num, generator.num_ws, config.eval.seed)
     progress, images = Progress(num, "img", "mixing photographs"), []
     progress.begin()

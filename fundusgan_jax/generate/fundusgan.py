@@ -19,6 +19,7 @@ from fundusgan_jax.generate.marks import COMPARISON, saved_by_threads, say_one_c
 from fundusgan_jax.generate.photographs import own_photographs
 from fundusgan_jax.generate.recipes import (
     Recipe,
+    check_has_styles,
     check_styles,
     recipe_edit,
     recipe_mix,
@@ -169,6 +170,8 @@ def _job_of_photographs(
 ) -> Job:
     seed = request.seed
     names: tuple[str, ...]
+    if method != "reconstruct":
+        check_has_styles(config)
     if method == "sample":
         check_styles(variables)
     offset = _offset(config, workdir, step, variables, request) if method == "edit" else None

@@ -123,6 +123,15 @@ def recipe_sample(
     return Recipe(base, base, np.full(num, num_ws), np.repeat(w[:, None], num_ws, 1), seed, replaces=True)
 
 
+def check_has_styles(config: ConfigDict) -> None:
+    """UserError where the model is an autoencoder, which has no styles to mix or move."""
+    if config.model.latent_channels:
+        raise UserError(
+            "this model has a latent and no styles (model.latent_channels); draw new images by a flow over it: "
+            "--config=configs/latent.py --init_from=WORKDIR"
+        )
+
+
 def check_styles(variables: Variables) -> None:
     """UserError where there is no mapping network to sample styles by."""
     if not any(np.any(leaf) for leaf in jax.tree.leaves(variables.mapping)):

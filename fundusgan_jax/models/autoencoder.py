@@ -29,7 +29,7 @@ class AutoencoderConfig:
     """
 
     channels: int
-    stride: int = 8
+    stride: int = 4
     width: int = 48
     blocks: int = 1
     dtype: str = "float32"

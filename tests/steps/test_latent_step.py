@@ -43,7 +43,7 @@ def config():
 @pytest.fixture(scope="module")
 def latents():
     """Of five photographs and their mirror images."""
-    return np.random.default_rng(5).normal(1.5, 2.0, (5, 2, 8, 8, 4)).astype(np.float32)
+    return np.random.default_rng(5).normal(1.5, 2.0, (5, 2, 16, 16, 4)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def sample(config, state, numbers, label=1, guidance=None):
 
 def test_a_sample_is_a_function_of_seed_number_and_condition(config, state):
     three = sample(config, state, [4, 11, 2])
-    assert three.shape == (3, 8, 8, 4) and np.isfinite(three).all()
+    assert three.shape == (3, 16, 16, 4) and np.isfinite(three).all()
     # Other batches are other programs: equal to rounding.
     np.testing.assert_allclose(sample(config, state, [11])[0], three[1], rtol=1e-4, atol=1e-4)
     assert np.abs(three[0] - three[1]).max() > 0.1
