@@ -9,7 +9,12 @@ from typing import NamedTuple
 
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.flags import Parser
+from fundusgan_jax.settings import SETTINGS
 from fundusgan_jax.studies.arms import ARMS, REAL, needs_synthetic
+
+# The frozen-features probe, among the networks.
+PROBE = "probe"
+NETWORKS = SETTINGS["classifier.network"].choices
 
 
 class Request(NamedTuple):
@@ -28,6 +33,10 @@ class Request(NamedTuple):
     external: Path | None
     external_classes: str
     weights: Path | None
+    networks: tuple[str, ...]
+    pretrained: bool
+    config: str
+    overrides: tuple[str, ...]
     plan: bool
 
 
@@ -57,12 +66,27 @@ def add_flags(flags: Parser, seeds: int) -> None:
     )
     flags.add_argument("--external", type=Path, help="prepared dataset of other patients to test on as well")
     flags.add_argument("--external_classes", default="", help="its class names, in the order of --classes")
-    flags.add_argument("--weights", type=Path, help="SqueezeNet 1.1's weights (the folder of public weights)")
+    flags.add_argument(
+        "--weights", type=Path, help="the probe's: of SqueezeNet 1.1 (the folder of public weights)"
+    )
+    flags.add_argument(
+        "--networks",
+        default=PROBE,
+        help=f"what classifies: {PROBE} (regression on frozen features) and networks that are trained: {', '.join(NETWORKS)}",
+    )
+    flags.add_argument(
+        "--pretrained", action="store_true", help="networks start from their public ImageNet weights"
+    )
+    flags.add_argument(
+        "--config",
+        default="configs/study_classifier.py",
+        help="settings of their training (configs/study_classifier.py); --config.NAME=VALUE changes one",
+    )
     flags.add_argument("--plan", action="store_true", help="print runs, counts and time; train nothing")
 
 
-def request_of(flags: argparse.Namespace) -> Request:
-    """The flags as a request; UserError where they make no sense."""
+def request_of(flags: argparse.Namespace, overrides: Sequence[str]) -> Request:
+    """The flags, and changes of the networks' settings, as a request; UserError where they make no sense."""
     for name in ("data", "classes", "workdir"):
         if not getattr(flags, name):
             raise UserError(f"--{name} is missing; --help shows an example")
@@ -86,8 +110,21 @@ def request_of(flags: argparse.Namespace) -> Request:
     if chosen and REAL not in chosen:
         raise UserError(f"--arms={flags.arms} lacks {REAL}, with which the others are compared")
     arms = chosen or tuple(arm for arm in ARMS if flags.synthetic is not None or not needs_synthetic(arm))
-    names = {name: getattr(flags, name) for name in Request._fields if name != "arms"}
-    return Request(arms=arms, **names)
+    own = {"arms": arms, "networks": _networks(flags, overrides), "overrides": tuple(overrides)}
+    return Request(**{name: getattr(flags, name) for name in Request._fields if name not in own}, **own)
+
+
+def _networks(flags: argparse.Namespace, overrides: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(filter(None, flags.networks.split(","))))
+    for name in names:
+        if name not in (PROBE, *NETWORKS):
+            raise UserError(f"--networks: {name} is none; there are {PROBE}, {', '.join(NETWORKS)}")
+    if not names:
+        raise UserError(f"--networks is empty; name {PROBE}, or networks")
+    if names == (PROBE,) and (overrides or flags.pretrained):
+        given = overrides[0] if overrides else "--pretrained"
+        raise UserError(f"{given} is of networks that are trained; name some with --networks=resnet50")
+    return names
 
 
 def class_groups(text: str) -> tuple[tuple[str, ...], ...]:
