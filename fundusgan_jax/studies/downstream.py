@@ -8,15 +8,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fundusgan_jax.data.packed import PackedDataset
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.folder_lock import owned_folder
 from fundusgan_jax.progress import waiting
+from fundusgan_jax.studies.arms import class_counts
 from fundusgan_jax.studies.design_record import check_record
+from fundusgan_jax.studies.fair_dataset import write_fair_dataset
 from fundusgan_jax.studies.frozen_probe import Classifier, frozen_probe
 from fundusgan_jax.studies.likeness import likeness, shortcut_records
 from fundusgan_jax.studies.provenance import Provenance, provenance, refuse_leak
 from fundusgan_jax.studies.statistics import summarise
 from fundusgan_jax.studies.study_flags import PROBE, Request, class_groups, class_names
+from fundusgan_jax.studies.study_heat_maps import heat_map_records
 from fundusgan_jax.studies.study_images import (
     Photographs,
     Synthetic,
@@ -34,6 +38,7 @@ from fundusgan_jax.studies.study_runs import (
     Setting,
     prepared_inputs,
     read_runs,
+    rows_of_run,
     run_cells,
 )
 
@@ -46,7 +51,7 @@ class _Material(NamedTuple):
     """All that is read before the first run."""
 
     names: tuple[str, ...]
-    fingerprint: str
+    dataset: PackedDataset
     photographs: Photographs
     synthetic: Synthetic
     origin: Provenance | None
@@ -85,7 +90,10 @@ def run_study(request: Request, title: str, conditions: Conditions, probe: Class
         cases,
         len(material.names),
         request.num_synthetic,
+        request.fixed,
     )
+    if request.write_dataset is not None:
+        return _write_dataset(request.write_dataset, material, setting)
     external = material.external.images if material.external else np.zeros((0, 0))
     turned = "augmented" in arms
     if request.plan:
@@ -124,7 +132,7 @@ def _read(request: Request) -> _Material:
         print("\n".join(f"note: {line}" for line in origin.lines), flush=True)
         refuse_leak(origin, request.synthetic, request.allow_leak)
         synthetic = read_synthetic(request.synthetic, groups, origin.numbered, size, request.without_copies)
-    material = _Material(names, dataset.fingerprint, photographs, synthetic, origin, None, "")
+    material = _Material(names, dataset, photographs, synthetic, origin, None, "")
     return _with_external(material, request, groups, size) if request.external else material
 
 
@@ -153,7 +161,7 @@ def _with_external(
             f"--external_classes={request.external_classes} must name {len(groups)} classes, as --classes does"
         )
     dataset, photographs = open_photographs(request.external, others, "--external_classes")
-    if dataset.fingerprint == material.fingerprint:
+    if dataset.fingerprint == material.dataset.fingerprint:
         raise UserError(f"--external={request.external} is --data itself; name photographs of other patients")
     if dataset.resolution != size:
         raise UserError(
@@ -178,13 +186,28 @@ def _possible(arms: tuple[str, ...], material: _Material) -> tuple[str, ...]:
 def _design(request: Request, material: _Material, classifiers: Mapping[str, Classifier]) -> dict[str, Any]:
     return {
         "classes": list(material.names),
-        "dataset": material.fingerprint,
+        "dataset": material.dataset.fingerprint,
         "classifier": "; ".join(one.name for one in classifiers.values()),
         "synthetic": material.synthetic.fingerprint,
         "num_synthetic": request.num_synthetic,
+        **({"fixed": True} if request.fixed else {}),
         "external": material.external_fingerprint,
         "external_classes": request.external_classes if request.external else "",
     }
+
+
+def _write_dataset(directory: Path, material: _Material, setting: Setting) -> int:
+    if len(setting.conditions) > 1:
+        raise UserError(
+            f"--write_dataset is of one condition, here are {', '.join(setting.conditions)}; give one of --ratios, and one of "
+            "--networks"
+        )
+    rows, _ = rows_of_run(setting, next(iter(setting.conditions)), 0)
+    write_fair_dataset(directory, material.dataset, material.photographs, rows)
+    counts = class_counts(material.photographs.label[rows], len(material.names))
+    shown = ", ".join(f"{name} {count}" for name, count in zip(material.names, counts))
+    print(f"{directory}: {shown} in split 'train', the study's test photographs in 'test'", flush=True)
+    return 0
 
 
 def _results(
@@ -202,6 +225,7 @@ def _results(
         material.origin,
         shortcut_records(workdir, photographs, setting.inputs.get(PROBE), material.names),
         likeness(workdir, setting, setting.inputs.get(PROBE), material.names),
+        heat_map_records(workdir, setting, cells, material.names),
         runs,
         summarise(runs, "test", photographs.label[test], photographs.patient[test]),
         summarise(runs, "external", external.label, external.patient) if external else [],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,7 @@ from fundusgan_jax.data.packed import even_rows
 from fundusgan_jax.report.elements import cell, facts_table, note, picture, table
 from fundusgan_jax.report.grid import image_grid, save_png, with_caption
 from fundusgan_jax.report.page import NO_PHOTOGRAPHS, WITH_PHOTOGRAPHS, document
-
-if TYPE_CHECKING:
-    from fundusgan_jax.studies.heat_map_study import ImagesWithMaps
+from fundusgan_jax.studies.heat_map_measures import ImagesWithMaps
 
 REPORT, GRID, MEANS = "report.html", "grid.png", "means.png"
 # Images of each set in the grid, pairs in a row, least side of each.
@@ -56,7 +54,7 @@ def _enlarged(image: np.ndarray) -> np.ndarray:
 
 def write_grid(output: Path, sets: Sequence[ImagesWithMaps], names: Sequence[str]) -> None:
     """OUTPUT/grid.png: images beside their maps; each set begins a row. And means.png, the mean map of each set and class."""
-    rows, means = [], []
+    rows = []
     for one in sets:
         chosen = even_rows(len(one.images), SHOWN)
         cells = []
@@ -68,12 +66,19 @@ def write_grid(output: Path, sets: Sequence[ImagesWithMaps], names: Sequence[str
             cells.append(with_caption(_enlarged(overlay(one.images[place], one.maps.heat[place])), evidence))
         cells += [np.zeros_like(cells[0])] * (-len(cells) % (2 * PAIRS))
         rows += [np.stack(cells[start : start + 2 * PAIRS]) for start in range(0, len(cells), 2 * PAIRS)]
+    save_png(output / GRID, image_grid(np.stack(rows)))
+    save_png(output / MEANS, mean_maps(sets, names))
+
+
+def mean_maps(sets: Sequence[ImagesWithMaps], names: Sequence[str]) -> np.ndarray:
+    """uint8 [H, W, 3]: the mean map of each set and class side by side, on black."""
+    means = []
+    for one in sets:
         for number in np.unique(one.target):
             heat = mean_map(one.maps.heat[one.target == number])
             black = np.zeros((*heat.shape, 3), np.uint8)
             means.append(with_caption(_enlarged(overlay(black, heat)), f"{names[number]}, {one.title}"))
-    save_png(output / GRID, image_grid(np.stack(rows)))
-    save_png(output / MEANS, image_grid(np.stack(means)[None]))
+    return image_grid(np.stack(means)[None])
 
 
 def mean_map(heat: np.ndarray) -> np.ndarray:
@@ -131,12 +136,13 @@ def _measures(summaries: Sequence[Mapping[str, Any]]) -> str:
     for name, title in TITLES.items():
         if any(name in one["measures"] for one in summaries):
             lines.append(
-                [cell(title, "text"), *(cell(_shown(one["measures"].get(name))) for one in summaries)]
+                [cell(title, "text"), *(cell(shown_figure(one["measures"].get(name))) for one in summaries)]
             )
     return "<h2>What the maps mark</h2>" + table(head, lines) + note("Means with 95 % intervals from drawing patients, or images where no patients are known.")  # fmt: skip
 
 
-def _shown(figure: Mapping[str, Any] | None) -> str:
+def shown_figure(figure: Mapping[str, Any] | None) -> str:
+    """'0.912 (0.880 to 0.940), 100', of a measure of `ImagesWithMaps.summary`; '' for none."""
     if figure is None:
         return ""
     low, high = figure["interval"]

@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None, probe: Classifier | None = None) -> 
     ) -> tuple[dict[str, Condition], dict[str, Any]]:
         if len(names) != 2:
             raise UserError(f"--classes={request.classes} must name two classes, the rare one first")
-        fixed = num_normal(photographs, max(ratios), request.seeds, flags.num_normal)
+        seeds = 1 if request.fixed else request.seeds
+        fixed = num_normal(photographs, max(ratios), seeds, flags.num_normal)
         print(f"{fixed} photographs of {names[1]} at every ratio", flush=True)
         chosen = {f"ratio {ratio:g}": subset(ratio, fixed) for ratio in ratios}
         return chosen, {"ratios": list(ratios), "num_normal": fixed}

@@ -28,6 +28,8 @@ class Request(NamedTuple):
     seeds: int
     arms: tuple[str, ...]
     num_synthetic: int | None
+    fixed: bool
+    write_dataset: Path | None
     without_copies: bool
     allow_leak: bool
     external: Path | None
@@ -57,6 +59,16 @@ def add_flags(flags: Parser, seeds: int) -> None:
     flags.add_argument("--arms", default="", help=f"some of {', '.join(ARMS)} (all)")
     flags.add_argument(
         "--num_synthetic", type=int, help="images that 'synthetic' adds (as many as photographs)"
+    )
+    flags.add_argument(
+        "--fixed",
+        action="store_true",
+        help="every seed has the photographs and validation patients of seed 0",
+    )
+    flags.add_argument(
+        "--write_dataset",
+        type=Path,
+        help="with --fixed: write a prepared dataset of these photographs, for a generator of the fair variant; train nothing",
     )
     flags.add_argument(
         "--without_copies", action="store_true", help="leave out what index.csv calls a copy of a photograph"
@@ -97,6 +109,8 @@ def request_of(flags: argparse.Namespace, overrides: Sequence[str]) -> Request:
             raise UserError(f"--{name}={folder} is no folder")
     if flags.workdir.exists() and not flags.workdir.is_dir():
         raise UserError(f"--workdir={flags.workdir} is a file; name a folder")
+    if flags.write_dataset is not None and not flags.fixed:
+        raise UserError("--write_dataset is of --fixed: else every seed trains on other photographs")
     for name in ("seeds", "num_synthetic"):
         value = getattr(flags, name)
         if value is not None and value < 1:

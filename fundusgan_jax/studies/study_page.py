@@ -17,6 +17,7 @@ from fundusgan_jax.studies.arms import ARMS, TITLES
 from fundusgan_jax.studies.likeness import MAP
 from fundusgan_jax.studies.shortcut_probes import FOLDS, REPEATS
 from fundusgan_jax.studies.statistics import Figure, Summary
+from fundusgan_jax.studies.study_heat_maps import heat_maps_section
 from fundusgan_jax.studies.study_results import Results, answers, mean_counts
 from fundusgan_jax.studies.study_runs import POSITIVE
 
@@ -59,6 +60,7 @@ def write_report(workdir: Path, title: str, results: Results) -> Path:
         _pictures(results),
         _shortcuts(results),
         _likeness(workdir, results),
+        heat_maps_section(workdir, results.heat_maps, results.names[POSITIVE]),
         _provenance(results),
         _counts(results),
         f"<h2>Methods</h2><p>{html.escape(methods(results))}</p>",

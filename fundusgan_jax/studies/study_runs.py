@@ -61,7 +61,8 @@ class Case(NamedTuple):
 
 class Setting(NamedTuple):
     """All that the runs share. classifiers, inputs: by the networks' names. conditions: by what a cell calls them.
-    num_synthetic: see `arms.Pool`; None: as many as a run has photographs."""
+    num_synthetic: see `arms.Pool`; None: as many as a run has photographs. fixed: whether every seed has the photographs and
+    validation patients of seed 0."""
 
     photographs: Photographs
     synthetic: Synthetic
@@ -70,6 +71,7 @@ class Setting(NamedTuple):
     conditions: Mapping[str, Case]
     num_classes: int
     num_synthetic: int | None
+    fixed: bool = False
 
 
 def prepared_inputs(
@@ -112,9 +114,10 @@ def prepared_inputs(
 
 def rows_of_run(setting: Setting, condition: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the photographs that a run trains on, and of those that it is validated with; none is a test photograph."""
-    validation = validation_mask(setting.photographs, seed)
+    chosen = 0 if setting.fixed else seed
+    validation = validation_mask(setting.photographs, chosen)
     candidates = np.flatnonzero(~validation & ~setting.photographs.test)
-    rows = setting.conditions[condition].rows(setting.photographs, candidates, seed)
+    rows = setting.conditions[condition].rows(setting.photographs, candidates, chosen)
     return rows, np.flatnonzero(validation)
 
 

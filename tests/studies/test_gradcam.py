@@ -17,8 +17,8 @@ from fundusgan_jax.errors import UserError
 from fundusgan_jax.metrics.heat_maps import share_inside
 from fundusgan_jax.steps.classifier_step import first_classifier
 from fundusgan_jax.studies import gradcam
+from fundusgan_jax.studies.heat_map_measures import measured
 from fundusgan_jax.studies.heat_map_page import HEAT, mean_map, overlay
-from fundusgan_jax.studies.heat_map_study import measured
 from fundusgan_jax.studies.lesion_masks import lesion_mask, mask_files
 from fundusgan_jax.weights.imported_workdir import save_workdir
 from tests.support.one_device import one_device
@@ -104,7 +104,7 @@ def test_measures_by_hand():
     image = render(3, SIZE).image
     even, nothing = np.ones((SIZE, SIZE), np.float32), np.zeros((SIZE, SIZE), np.float32)
     lesions = np.zeros((SIZE, SIZE), bool)
-    lesions[30:34, 30:34] = True
+    lesions[20:24, 12:16] = True
     pointed = lesions.astype(np.float32)
     found = measured(np.stack([image] * 3), np.stack([even, nothing, pointed]), [lesions, lesions, lesions])
     # An even map is what each share stands beside.

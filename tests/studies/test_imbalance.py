@@ -228,6 +228,43 @@ def test_a_leak_is_refused(data, tmp_path):
         provenance(own, tmp_path, dataset)
 
 
+def test_the_fair_variants_dataset_has_what_the_runs_have(data, tmp_path, capsys):
+    words = [
+        f"--data={data}",
+        "--classes=G,N",
+        f"--workdir={tmp_path / 'w'}",
+        "--ratios=0.2",
+        "--num_normal=50",
+        "--fixed",
+    ]
+    own = tmp_path / "own"
+    assert imbalance.main([*words, f"--write_dataset={own}"], probe()) == 0
+    assert "G 10, N 50 in split 'train'" in capsys.readouterr().out and not (tmp_path / "w").exists()
+    mine = open_packed(own)
+    synthetic = generated(tmp_path / "fair", True, num=60, fingerprint=mine.fingerprint, data_dir=str(own))
+    given = [f"--synthetic={synthetic}", "--seeds=2", "--arms=real,synthetic_balance"]
+    assert imbalance.main([*words, *given], probe()) == 0
+    record = json.loads((tmp_path / "w" / "study.json").read_text())
+    assert record["provenance"]["leaked"] == 0 and record["provenance"]["seen"] == {"G": 10, "N": 50}
+    page = (tmp_path / "w" / "report.html").read_text()
+    assert "The fair variant: the generator saw 10 photographs of G, no more than the classifier." in page
+    # Both seeds have the photographs and the validation patients of the first, and no patient of the latter is in the dataset.
+    first, second = (run for run in record["runs"] if run["arm"] == "real")
+    assert first["validation_rows"] == second["validation_rows"] and first["test"] == second["test"]
+    patients = np.asarray(record["photographs"]["patient"])
+    assert not set(patients[first["validation_rows"]]) & set(mine.splits["train"].patient)
+    assert set(mine.splits["test"].patient) == set(patients[np.asarray(record["photographs"]["test"])])
+    for more, text in (
+        ([f"--write_dataset={own}"], "exists; name a folder that is not there yet"),
+        (
+            [f"--write_dataset={tmp_path / 'x'}", "--ratios=1,0.5"],
+            "is of one condition, here are ratio 1, ratio 0.5",
+        ),
+    ):
+        with pytest.raises(UserError, match=text):
+            imbalance.main([*words, *more], probe())
+
+
 def test_an_external_set(data, tmp_path):
     rng = np.random.default_rng(5)
     examples = [
@@ -323,6 +360,7 @@ def test_the_probe_weighs_and_repeats_alike(tmp_path):
         (["--data=.", "--classes=G,N", "--workdir=w", "--arms=weighted"], "lacks real"),
         (["--data=.", "--classes=G,N", "--workdir=w", "--ratios=2"], "must lie above 0 and be at most 1"),
         (["--data=.", "--classes=G,N", "--workdir=w", "--seeds=0"], "--seeds=0 must be at least 1"),
+        (["--data=.", "--classes=G,N", "--workdir=w", "--write_dataset=x"], "--write_dataset is of --fixed"),
     ],
 )  # fmt: skip
 def test_mistakes(words, text):

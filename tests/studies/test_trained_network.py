@@ -84,6 +84,11 @@ def test_a_network_beside_the_probe(study):
         f"all photographs, {one}" for one in ("probe", "squeezenet")
     }
     page = (workdir / "report.html").read_text()
+    kept = [
+        (one["condition"], one["arm"], [part["set"] for part in one["sets"]]) for one in record["heat_maps"]
+    ]
+    assert kept == [("all photographs, squeezenet", "real", ["photographs"])]
+    assert record["heat_maps"][0]["sets"][0]["images"] == 5 and "Where networks find G" in page
     assert "<h2>Trainings</h2>" in page and "squeezenet from scratch (4 steps of 8" in page
 
 
