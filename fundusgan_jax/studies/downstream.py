@@ -190,7 +190,7 @@ def _design(request: Request, material: _Material, classifiers: Mapping[str, Cla
         "classifier": "; ".join(one.name for one in classifiers.values()),
         "synthetic": material.synthetic.fingerprint,
         "num_synthetic": request.num_synthetic,
-        **({"fixed": True} if request.fixed else {}),
+        "fixed": request.fixed,
         "external": material.external_fingerprint,
         "external_classes": request.external_classes if request.external else "",
     }
