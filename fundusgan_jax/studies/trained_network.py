@@ -30,7 +30,7 @@ from fundusgan_jax.train.classifier_task import ClassifierTask
 from fundusgan_jax.train.loop import Trainer
 from fundusgan_jax.train.task import Run
 from fundusgan_jax.validation import validate
-from fundusgan_jax.weights.public_weights import located
+from fundusgan_jax.weights.import_torchvision import existing
 from fundusgan_jax.workdir.contents import restore_state
 from fundusgan_jax.workdir.manifest import write_manifest
 from fundusgan_jax.workdir.metrics_log import read_metrics
@@ -99,12 +99,15 @@ def trained_network(config: ConfigDict) -> Classifier:
 
 
 def _name(config: ConfigDict) -> str:
-    """With what decides its numbers: the settings by their checksum, the weights by theirs."""
+    """With what decides its numbers: the settings by their checksum, the weights by theirs.
+
+    Raises:
+        UserError: there is no such file of weights.
+    """
     started = "from scratch"
     if config.encoder.weights:
-        file = located(config.encoder.weights)
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file.is_file() else "missing"
-        started = f"from ImageNet weights {digest}"
+        file = existing(config.encoder.weights, config.classifier.network)
+        started = f"from weights {hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"
     settings = ConfigDict(config.to_dict())
     settings.data.dir = settings.encoder.weights = ""
     checksum = hashlib.sha256(settings.to_json(sort_keys=True).encode()).hexdigest()[:8]
