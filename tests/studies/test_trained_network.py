@@ -60,7 +60,7 @@ def words(data, workdir, *more):
 @pytest.fixture(scope="module")
 def study(data, tmp_path_factory, alone):
     workdir = tmp_path_factory.mktemp("study") / "work"
-    given = words(data, workdir, "--networks=probe,squeezenet", "--arms=real,weighted,augmented")
+    given = words(data, workdir, "--networks=probe,squeezenet", "--arms=real,augmented")
     assert augmentation.main(given, probe()) == 0
     return given, workdir, json.loads((workdir / "study.json").read_text())
 
@@ -72,13 +72,13 @@ def runs_of(record, network):
 def test_a_network_beside_the_probe(study):
     _, workdir, record = study
     ours = runs_of(record, "squeezenet")
-    assert set(ours) == set(runs_of(record, "probe")) == {"real", "weighted", "augmented"}
+    assert set(ours) == set(runs_of(record, "probe")) == {"real", "augmented"}
     for run in ours.values():
         # The same budget: as many steps, evaluated as often.
         assert [row["step"] for row in run["curve"] if "loss" in row] == [2, 4]
         assert [row["step"] for row in run["curve"] if "auc" in row] == [2, 4]
         assert np.asarray(run["test"]).shape == (15, 2)
-    assert ours["real"]["test"] != ours["weighted"]["test"] != ours["augmented"]["test"]
+    assert ours["real"]["test"] != ours["augmented"]["test"]
     assert all(run["curve"] == [] for run in runs_of(record, "probe").values())
     assert {one["condition"] for one in record["summaries"]} == {
         f"all photographs, {one}" for one in ("probe", "squeezenet")
