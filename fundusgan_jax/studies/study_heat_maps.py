@@ -34,7 +34,7 @@ def heat_map_records(
     records = []
     for cell in cells:
         folder = network_path(workdir, cell)
-        if not folder.is_dir() or not run_path(workdir, cell).exists():
+        if not cell.keeps_network or not folder.is_dir() or not run_path(workdir, cell).exists():
             continue
         if not (folder / RECORD).exists():
             _write(folder, setting, cell, names)

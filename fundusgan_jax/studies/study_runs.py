@@ -41,6 +41,11 @@ class Cell(NamedTuple):
         """Of its file."""
         return f"{self.condition}_{self.arm}_seed{self.seed}".replace(" ", "-")
 
+    @property
+    def keeps_network(self) -> bool:
+        """Whether the network stays in the study's folder."""
+        return self.seed == 0 and self.arm in KEPT
+
 
 class Inputs(NamedTuple):
     """What a classifier sees. photographs: [N, ...]. turned: [VIEWS - 1, T, ...] of the first T photographs, those of the
@@ -183,7 +188,7 @@ def run_path(workdir: Path, cell: Cell) -> Path:
 
 
 def network_path(workdir: Path, cell: Cell) -> Path:
-    """Where a network is trained; of seed 0 and KEPT arms it stays there, as the workdir of a classifier."""
+    """Where a network is trained; some stay there, each as the workdir of a classifier."""
     return workdir / NETWORKS / cell.name
 
 
@@ -199,7 +204,7 @@ def run_cells(workdir: Path, setting: Setting, cells: Sequence[Cell]) -> None:
             record = run_cell(setting, cell, folder)
             with atomic_write(run_path(workdir, cell)) as temporary:
                 temporary.write_text(json.dumps(record) + "\n")
-            if folder.is_dir() and (cell.seed or cell.arm not in KEPT):
+            if folder.is_dir() and not cell.keeps_network:
                 shutil.rmtree(folder)
             progress.update()
 
