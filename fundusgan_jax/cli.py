@@ -1,4 +1,4 @@
-"""The console command: fundusgan train, eval, generate, plan, prepare, evaluate, weights, reader_study, ablation, disentanglement, shortcuts, imbalance, augmentation, vessels, doctor."""
+"""The console command: fundusgan train, eval, generate, plan, prepare, evaluate, weights, reader_study, ablation, disentanglement, shortcuts, imbalance, augmentation, gradcam, vessels, doctor."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ COMMANDS = {
     "shortcuts": Command("fundusgan_jax.studies.shortcuts", "what predicts a label without the retina: colour, thumbnail"),
     "imbalance": Command("fundusgan_jax.studies.imbalance", "what synthetic images of a rare class are worth"),
     "augmentation": Command("fundusgan_jax.studies.augmentation", "what synthetic images add to all photographs"),
+    "gradcam": Command("fundusgan_jax.studies.gradcam", "where a classifier finds what speaks for a class"),
     "vessels": Command("fundusgan_jax.vessels", "segments the vessels of photographs, scores and measures them"),
     "doctor": Command("fundusgan_jax.doctor", "looks the machine over and names what to mend"),
 }  # fmt: skip

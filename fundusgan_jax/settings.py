@@ -88,7 +88,7 @@ SETTINGS = {
         choices=("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")),
     "encoder.norm": Setting("batch", "FundusGAN, classifier: 'batch' synchronised over devices, 'frozen' statistics, 'group'",
         choices=("batch", "frozen", "group")),
-    "encoder.weights": Setting("", "FundusGAN, classifier with a ResNet: torchvision state dict (.pth, .npz, .safetensors); '' starts from scratch", may_change=True),
+    "encoder.weights": Setting("", "FundusGAN, classifier: torchvision state dict (.pth, .npz, .safetensors); '' starts from scratch", may_change=True),
     "encoder.fpn_channels": Setting(512, "width of the feature pyramid", least=1),
     "encoder.head_channels": Setting(512, "width of the map2style heads", least=1),
 

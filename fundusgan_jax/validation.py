@@ -214,12 +214,12 @@ def _validate_classifier(config: ConfigDict) -> None:
                 "encoder.norm=frozen keeps the statistics of encoder.weights, and there are none; set --config.encoder.norm=group"
             )
         return
-    if not config.classifier.network.startswith("resnet") or config.classifier.width != 1:
+    if config.classifier.width != 1:
         raise UserError(
-            f"encoder.weights are a ResNet's of full width, this classifier is {config.classifier.network} of width "
-            f"{config.classifier.width}; leave them out, or set classifier.network and classifier.width=1"
+            f"encoder.weights are of a network of full width, this classifier has width {config.classifier.width}; leave them "
+            "out, or set classifier.width=1"
         )
-    if config.encoder.norm == "group":
+    if config.encoder.norm == "group" and config.classifier.network != "squeezenet":
         raise UserError(
             "encoder.weights have batch normalisation; set encoder.norm=frozen or batch, not group"
         )

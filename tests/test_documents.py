@@ -17,6 +17,7 @@ from fundusgan_jax.settings import SETTINGS
 from fundusgan_jax.studies.ablation import parser as ablation_parser
 from fundusgan_jax.studies.augmentation import parser as augmentation_parser
 from fundusgan_jax.studies.disentanglement import parser as disentanglement_parser
+from fundusgan_jax.studies.gradcam import parser as gradcam_parser
 from fundusgan_jax.studies.imbalance import parser as imbalance_parser
 from fundusgan_jax.studies.shortcuts import parser as shortcuts_parser
 from fundusgan_jax.vessels.__main__ import parser as vessels_parser
@@ -37,6 +38,7 @@ PARSERS = {
     "fundusgan_jax.studies.ablation": ablation_parser,
     "fundusgan_jax.studies.disentanglement": disentanglement_parser,
     "fundusgan_jax.studies.augmentation": augmentation_parser,
+    "fundusgan_jax.studies.gradcam": gradcam_parser,
     "fundusgan_jax.studies.imbalance": imbalance_parser,
     "fundusgan_jax.studies.shortcuts": shortcuts_parser,
 }

@@ -20,7 +20,13 @@ from fundusgan_jax.evaluate.stop import ShouldStop, never, stoppable
 from fundusgan_jax.folder_lock import owned_name
 from fundusgan_jax.metrics.calibration import brier, expected_calibration_error
 from fundusgan_jax.metrics.confidence import RESAMPLES, Interval
-from fundusgan_jax.metrics.decisions import macro_f1, threshold_figures
+from fundusgan_jax.metrics.decisions import (
+    ODIR_CLASSES,
+    macro_f1,
+    odir_score,
+    of_patients,
+    threshold_figures,
+)
 from fundusgan_jax.metrics.discrimination import auc
 from fundusgan_jax.metrics.resampling import interval_of, patient_weights
 from fundusgan_jax.progress import Progress
@@ -48,7 +54,7 @@ class Predictor:
     def __init__(self, config: ConfigDict, variables: ClassifierVariables) -> None:
         self._batch_size = config.eval.batch_size
         self._variables = replicated(jax.device_get(variables))
-        self._program = local_program(classifier_logits, FrozenConfigDict(config))
+        self._program = local_program(classifier_logits, network_settings(config))
 
     def logits(self, images: Any, should_stop: ShouldStop = never, shown: bool = True) -> np.ndarray:
         """float32 [N, K] of photographs uint8 [N, S, S, 3].
@@ -62,6 +68,14 @@ class Predictor:
                 parts.append(self._program(self._variables, np.asarray(images[rows]))[:real])
                 progress.update(real)
         return np.concatenate(parts)
+
+
+def network_settings(config: ConfigDict) -> FrozenConfigDict:
+    """What `steps.classifier_step.network_of` reads: runs that differ in their training alone share a program."""
+    parts = {"classifier": ("network", "width", "dropout"), "encoder": ("norm",), "train": ("remat",)}
+    return FrozenConfigDict(
+        {part: {name: config[part][name] for name in names} for part, names in parts.items()}
+    )
 
 
 def probabilities_of(logits: np.ndarray) -> np.ndarray:
@@ -126,6 +140,17 @@ def figure_intervals(
     return {name: interval_of(np.concatenate([part[name] for part in parts])) for name in parts[0]}
 
 
+def odir_figures(
+    label: np.ndarray, probability: np.ndarray, names: Sequence[str], patients: Sequence[str] | None
+) -> dict[str, float]:
+    """ODIR-2019's official score of patients, 'odir_final' and its parts; {} where the classes are not ODIR's eight, or
+    patients are unknown. A patient's truth is that of the photographs, not of the official table."""
+    if patients is None or set(names) != set(ODIR_CLASSES):
+        return {}
+    truth, p = of_patients(label, probability, patients, list(names).index(ODIR_CLASSES[0]))
+    return {f"odir_{name}": value for name, value in odir_score(truth, p).items()}
+
+
 def scored_split(config: ConfigDict, dataset: PackedDataset) -> PackedSplit:
     """The photographs of config.data.eval_split, config.eval.num of them where that is above 0."""
     split = split_named(dataset, config.data.eval_split)
@@ -149,14 +174,17 @@ def evaluation_of_logits(
     """
     names, probability = class_names(config), probabilities_of(logits)
     constant = np.tile(shares, (len(probability), 1))
+    odir, odir_constant = (odir_figures(split.label, p, names, patients) for p in (probability, constant))
     absent = [name for k, name in enumerate(names) if not (split.label == k).any()]
     seed = config.eval.seed
     return Evaluation(
         split=config.data.eval_split,
         num_images=len(probability),
         resolution=config.data.resolution,
-        model=_plain(classifier_figures(split.label, probability, names)),
-        baselines={"classes' shares": _plain(classifier_figures(split.label, constant, names))},
+        model=_plain(classifier_figures(split.label, probability, names)) | odir,
+        baselines={
+            "classes' shares": _plain(classifier_figures(split.label, constant, names)) | odir_constant
+        },
         intervals=figure_intervals(split.label, probability, names, patients, seed) if with_intervals else {},
         warnings=[f"no photograph of split '{config.data.eval_split}' has class {x}" for x in absent],
         step=number,

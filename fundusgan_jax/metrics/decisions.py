@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fundusgan_jax.metrics.discrimination import auc
@@ -64,6 +66,32 @@ def macro_f1(
     ]
     known = [values for values in figures if np.isfinite(values).all()]
     return np.mean(known, 0) if known else np.asarray(float("nan"))
+
+
+# ODIR-2019's classes; of a patient several, N alone.
+ODIR_CLASSES = ("N", "D", "G", "C", "A", "H", "M", "O")
+
+
+def of_patients(
+    classes: np.ndarray, probabilities: np.ndarray, patients: Sequence[str], healthy: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and probabilities of patients from those of their photographs: of a disease the highest, of health the lowest.
+
+    Args:
+        classes: [N] class numbers. probabilities: [N, C]. patients: [N]. healthy: number of the class without disease.
+
+    Returns:
+        bool [P, C] and float64 [P, C], patients in the order of their names.
+    """
+    _, number = np.unique(np.asarray(patients), return_inverse=True)
+    count, num_classes = int(number.max()) + 1, probabilities.shape[1]
+    truth, p = np.zeros((count, num_classes), bool), np.zeros((count, num_classes))
+    np.logical_or.at(truth, number, np.arange(num_classes) == np.asarray(classes)[:, None])
+    np.maximum.at(p, number, probabilities)
+    truth[:, healthy] = ~np.delete(truth, healthy, 1).any(1)
+    p[:, healthy] = 1
+    np.minimum.at(p[:, healthy], number, probabilities[:, healthy])
+    return truth, p
 
 
 def odir_score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:

@@ -42,8 +42,9 @@ class Classifier(nn.Module):
     network: one of NETWORKS. num_classes: K. norm: 'batch', 'frozen' or 'group' as of `models.resnet.ResNet`; SqueezeNet has
     none. width: factor of all channels, 1 as published. dropout: share of the pooled features that training leaves out,
     where `keys` [N], one random key a sample, are given. axis_name, dtype, remat: see `models.resnet.ResNet`. SqueezeNet's
-    last layer is dense here, after the mean over places and without a ReLU, so that a class cannot fall silent. Raises
-    ValueError for another network or norm.
+    last layer is dense here, after the mean over places and without a ReLU, so that a class cannot fall silent. added: of the
+    last map's shape, is added to it: zeros, to ask for gradients with respect to the map. Raises ValueError for another
+    network or norm.
     """
 
     network: str
@@ -56,8 +57,11 @@ class Classifier(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = False, keys: Array | None = None) -> Classified:
+    def __call__(
+        self, x: Array, train: bool = False, keys: Array | None = None, added: Array | None = None
+    ) -> Classified:
         last = self._last_map(imagenet_normalize(x).astype(self.dtype), train)
+        last = last if added is None else last + added
         pooled = mean_over_places(last)
         if self.network == "mobilenet_v3_small":
             hidden = scaled_channels(HIDDEN, self.width)

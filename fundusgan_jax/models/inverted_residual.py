@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax import Array
 from jax.nn import initializers
 
-from fundusgan_jax.models.resnet import Conv, Norm
+from fundusgan_jax.models.resnet import EPSILON, Conv, Norm
 from fundusgan_jax.ops.depthwise import depthwise_conv
 from fundusgan_jax.ops.places import spread, sum_over_places, wide
 
@@ -73,7 +73,8 @@ class InvertedResidual(nn.Module):
     where the shape stays (Sandler et al. 2018; Howard et al. 2019).
 
     size, stride: of the depthwise convolution. squeezed: see `SqueezeExcite`; 0 leaves it out. activation: 'relu',
-    'hard_swish' or 'silu'. norm, axis_name, dtype: see `models.resnet.ResNet`. x [N, H, W, I] -> [N, H / stride, ..., features].
+    'hard_swish' or 'silu'. norm, axis_name, dtype: see `models.resnet.ResNet`. epsilon: see `models.resnet.Norm`.
+    x [N, H, W, I] -> [N, H / stride, ..., features].
     """
 
     size: int
@@ -85,6 +86,7 @@ class InvertedResidual(nn.Module):
     norm: str
     axis_name: str | None = None
     dtype: jnp.dtype = jnp.float32
+    epsilon: float = EPSILON
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -101,4 +103,4 @@ class InvertedResidual(nn.Module):
         return x + y if x.shape == y.shape else y
 
     def _norm(self, name: str) -> Norm:
-        return Norm(self.norm, self.axis_name, self.dtype, name=name)
+        return Norm(self.norm, self.axis_name, self.dtype, self.epsilon, name=name)

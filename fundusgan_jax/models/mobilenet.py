@@ -16,6 +16,8 @@ from fundusgan_jax.models.resnet import Conv, Norm
 STEM, LAST = 16, 576
 # Width of the dense layer between the pooled map and the classes.
 HIDDEN = 1024
+# Of its batch normalisations, as published and as torchvision has it.
+EPSILON = 1e-3
 
 
 class Row(NamedTuple):
@@ -62,7 +64,7 @@ class MobileNetV3Small(nn.Module):
             return scaled_channels(channels, self.width)
 
         x = Conv(scaled(STEM), 3, 2, self.dtype, name="stem_conv")(x)
-        x = jax.nn.hard_swish(Norm(self.norm, self.axis_name, self.dtype, name="stem_norm")(x, train))
+        x = jax.nn.hard_swish(self._norm("stem_norm")(x, train))
         block = rematerialised(InvertedResidual, self.remat, static_argnums=(2,))
         for index, row in enumerate(ROWS):
             expanded = scaled(row.expanded)
@@ -77,7 +79,11 @@ class MobileNetV3Small(nn.Module):
                 norm=self.norm,
                 axis_name=self.axis_name,
                 dtype=self.dtype,
+                epsilon=EPSILON,
                 name=f"block{index}",
             )(x, train)
         x = Conv(scaled(LAST), 1, dtype=self.dtype, name="last_conv")(x)
-        return jax.nn.hard_swish(Norm(self.norm, self.axis_name, self.dtype, name="last_norm")(x, train))
+        return jax.nn.hard_swish(self._norm("last_norm")(x, train))
+
+    def _norm(self, name: str) -> Norm:
+        return Norm(self.norm, self.axis_name, self.dtype, EPSILON, name=name)

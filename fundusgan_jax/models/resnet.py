@@ -77,10 +77,11 @@ class Conv(nn.Module):
 class FrozenBatchNorm(nn.Module):
     """Batch normalisation that neither measures nor learns: stored mean, variance, scale and bias.
 
-    Its variables are those of `nn.BatchNorm`, so the same checkpoint fits.
+    Its variables are those of `nn.BatchNorm`, so the same checkpoint fits. epsilon: added to the variance.
     """
 
     dtype: jnp.dtype = jnp.float32
+    epsilon: float = EPSILON
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -90,21 +91,22 @@ class FrozenBatchNorm(nn.Module):
         # Parameters, because that is where nn.BatchNorm keeps them; the gradient is cut instead.
         scale = lax.stop_gradient(self.param("scale", initializers.ones, shape))
         bias = lax.stop_gradient(self.param("bias", initializers.zeros, shape))
-        factor = scale * lax.rsqrt(variance + EPSILON)
+        factor = scale * lax.rsqrt(variance + self.epsilon)
         return (x * factor + (bias - mean * factor)).astype(self.dtype)
 
 
 class Norm(nn.Module):
-    """The normalisation named by `kind`; see `ResNet.norm`."""
+    """The normalisation named by `kind`; see `ResNet.norm`. epsilon: of batch statistics."""
 
     kind: str
     axis_name: str | None = None
     dtype: jnp.dtype = jnp.float32
+    epsilon: float = EPSILON
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         if self.kind == "frozen":
-            return FrozenBatchNorm(self.dtype, name="norm")(x)
+            return FrozenBatchNorm(self.dtype, self.epsilon, name="norm")(x)
         if self.kind == "group":
             groups = min(32, x.shape[-1])
             while x.shape[-1] % groups:
@@ -114,7 +116,7 @@ class Norm(nn.Module):
             use_running_average=not train,
             axis_name=self.axis_name,
             momentum=0.9,
-            epsilon=EPSILON,
+            epsilon=self.epsilon,
             dtype=self.dtype,
             name="norm",
         )(x)

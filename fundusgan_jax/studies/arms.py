@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-# How a photograph is shown: as it is, mirrored, upside down, both.
-VIEWS = 4
 REAL = "real"
 
 
@@ -23,16 +21,17 @@ class Pool(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """What an arm takes. real: int [A] places in the pool's photographs, again where one is repeated. view: int [A] below
-    VIEWS. synthetic: int [B] places in its synthetic images. synthetic_label: int [B], what they are called. weight: float
-    [A + B], of mean 1 a photograph of the pool. adjusted: whether probabilities are divided by the classes' frequencies."""
+    """What an arm takes. real: int [A] places in the pool's photographs, again where one is repeated. synthetic: int [B] places
+    in its synthetic images. synthetic_label: int [B], what they are called. weight: float [A + B], of mean 1 a photograph of
+    the pool. weighting: the rule, 'none', 'balanced' (`weight` evens the classes out) or 'logit_adjusted'. augmented: whether
+    photographs are shown changed as well."""
 
     real: np.ndarray
-    view: np.ndarray
     synthetic: np.ndarray
     synthetic_label: np.ndarray
     weight: np.ndarray
-    adjusted: bool = False
+    weighting: str = "none"
+    augmented: bool = False
 
     def labels(self, pool: Pool) -> np.ndarray:
         """int [A + B]: the classes that the classifier is told."""
@@ -63,23 +62,18 @@ def class_counts(label: np.ndarray, num_classes: int) -> np.ndarray:
     return np.bincount(label, minlength=num_classes)
 
 
-def _selection(
-    pool: Pool,
-    real: np.ndarray,
-    synthetic: np.ndarray | None = None,
-    view: np.ndarray | None = None,
-) -> Selection:
+def _selection(pool: Pool, real: np.ndarray, synthetic: np.ndarray | None = None) -> Selection:
     synthetic = np.zeros(0, np.int64) if synthetic is None else synthetic
-    view = np.zeros(len(real), np.int64) if view is None else view
     weight = np.ones(len(real) + len(synthetic))
-    return Selection(real, view, synthetic, pool.synthetic[synthetic], weight)
+    return Selection(real, synthetic, pool.synthetic[synthetic], weight)
 
 
 def _balanced(pool: Pool, chosen: Selection) -> Selection:
     """With every class of the same weight: N / (K n_c)."""
     label = chosen.labels(pool)
     counts = class_counts(label, pool.num_classes)
-    return chosen._replace(weight=(len(label) / (pool.num_classes * np.maximum(counts, 1)))[label])
+    weight = (len(label) / (pool.num_classes * np.maximum(counts, 1)))[label]
+    return chosen._replace(weight=weight, weighting="balanced")
 
 
 def _drawn(label: np.ndarray, counts: np.ndarray, rng: np.random.Generator, again: bool) -> np.ndarray:
@@ -105,9 +99,8 @@ def real(pool: Pool, rng: np.random.Generator) -> Selection:
 
 
 def augmented(pool: Pool, rng: np.random.Generator) -> Selection:
-    """Every photograph as it is, mirrored, upside down, and both."""
-    places = np.arange(len(pool.label))
-    return _selection(pool, np.tile(places, VIEWS), view=np.repeat(np.arange(VIEWS), len(places)))
+    """The photographs, shown changed as well."""
+    return real(pool, rng)._replace(augmented=True)
 
 
 def weighted(pool: Pool, rng: np.random.Generator) -> Selection:
@@ -130,11 +123,11 @@ def undersampled(pool: Pool, rng: np.random.Generator) -> Selection:
 
 
 def logit_adjusted(pool: Pool, rng: np.random.Generator) -> Selection:
-    """Probabilities divided by the classes' frequencies in training (Menon et al. 2021, after training, tau 1).
+    """The classes' frequencies taken out (Menon et al. 2021, tau 1): of a network by the loss, of the probe after training.
 
-    For a logistic regression, whose intercept is free, this equals the adjusted loss.
+    For a logistic regression, whose intercept is free, the two are the same.
     """
-    return real(pool, rng)._replace(adjusted=True)
+    return real(pool, rng)._replace(weighting="logit_adjusted")
 
 
 def synthetic(pool: Pool, rng: np.random.Generator) -> Selection:
@@ -186,7 +179,7 @@ ARMS: dict[str, Arm] = {
 SYNTHETIC_ARMS = ("repeats", "synthetic", "synthetic_balance", "synthetic_weighted", "placebo")
 TITLES = {
     REAL: "real only",
-    "augmented": "real, mirrored and turned",
+    "augmented": "real, augmented",
     "weighted": "real, class weights",
     "oversampled": "real, oversampled",
     "undersampled": "real, undersampled",

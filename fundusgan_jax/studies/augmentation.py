@@ -37,13 +37,13 @@ def parser() -> Parser:
     return flags
 
 
-def main(argv: Sequence[str] | None = None, classifier: Classifier | None = None) -> int:
-    """Parses, then makes one call down; returns the exit code. classifier: None: the frozen-features probe."""
-    request = request_of(parser().parse_args(sys.argv[1:] if argv is None else argv))
+def main(argv: Sequence[str] | None = None, probe: Classifier | None = None) -> int:
+    """Parses, then makes one call down; returns the exit code. probe: None: the frozen-features probe."""
+    request = request_of(*parser().parse_with_settings(sys.argv[1:] if argv is None else argv))
     # After --help and the flags' mistakes have been answered: what follows takes seconds to import.
     from fundusgan_jax.studies.downstream import run_study
 
-    return run_study(request, TITLE, conditions, classifier)
+    return run_study(request, TITLE, conditions, probe)
 
 
 def conditions(

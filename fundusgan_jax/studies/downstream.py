@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fundusgan_jax.data.packed import PackedDataset
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.folder_lock import owned_folder
 from fundusgan_jax.progress import waiting
+from fundusgan_jax.studies.arms import class_counts
 from fundusgan_jax.studies.design_record import check_record
+from fundusgan_jax.studies.fair_dataset import write_fair_dataset
 from fundusgan_jax.studies.frozen_probe import Classifier, frozen_probe
 from fundusgan_jax.studies.likeness import likeness, shortcut_records
 from fundusgan_jax.studies.provenance import Provenance, provenance, refuse_leak
 from fundusgan_jax.studies.statistics import summarise
-from fundusgan_jax.studies.study_flags import Request, class_groups, class_names
+from fundusgan_jax.studies.study_flags import PROBE, Request, class_groups, class_names
+from fundusgan_jax.studies.study_heat_maps import heat_map_records
 from fundusgan_jax.studies.study_images import (
     Photographs,
     Synthetic,
@@ -28,12 +32,13 @@ from fundusgan_jax.studies.study_page import write_report
 from fundusgan_jax.studies.study_plan import print_plan
 from fundusgan_jax.studies.study_results import Results, answers, write_results, write_table
 from fundusgan_jax.studies.study_runs import (
+    Case,
     Cell,
     Condition,
-    Inputs,
     Setting,
     prepared_inputs,
     read_runs,
+    rows_of_run,
     run_cells,
 )
 
@@ -46,7 +51,7 @@ class _Material(NamedTuple):
     """All that is read before the first run."""
 
     names: tuple[str, ...]
-    fingerprint: str
+    dataset: PackedDataset
     photographs: Photographs
     synthetic: Synthetic
     origin: Provenance | None
@@ -54,38 +59,55 @@ class _Material(NamedTuple):
     external_fingerprint: str
 
 
-def run_study(request: Request, title: str, conditions: Conditions, classifier: Classifier | None) -> int:
+def run_study(request: Request, title: str, conditions: Conditions, probe: Classifier | None) -> int:
     """Runs what is open, then writes study.json, table.csv and report.html; or prints the plan.
 
     Args:
-        title: of the report. conditions: of the study. classifier: None: the frozen-features probe.
+        title: of the report. conditions: of the study. probe: None: the frozen-features probe.
     """
     material = _read(request)
     arms = _possible(request.arms, material)
-    classifier = classifier or frozen_probe(request.weights)
-    chosen, facts = conditions(material.photographs, material.names)
+    classifiers = _classifiers(request, material, probe)
+    rows, facts = conditions(material.photographs, material.names)
+    cases = {
+        name if len(classifiers) == 1 else f"{name}, {network}": Case(condition, network)
+        for network in classifiers
+        for name, condition in rows.items()
+    }
     # Whole seeds first, so that a study that is stopped has all arms of some.
-    cells = [Cell(name, arm, seed) for seed in range(request.seeds) for name in chosen for arm in arms]
+    cells = [
+        Cell(name, arm, seed)
+        for seed in range(request.seeds)
+        for name, case in cases.items()
+        for arm in arms
+        if arm != "augmented" or not classifiers[case.network].augments
+    ]
     setting = Setting(
         material.photographs,
         material.synthetic,
-        Inputs(*(np.zeros((0, 0)),) * 4),
-        classifier,
-        chosen,
+        classifiers,
+        {},
+        cases,
         len(material.names),
         request.num_synthetic,
+        request.fixed,
     )
+    if request.write_dataset is not None:
+        return _write_dataset(request.write_dataset, material, setting)
     external = material.external.images if material.external else np.zeros((0, 0))
     turned = "augmented" in arms
     if request.plan:
         print_plan(request.workdir, setting, cells, material.names, len(external), turned)
         return 0
     with owned_folder(request.workdir) as workdir:
-        design = {"study": title, **_design(request, material, classifier), **facts}
+        design = {"study": title, **_design(request, material, classifiers), **facts}
         check_record(workdir / DESIGN, design)
-        inputs = prepared_inputs(
-            workdir, classifier, material.photographs, material.synthetic, external, turned
-        )
+        inputs = {
+            network: prepared_inputs(
+                workdir, classifier, material.photographs, material.synthetic, external, turned
+            )
+            for network, classifier in classifiers.items()
+        }
         setting = setting._replace(inputs=inputs)
         run_cells(workdir, setting, cells)
         results = _results(workdir, setting, cells, design, material)
@@ -110,8 +132,23 @@ def _read(request: Request) -> _Material:
         print("\n".join(f"note: {line}" for line in origin.lines), flush=True)
         refuse_leak(origin, request.synthetic, request.allow_leak)
         synthetic = read_synthetic(request.synthetic, groups, origin.numbered, size, request.without_copies)
-    material = _Material(names, dataset.fingerprint, photographs, synthetic, origin, None, "")
+    material = _Material(names, dataset, photographs, synthetic, origin, None, "")
     return _with_external(material, request, groups, size) if request.external else material
+
+
+def _classifiers(request: Request, material: _Material, probe: Classifier | None) -> dict[str, Classifier]:
+    classifiers: dict[str, Classifier] = {}
+    if PROBE in request.networks:
+        classifiers[PROBE] = probe or frozen_probe(request.weights)
+    networks = [name for name in request.networks if name != PROBE]
+    if networks:
+        from fundusgan_jax.studies.trained_network import study_settings, trained_network
+
+        size = material.photographs.images.shape[1]
+        for network in networks:
+            settings = study_settings(request, network, material.names, size)
+            classifiers[network] = trained_network(settings)
+    return classifiers
 
 
 def _with_external(
@@ -124,7 +161,7 @@ def _with_external(
             f"--external_classes={request.external_classes} must name {len(groups)} classes, as --classes does"
         )
     dataset, photographs = open_photographs(request.external, others, "--external_classes")
-    if dataset.fingerprint == material.fingerprint:
+    if dataset.fingerprint == material.dataset.fingerprint:
         raise UserError(f"--external={request.external} is --data itself; name photographs of other patients")
     if dataset.resolution != size:
         raise UserError(
@@ -146,16 +183,31 @@ def _possible(arms: tuple[str, ...], material: _Material) -> tuple[str, ...]:
     return arms
 
 
-def _design(request: Request, material: _Material, classifier: Classifier) -> dict[str, Any]:
+def _design(request: Request, material: _Material, classifiers: Mapping[str, Classifier]) -> dict[str, Any]:
     return {
         "classes": list(material.names),
-        "dataset": material.fingerprint,
-        "classifier": classifier.name,
+        "dataset": material.dataset.fingerprint,
+        "classifier": "; ".join(one.name for one in classifiers.values()),
         "synthetic": material.synthetic.fingerprint,
         "num_synthetic": request.num_synthetic,
+        "fixed": request.fixed,
         "external": material.external_fingerprint,
         "external_classes": request.external_classes if request.external else "",
     }
+
+
+def _write_dataset(directory: Path, material: _Material, setting: Setting) -> int:
+    if len(setting.conditions) > 1:
+        raise UserError(
+            f"--write_dataset is of one condition, here are {', '.join(setting.conditions)}; give one of --ratios, and one of "
+            "--networks"
+        )
+    rows, _ = rows_of_run(setting, next(iter(setting.conditions)), 0)
+    write_fair_dataset(directory, material.dataset, material.photographs, rows)
+    counts = class_counts(material.photographs.label[rows], len(material.names))
+    shown = ", ".join(f"{name} {count}" for name, count in zip(material.names, counts))
+    print(f"{directory}: {shown} in split 'train', the study's test photographs in 'test'", flush=True)
+    return 0
 
 
 def _results(
@@ -171,8 +223,9 @@ def _results(
         external,
         material.synthetic,
         material.origin,
-        shortcut_records(workdir, photographs, setting.inputs.photographs, material.names),
-        likeness(workdir, setting, material.names),
+        shortcut_records(workdir, photographs, setting.inputs.get(PROBE), material.names),
+        likeness(workdir, setting, setting.inputs.get(PROBE), material.names),
+        heat_map_records(workdir, setting, cells, material.names),
         runs,
         summarise(runs, "test", photographs.label[test], photographs.patient[test]),
         summarise(runs, "external", external.label, external.patient) if external else [],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,25 +15,45 @@ from fundusgan_jax.metrics.discrimination import macro_auc
 RIDGES = (0.001, 0.01, 0.1, 1.0)
 
 
+# How the probe sees a photograph in the arm 'augmented': as it is, mirrored, upside down, both.
+VIEWS = 4
+
+
 class Labelled(NamedTuple):
-    """inputs: [M, ...] of the classifier. label: int [M]. weight: float [M] how much each counts."""
+    """inputs: [M, ...] of the classifier. label: int [M]. weight: float [M] how much each counts. weighting, augmented: of the
+    arm, see `arms.Selection`."""
 
     inputs: np.ndarray
     label: np.ndarray
     weight: np.ndarray
+    weighting: str = "none"
+    augmented: bool = False
 
 
-# (training, validation to choose by, inputs to predict, classes K, seed) -> probabilities [., K] of each of the inputs.
-Fit = Callable[[Labelled, Labelled, Sequence[np.ndarray], int, int], list[np.ndarray]]
+class Fitted(NamedTuple):
+    """probabilities: float64 [., K] of each of the inputs. curve: rows with 'step' and 'loss' (training) or 'auc' (validation
+    patients), of a network."""
+
+    probabilities: list[np.ndarray]
+    curve: Sequence[dict[str, Any]] = ()
+
+
+# (training, validation to choose by, inputs to predict, classes K, seed, folder of the run for what has to be kept until it is
+# over) -> what came of it.
+Fit = Callable[[Labelled, Labelled, Sequence[np.ndarray], int, int, Path], Fitted]
 
 
 class Classifier(NamedTuple):
-    """name: with what decides its numbers. prepare: images uint8 [N, S, S, 3] -> inputs [N, ...], once for each image. fit:
-    trains from scratch and predicts; a pure function."""
+    """name: with what decides its numbers. prepare: images uint8 [N, S, S, 3] -> inputs [N, ...], once for each image; None: it
+    sees the images themselves, and changes them where the arm asks for that. fit: trains from scratch and predicts; of the
+    same arguments always the same. seconds: (validation photographs, photographs to predict) -> of a run, measured; None: a
+    run is measured. augments: whether it changes images in every arm, so that the arm 'augmented' is none."""
 
     name: str
-    prepare: Callable[[np.ndarray], np.ndarray]
+    prepare: Callable[[np.ndarray], np.ndarray] | None
     fit: Fit
+    seconds: Callable[[int, int], float] | None = None
+    augments: bool = False
 
 
 def frozen_probe(weights: Path | None) -> Classifier:
@@ -57,14 +77,30 @@ def frozen_probe(weights: Path | None) -> Classifier:
     )
 
 
+def turned(images: np.ndarray, view: int) -> np.ndarray:
+    """[N, S, S, 3] mirrored (1), upside down (2), or both (3)."""
+    return images[:, :: -1 if view & 2 else 1, :: -1 if view & 1 else 1]
+
+
+def adjusted(probabilities: np.ndarray, frequency: np.ndarray) -> np.ndarray:
+    """[N, K] divided by the classes' frequencies [K], to sum 1 again."""
+    ratios = probabilities / np.maximum(frequency, 1e-12)
+    return np.asarray(ratios / ratios.sum(1, keepdims=True))
+
+
 def fit_logistic(
-    training: Labelled, validation: Labelled, others: Sequence[np.ndarray], num_classes: int, seed: int
-) -> list[np.ndarray]:
+    training: Labelled,
+    validation: Labelled,
+    others: Sequence[np.ndarray],
+    num_classes: int,
+    seed: int,
+    folder: Path,
+) -> Fitted:
     """Logistic regression on standardised inputs [M, F]; the ridge is the one of the highest validation AUC (macro), the
-    strongest of equal ones. It is convex: `seed` changes nothing.
+    strongest of equal ones. It is convex and quick: `seed` changes nothing, and `folder` gets nothing.
 
     Returns:
-        float64 [., K] each; 0 for a class that training lacks.
+        Probabilities; 0 for a class that training lacks.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -90,4 +126,8 @@ def fit_logistic(
         if best is None or area > highest + 1e-9:
             best, highest = model, area
     assert best is not None  # RIDGES is not empty
-    return [predicted(best, scaled(one)) for one in others]
+    probabilities = [predicted(best, scaled(one)) for one in others]
+    if training.weighting == "logit_adjusted":
+        frequency = np.bincount(training.label, minlength=num_classes) / len(training.label)
+        probabilities = [adjusted(one, frequency) for one in probabilities]
+    return Fitted(probabilities)

@@ -47,10 +47,10 @@ def parser() -> Parser:
     return flags
 
 
-def main(argv: Sequence[str] | None = None, classifier: Classifier | None = None) -> int:
-    """Parses, then makes one call down; returns the exit code. classifier: None: the frozen-features probe."""
-    flags = parser().parse_args(sys.argv[1:] if argv is None else argv)
-    request = request_of(flags)
+def main(argv: Sequence[str] | None = None, probe: Classifier | None = None) -> int:
+    """Parses, then makes one call down; returns the exit code. probe: None: the frozen-features probe."""
+    flags, overrides = parser().parse_with_settings(sys.argv[1:] if argv is None else argv)
+    request = request_of(flags, overrides)
     ratios = _ratios(flags)
     # After --help and the flags' mistakes have been answered: what follows takes seconds to import.
     from fundusgan_jax.studies.downstream import run_study
@@ -60,12 +60,13 @@ def main(argv: Sequence[str] | None = None, classifier: Classifier | None = None
     ) -> tuple[dict[str, Condition], dict[str, Any]]:
         if len(names) != 2:
             raise UserError(f"--classes={request.classes} must name two classes, the rare one first")
-        fixed = num_normal(photographs, max(ratios), request.seeds, flags.num_normal)
+        seeds = 1 if request.fixed else request.seeds
+        fixed = num_normal(photographs, max(ratios), seeds, flags.num_normal)
         print(f"{fixed} photographs of {names[1]} at every ratio", flush=True)
         chosen = {f"ratio {ratio:g}": subset(ratio, fixed) for ratio in ratios}
         return chosen, {"ratios": list(ratios), "num_normal": fixed}
 
-    return run_study(request, TITLE, conditions, classifier)
+    return run_study(request, TITLE, conditions, probe)
 
 
 def _ratios(flags: argparse.Namespace) -> list[float]:

@@ -18,7 +18,7 @@ from fundusgan_jax.studies import shortcut_probes
 from fundusgan_jax.studies.design_record import read_record
 from fundusgan_jax.studies.shortcut_probes import FOLDS, check_labels, colour, out_of_fold, thumbnail
 from fundusgan_jax.studies.study_images import Photographs
-from fundusgan_jax.studies.study_runs import POSITIVE, Setting
+from fundusgan_jax.studies.study_runs import POSITIVE, Inputs, Setting
 
 SHORTCUTS, LIKENESS, MAP = "shortcuts.json", "likeness.json", "tsne.png"
 # Photographs and synthetic images of a class that are told apart, at most.
@@ -26,9 +26,9 @@ MOST = 500
 
 
 def shortcut_records(
-    workdir: Path, photographs: Photographs, inputs: np.ndarray, names: Sequence[str]
+    workdir: Path, photographs: Photographs, inputs: Inputs | None, names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """What colour, thumbnail and file predict of the labels, beside the classifier's inputs where they are features.
+    """What colour, thumbnail and file predict of the labels, beside the features that the study has.
 
     Of two classes one comparison, of more each against the others; computed once a study (WORKDIR/shortcuts.json).
     """
@@ -41,8 +41,8 @@ def shortcut_records(
                 "thumbnail": np.concatenate([thumbnail(part) for part in parts]),
                 "file": shortcut_probes.file_facts(photographs.file, None),
             }
-        if inputs.ndim == 2:
-            kinds["network"] = inputs
+        if inputs is not None:
+            kinds["network"] = inputs.photographs
         probed = shortcut_probes.Photographs(kinds, photographs.label, photographs.patient, photographs.file)
         pairs = (
             [(POSITIVE, f"{names[0]} against {names[1]}")]
@@ -54,14 +54,17 @@ def shortcut_records(
     return list(read_record(path)["tasks"])
 
 
-def likeness(workdir: Path, setting: Setting, names: Sequence[str]) -> dict[str, Any]:
+def likeness(workdir: Path, setting: Setting, inputs: Inputs | None, names: Sequence[str]) -> dict[str, Any]:
     """For each class how well a classifier tells synthetic images from photographs of training patients (0.5: not at all), by
-    the classifier's inputs and by colour alone; and a t-SNE map (WORKDIR/tsne.png).
+    features and by colour alone; and a t-SNE map (WORKDIR/tsne.png).
 
     The two-sample test of Lopez-Paz and Oquab (2017) by grouped cross-validation, in equal numbers. {} without synthetic
-    images, or where the inputs are no features.
+    images or features.
+
+    Args:
+        inputs: features; None where the study has none.
     """
-    if not len(setting.synthetic.images) or setting.inputs.photographs.ndim != 2:
+    if not len(setting.synthetic.images) or inputs is None:
         return {}
     path = workdir / LIKENESS
     if not path.exists():
@@ -74,12 +77,12 @@ def likeness(workdir: Path, setting: Setting, names: Sequence[str]) -> dict[str,
             made = np.flatnonzero(setting.synthetic.label == number)
             count = min(len(own), len(made), MOST)
             own, made = (np.sort(rng.permutation(rows)[:count]) for rows in (own, made))
-            sides["photographs"].append(setting.inputs.photographs[own])
-            sides["synthetic"].append(setting.inputs.synthetic[made])
+            sides["photographs"].append(inputs.photographs[own])
+            sides["synthetic"].append(inputs.synthetic[made])
             labels += [name] * count
             if len(set(setting.photographs.patient[own])) >= FOLDS and count >= 2 * FOLDS:
                 with waiting(f"telling synthetic images of {name} from photographs"):
-                    record[name] = _two_samples(setting, own, made)
+                    record[name] = _two_samples(setting, inputs, own, made)
         features = {name: np.concatenate(parts) for name, parts in sides.items()}
         if can_embed(2 * len(labels)):
             draw_tsne(workdir / MAP, features, [labels, labels], 0)
@@ -87,11 +90,11 @@ def likeness(workdir: Path, setting: Setting, names: Sequence[str]) -> dict[str,
     return read_record(path)
 
 
-def _two_samples(setting: Setting, own: np.ndarray, made: np.ndarray) -> dict[str, Any]:
+def _two_samples(setting: Setting, inputs: Inputs, own: np.ndarray, made: np.ndarray) -> dict[str, Any]:
     """'images', and of 'network' and 'colour' the area with its interval."""
     images = (setting.photographs.images[own], setting.synthetic.images[made])
     kinds = {
-        "network": np.concatenate([setting.inputs.photographs[own], setting.inputs.synthetic[made]]),
+        "network": np.concatenate([inputs.photographs[own], inputs.synthetic[made]]),
         "colour": np.concatenate([colour(part) for part in images]),
     }
     is_synthetic = np.repeat([False, True], [len(own), len(made)])

@@ -9,7 +9,12 @@ from typing import NamedTuple
 
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.flags import Parser
+from fundusgan_jax.settings import SETTINGS
 from fundusgan_jax.studies.arms import ARMS, REAL, needs_synthetic
+
+# The frozen-features probe, among the networks.
+PROBE = "probe"
+NETWORKS = SETTINGS["classifier.network"].choices
 
 
 class Request(NamedTuple):
@@ -23,11 +28,17 @@ class Request(NamedTuple):
     seeds: int
     arms: tuple[str, ...]
     num_synthetic: int | None
+    fixed: bool
+    write_dataset: Path | None
     without_copies: bool
     allow_leak: bool
     external: Path | None
     external_classes: str
     weights: Path | None
+    networks: tuple[str, ...]
+    pretrained: bool
+    config: str
+    overrides: tuple[str, ...]
     plan: bool
 
 
@@ -50,6 +61,16 @@ def add_flags(flags: Parser, seeds: int) -> None:
         "--num_synthetic", type=int, help="images that 'synthetic' adds (as many as photographs)"
     )
     flags.add_argument(
+        "--fixed",
+        action="store_true",
+        help="every seed has the photographs and validation patients of seed 0",
+    )
+    flags.add_argument(
+        "--write_dataset",
+        type=Path,
+        help="with --fixed: write a prepared dataset of these photographs, for a generator of the fair variant; train nothing",
+    )
+    flags.add_argument(
         "--without_copies", action="store_true", help="leave out what index.csv calls a copy of a photograph"
     )
     flags.add_argument(
@@ -57,12 +78,27 @@ def add_flags(flags: Parser, seeds: int) -> None:
     )
     flags.add_argument("--external", type=Path, help="prepared dataset of other patients to test on as well")
     flags.add_argument("--external_classes", default="", help="its class names, in the order of --classes")
-    flags.add_argument("--weights", type=Path, help="SqueezeNet 1.1's weights (the folder of public weights)")
+    flags.add_argument(
+        "--weights", type=Path, help="the probe's: of SqueezeNet 1.1 (the folder of public weights)"
+    )
+    flags.add_argument(
+        "--networks",
+        default=PROBE,
+        help=f"what classifies: {PROBE} (regression on frozen features) and networks that are trained: {', '.join(NETWORKS)}",
+    )
+    flags.add_argument(
+        "--pretrained", action="store_true", help="networks start from their public ImageNet weights"
+    )
+    flags.add_argument(
+        "--config",
+        default="configs/study_classifier.py",
+        help="settings of their training (configs/study_classifier.py); --config.NAME=VALUE changes one",
+    )
     flags.add_argument("--plan", action="store_true", help="print runs, counts and time; train nothing")
 
 
-def request_of(flags: argparse.Namespace) -> Request:
-    """The flags as a request; UserError where they make no sense."""
+def request_of(flags: argparse.Namespace, overrides: Sequence[str]) -> Request:
+    """The flags, and changes of the networks' settings, as a request; UserError where they make no sense."""
     for name in ("data", "classes", "workdir"):
         if not getattr(flags, name):
             raise UserError(f"--{name} is missing; --help shows an example")
@@ -73,6 +109,8 @@ def request_of(flags: argparse.Namespace) -> Request:
             raise UserError(f"--{name}={folder} is no folder")
     if flags.workdir.exists() and not flags.workdir.is_dir():
         raise UserError(f"--workdir={flags.workdir} is a file; name a folder")
+    if flags.write_dataset is not None and not flags.fixed:
+        raise UserError("--write_dataset is of --fixed: else every seed trains on other photographs")
     for name in ("seeds", "num_synthetic"):
         value = getattr(flags, name)
         if value is not None and value < 1:
@@ -86,8 +124,21 @@ def request_of(flags: argparse.Namespace) -> Request:
     if chosen and REAL not in chosen:
         raise UserError(f"--arms={flags.arms} lacks {REAL}, with which the others are compared")
     arms = chosen or tuple(arm for arm in ARMS if flags.synthetic is not None or not needs_synthetic(arm))
-    names = {name: getattr(flags, name) for name in Request._fields if name != "arms"}
-    return Request(arms=arms, **names)
+    own = {"arms": arms, "networks": _networks(flags, overrides), "overrides": tuple(overrides)}
+    return Request(**{name: getattr(flags, name) for name in Request._fields if name not in own}, **own)
+
+
+def _networks(flags: argparse.Namespace, overrides: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(filter(None, flags.networks.split(","))))
+    for name in names:
+        if name not in (PROBE, *NETWORKS):
+            raise UserError(f"--networks: {name} is none; there are {PROBE}, {', '.join(NETWORKS)}")
+    if not names:
+        raise UserError(f"--networks is empty; name {PROBE}, or networks")
+    if names == (PROBE,) and (overrides or flags.pretrained):
+        given = overrides[0] if overrides else "--pretrained"
+        raise UserError(f"{given} is of networks that are trained; name some with --networks=resnet50")
+    return names
 
 
 def class_groups(text: str) -> tuple[tuple[str, ...], ...]:

@@ -17,6 +17,7 @@ from fundusgan_jax.studies.arms import ARMS, TITLES
 from fundusgan_jax.studies.likeness import MAP
 from fundusgan_jax.studies.shortcut_probes import FOLDS, REPEATS
 from fundusgan_jax.studies.statistics import Figure, Summary
+from fundusgan_jax.studies.study_heat_maps import heat_maps_section
 from fundusgan_jax.studies.study_results import Results, answers, mean_counts
 from fundusgan_jax.studies.study_runs import POSITIVE
 
@@ -59,6 +60,7 @@ def write_report(workdir: Path, title: str, results: Results) -> Path:
         _pictures(results),
         _shortcuts(results),
         _likeness(workdir, results),
+        heat_maps_section(workdir, results.heat_maps, results.names[POSITIVE]),
         _provenance(results),
         _counts(results),
         f"<h2>Methods</h2><p>{html.escape(methods(results))}</p>",
@@ -172,6 +174,12 @@ def _pictures(results: Results) -> str:
         study_pictures.seeds(results),
         note("A line a run; the point is their mean."),
     ]
+    if study_pictures.has_curves(results):
+        parts += [
+            "<h2>Trainings</h2>",
+            study_pictures.training_curves(results),
+            note("Means over seeds. The checkpoint of the highest AUC of validation patients predicts."),
+        ]
     return "".join(parts)
 
 
@@ -186,7 +194,7 @@ def _shortcuts(results: Results) -> str:
         + table(["comparison", "input", "AUC"], lines)
         + note(
             f"Logistic regression, {FOLDS} folds by patient, {REPEATS} divisions, photographs of both sides. 'network': the "
-            "classifier's features of the same photographs."
+            "probe's features of the same photographs."
         )
     )
 
@@ -268,7 +276,8 @@ def methods(results: Results) -> str:
     text = [
         f"We trained {facts['classifier']} to tell {' from '.join(results.names)}.",
         f"{sides[1]} patients were held out for testing; of the other {sides[0]} a fifth, drawn anew for each of {seeds} seeds and "
-        "stratified by class, chose the regularisation, the threshold (Youden) and the temperature.",
+        "stratified by class, chose the probe's regularisation or the network's checkpoint, the threshold (Youden) and the "
+        "temperature.",
         "No patient was on two sides.",
     ]
     if "ratios" in facts:
@@ -278,7 +287,8 @@ def methods(results: Results) -> str:
             "among those of a larger one."
         )
     text += [
-        f"Arms: {'; '.join(TITLES[arm] for arm in arms)}. All had the same total weight.",
+        f"Arms: {'; '.join(TITLES[arm] for arm in arms)}. All had the same total weight; networks trained for as many steps in "
+        "each.",
         f"Figures are means over seeds with 95 % percentile intervals of {RESAMPLES} two-level bootstrap draws (patients and "
         "seeds). Differences to real photographs alone are paired by seed and draw; their p values are adjusted by Holm over the "
         "arms of a condition.",

@@ -100,6 +100,34 @@ def roc_curves(results: Results) -> str:
     return figure_picture(figure, "ROC curves with 95 % bands")
 
 
+def has_curves(results: Results) -> bool:
+    """Whether a network was trained."""
+    return any(run["curve"] for run in results.runs)
+
+
+def training_curves(results: Results) -> str:
+    """Of networks: loss and AUC of validation patients over the steps, means over seeds."""
+    pyplot = _pyplot()
+    conditions = list(dict.fromkeys(run["condition"] for run in results.runs if run["curve"]))
+    figure, axes = pyplot.subplots(
+        2, len(conditions), figsize=(3.4 * len(conditions) + 0.6, 5), layout="constrained", squeeze=False, sharey="row"
+    )  # fmt: skip
+    for column, condition in enumerate(conditions):
+        for place, arm in enumerate(shown_arms(results)):
+            runs = [one for one in results.runs if (one["condition"], one["arm"]) == (condition, arm)]
+            for axis, figure_name in zip(axes[:, column], ("loss", "auc")):
+                rows = [row for run in runs for row in run["curve"] if row.get(figure_name) is not None]
+                steps = sorted({row["step"] for row in rows})
+                means = [np.mean([row[figure_name] for row in rows if row["step"] == step]) for step in steps]
+                axis.plot(steps, means, color=f"C{place}", linewidth=1, label=TITLES[arm])
+        axes[0, column].set_title(condition, fontsize=9)
+        axes[1, column].set_xlabel("step")
+    axes[0, 0].set_ylabel("training loss")
+    axes[1, 0].set_ylabel("AUC, validation patients")
+    axes[0, 0].legend(fontsize=6)
+    return figure_picture(figure, "loss and validation AUC over the training")
+
+
 def seeds(results: Results) -> str:
     """AUC of every run: one point a seed."""
     pyplot = _pyplot()

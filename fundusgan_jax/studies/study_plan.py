@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fundusgan_jax.progress import format_seconds
-from fundusgan_jax.studies.arms import VIEWS, class_counts, select
+from fundusgan_jax.studies.arms import class_counts, select
+from fundusgan_jax.studies.frozen_probe import VIEWS, Classifier
 from fundusgan_jax.studies.study_runs import (
     INPUTS,
     Cell,
@@ -49,38 +50,56 @@ def print_plan(
         counts = [f"{name} {a} + {b} synthetic" for name, a, b in zip(names, real, made)]
         print(f"{cell.condition}, {cell.arm}: {', '.join(counts)}")
     todo = [cell for cell in cells if not run_path(workdir, cell).exists()]
-    seconds = _seconds_of_runs(workdir, setting, cells, todo) if todo else 0.0
-    inputs = 0.0
-    if todo and not (workdir / INPUTS / "photographs.npy").exists():
-        inputs = _seconds_of_inputs(setting, external, turned)
+    runs, inputs = 0.0, 0.0
+    for network, classifier in setting.classifiers.items():
+        own = [cell for cell in cells if setting.conditions[cell.condition].network == network]
+        left = [cell for cell in own if cell in todo]
+        if not left:
+            continue
+        seconds = _seconds_of_a_run(workdir, setting, classifier, own, left, external)
+        print(f"{network}: {len(left)} runs of {format_seconds(seconds)}", flush=True)
+        runs += seconds * len(left)
+        if classifier.prepare is not None and not (workdir / INPUTS / "photographs.npy").exists():
+            inputs += _seconds_of_inputs(setting, classifier.prepare, external, turned)
     print(
-        f"{len(cells)} runs, {len(todo)} to do: {format_seconds(inputs)} for the classifier's inputs and "
-        f"{format_seconds(seconds)} for the runs on this machine, then the statistics",
+        f"{len(cells)} runs, {len(todo)} to do: {format_seconds(inputs)} for features and {format_seconds(runs)} for the runs "
+        "on this machine, then the statistics",
         flush=True,
     )
 
 
-def _seconds_of_inputs(setting: Setting, external: int, turned: bool) -> float:
+def _seconds_of_inputs(
+    setting: Setting, prepare: Callable[[np.ndarray], np.ndarray], external: int, turned: bool
+) -> float:
     photographs = setting.photographs
     sample = photographs.images[:MEASURED]
-    setting.classifier.prepare(sample)  # compiles
+    prepare(sample)  # compiles
     began = time.monotonic()
-    setting.classifier.prepare(sample)
+    prepare(sample)
     each = (time.monotonic() - began) / len(sample)
     more = (VIEWS - 1) * int((~photographs.test).sum()) if turned else 0
     return each * (len(photographs.images) + len(setting.synthetic.images) + external + more)
 
 
-def _seconds_of_runs(workdir: Path, setting: Setting, cells: Sequence[Cell], todo: Sequence[Cell]) -> float:
-    """By the runs that are finished; without any, by the first and the last of those to do, on a few photographs' inputs again
-    and again."""
+def _seconds_of_a_run(
+    workdir: Path,
+    setting: Setting,
+    classifier: Classifier,
+    cells: Sequence[Cell],
+    todo: Sequence[Cell],
+    external: int,
+) -> float:
+    """By the runs of the same classifier that are finished; without any by its own measurement, or by the first and the last of
+    those to do, on a few photographs' inputs again and again."""
     done = [run["seconds"] for run in read_runs(workdir, cells)]
     if done:
-        return float(np.mean(done)) * len(todo)
+        return float(np.mean(done))
     photographs, rng = setting.photographs, np.random.default_rng(0)
-    few = np.asarray(
-        setting.classifier.prepare(photographs.images[:: -(-len(photographs.images) // MEASURED)])
-    )
+    if classifier.seconds is not None:
+        _, held = rows_of_run(setting, todo[0].condition, todo[0].seed)
+        return classifier.seconds(len(held), len(held) + int(photographs.test.sum()) + external)
+    assert classifier.prepare is not None  # else it would measure itself
+    few = np.asarray(classifier.prepare(photographs.images[:: -(-len(photographs.images) // MEASURED)]))
 
     def again(count: int) -> np.ndarray:
         return few[rng.integers(0, len(few), count)]
@@ -88,6 +107,7 @@ def _seconds_of_runs(workdir: Path, setting: Setting, cells: Sequence[Cell], tod
     count = int((~photographs.test).sum())
     views = np.stack([again(count) for _ in range(VIEWS - 1)])
     inputs = Inputs(again(len(photographs.images)), views, again(len(setting.synthetic.images)), again(0))
-    measured = setting._replace(inputs=inputs)
+    network = setting.conditions[todo[0].condition].network
+    measured = setting._replace(inputs={network: inputs})
     ends = {cell.name: cell for cell in (todo[0], todo[-1])}.values()
-    return float(np.mean([run_cell(measured, cell)["seconds"] for cell in ends])) * len(todo)
+    return float(np.mean([run_cell(measured, cell, workdir)["seconds"] for cell in ends]))

@@ -23,7 +23,7 @@ PRIMARY = ("synthetic_balance", "synthetic", "synthetic_weighted")
 
 
 class Results(NamedTuple):
-    """All that a study found. shortcuts, likeness: records of `likeness`. runs: of `study_runs`. summaries, external_summaries:
+    """All that a study found. shortcuts, likeness: records of `likeness`. heat_maps: of `study_heat_maps`. runs: of `study_runs`. summaries, external_summaries:
     of the test photographs and of the external ones."""
 
     design: Mapping[str, Any]
@@ -34,6 +34,7 @@ class Results(NamedTuple):
     origin: Provenance | None
     shortcuts: Sequence[Mapping[str, Any]]
     likeness: Mapping[str, Any]
+    heat_maps: Sequence[Mapping[str, Any]]
     runs: Sequence[Mapping[str, Any]]
     summaries: Sequence[Summary]
     external_summaries: Sequence[Summary]
@@ -71,6 +72,7 @@ def write_results(workdir: Path, results: Results) -> Path:
         "provenance": results.origin._asdict() if results.origin else None,
         "shortcuts": results.shortcuts,
         "likeness": results.likeness,
+        "heat_maps": results.heat_maps,
         "runs": results.runs,
         "summaries": [one._asdict() for one in results.summaries],
         "external_summaries": [one._asdict() for one in results.external_summaries],

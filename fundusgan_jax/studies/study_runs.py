@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +15,14 @@ from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.metrics.calibration import temperature
 from fundusgan_jax.metrics.decisions import youden_threshold
 from fundusgan_jax.progress import Progress
-from fundusgan_jax.studies.arms import VIEWS, Pool, Selection, class_counts, select
+from fundusgan_jax.studies.arms import REAL, Pool, Selection, class_counts, select
 from fundusgan_jax.studies.design_record import read_record
-from fundusgan_jax.studies.frozen_probe import Classifier, Labelled
+from fundusgan_jax.studies.frozen_probe import VIEWS, Classifier, Labelled, turned
 from fundusgan_jax.studies.study_images import Photographs, Synthetic, validation_mask
 
-RUNS, INPUTS = "runs", "inputs"
+RUNS, INPUTS, NETWORKS = "runs", "inputs", "networks"
+# Arms whose first network is kept: what is compared, and the first answer.
+KEPT = (REAL, "synthetic_balance")
 # Of two classes the first is what is looked for.
 POSITIVE = 0
 # (photographs, rows that may be trained on, seed) -> rows that are trained on.
@@ -38,9 +41,14 @@ class Cell(NamedTuple):
         """Of its file."""
         return f"{self.condition}_{self.arm}_seed{self.seed}".replace(" ", "-")
 
+    @property
+    def keeps_network(self) -> bool:
+        """Whether the network stays in the study's folder."""
+        return self.seed == 0 and self.arm in KEPT
+
 
 class Inputs(NamedTuple):
-    """What the classifier sees. photographs: [N, ...]. turned: [VIEWS - 1, T, ...] of the first T photographs, those of the
+    """What a classifier sees. photographs: [N, ...]. turned: [VIEWS - 1, T, ...] of the first T photographs, those of the
     training side; T is 0 where no arm wants them. synthetic: [M, ...]. external: [E, ...]."""
 
     photographs: np.ndarray
@@ -49,21 +57,26 @@ class Inputs(NamedTuple):
     external: np.ndarray
 
 
+class Case(NamedTuple):
+    """rows: of the condition. network: whose name in `Setting.classifiers`."""
+
+    rows: Condition
+    network: str
+
+
 class Setting(NamedTuple):
-    """All that the runs share. num_synthetic: see `arms.Pool`; None: as many as a run has photographs."""
+    """All that the runs share. classifiers, inputs: by the networks' names. conditions: by what a cell calls them.
+    num_synthetic: see `arms.Pool`; None: as many as a run has photographs. fixed: whether every seed has the photographs and
+    validation patients of seed 0."""
 
     photographs: Photographs
     synthetic: Synthetic
-    inputs: Inputs
-    classifier: Classifier
-    conditions: Mapping[str, Condition]
+    classifiers: Mapping[str, Classifier]
+    inputs: Mapping[str, Inputs]
+    conditions: Mapping[str, Case]
     num_classes: int
     num_synthetic: int | None
-
-
-def turned(images: np.ndarray, view: int) -> np.ndarray:
-    """[N, S, S, 3] mirrored (1), upside down (2), or both (3)."""
-    return images[:, :: -1 if view & 2 else 1, :: -1 if view & 1 else 1]
+    fixed: bool = False
 
 
 def prepared_inputs(
@@ -74,16 +87,19 @@ def prepared_inputs(
     external: np.ndarray,
     with_turned: bool,
 ) -> Inputs:
-    """The classifier's inputs, from WORKDIR/inputs or computed and kept there."""
+    """The images, or what the classifier makes of them: from WORKDIR/inputs, or computed and kept there."""
     count = int((~photographs.test).sum())
     assert not photographs.test[:count].any()  # as open_photographs orders them
+    prepare = classifier.prepare
+    if prepare is None:
+        return Inputs(photographs.images, np.zeros((VIEWS - 1, 0)), synthetic.images, external)
 
     def stored(name: str, images: Callable[[], np.ndarray], number: int) -> np.ndarray:
         path = workdir / INPUTS / f"{name}.npy"
         if not number:
             return np.zeros((0, 0), np.float32)
         if not path.exists():
-            values = classifier.prepare(images())
+            values = prepare(images())
             with atomic_write(path) as temporary:
                 np.save(temporary, values)
         return np.asarray(np.load(path))
@@ -103,9 +119,10 @@ def prepared_inputs(
 
 def rows_of_run(setting: Setting, condition: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the photographs that a run trains on, and of those that it is validated with; none is a test photograph."""
-    validation = validation_mask(setting.photographs, seed)
+    chosen = 0 if setting.fixed else seed
+    validation = validation_mask(setting.photographs, chosen)
     candidates = np.flatnonzero(~validation & ~setting.photographs.test)
-    rows = setting.conditions[condition](setting.photographs, candidates, seed)
+    rows = setting.conditions[condition].rows(setting.photographs, candidates, chosen)
     return rows, np.flatnonzero(validation)
 
 
@@ -115,37 +132,35 @@ def pool_of(setting: Setting, rows: np.ndarray) -> Pool:
     return Pool(setting.photographs.label[rows], setting.synthetic.label, setting.num_classes, num)
 
 
-def training_of(setting: Setting, rows: np.ndarray, pool: Pool, chosen: Selection) -> Labelled:
-    """The choice of an arm as the classifier gets it."""
+def training_of(inputs: Inputs, rows: np.ndarray, pool: Pool, chosen: Selection) -> Labelled:
+    """The choice of an arm as the classifier gets it; where there are turned photographs, 'augmented' shows each in every
+    view."""
     places = rows[chosen.real]
-    inputs = setting.inputs.photographs[places]
-    for view in range(1, VIEWS):
-        shown = chosen.view == view
-        if shown.any():
-            inputs[shown] = setting.inputs.turned[view - 1, places[shown]]
+    values, label, weight = inputs.photographs[places], chosen.labels(pool), chosen.weight
     if len(chosen.synthetic):
-        inputs = np.concatenate([inputs, setting.inputs.synthetic[chosen.synthetic]])
-    return Labelled(inputs, chosen.labels(pool), chosen.weight)
+        values = np.concatenate([values, inputs.synthetic[chosen.synthetic]])
+    if chosen.augmented and inputs.turned.shape[1]:
+        values = np.concatenate([values, *inputs.turned[:, places]])
+        label, weight = np.tile(label, VIEWS), np.tile(weight, VIEWS) / VIEWS
+    return Labelled(values, label, weight, chosen.weighting, chosen.augmented)
 
 
-def run_cell(setting: Setting, cell: Cell) -> dict[str, Any]:
-    """Trains and predicts; returns the run's record, with every prediction."""
+def run_cell(setting: Setting, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Trains and predicts; returns the run's record, with every prediction. folder: for what a training keeps."""
     began = time.monotonic()
-    photographs = setting.photographs
+    photographs, network = setting.photographs, setting.conditions[cell.condition].network
+    classifier, inputs = setting.classifiers[network], setting.inputs[network]
     rows, held = rows_of_run(setting, cell.condition, cell.seed)
     pool = pool_of(setting, rows)
     chosen = select(cell.arm, pool, cell.seed)
-    training = training_of(setting, rows, pool, chosen)
-    validation = Labelled(setting.inputs.photographs[held], photographs.label[held], np.ones(len(held)))
-    wanted = [validation.inputs, setting.inputs.photographs[photographs.test]]
-    if len(setting.inputs.external):
-        wanted.append(setting.inputs.external)
-    predicted = setting.classifier.fit(training, validation, wanted, setting.num_classes, cell.seed)
-    if chosen.adjusted:
-        frequency = class_counts(pool.label, setting.num_classes) / len(pool.label)
-        predicted = [adjusted(one, frequency) for one in predicted]
+    validation = Labelled(inputs.photographs[held], photographs.label[held], np.ones(len(held)))
+    wanted = [validation.inputs, inputs.photographs[photographs.test]]
+    if len(inputs.external):
+        wanted.append(inputs.external)
+    training = training_of(inputs, rows, pool, chosen)
+    fitted = classifier.fit(training, validation, wanted, setting.num_classes, cell.seed, folder)
     # As they are stored: a study that goes on computes with the same numbers.
-    predicted = [rounded(one) for one in predicted]
+    predicted = [rounded(one) for one in fitted.probabilities]
     own = predicted[0]
     return {
         **cell._asdict(),
@@ -157,14 +172,9 @@ def run_cell(setting: Setting, cell: Cell) -> dict[str, Any]:
         "validation": own.tolist(),
         "test": predicted[1].tolist(),
         "external": predicted[2].tolist() if len(predicted) > 2 else [],
+        "curve": list(fitted.curve),
         "seconds": round(time.monotonic() - began, 3),
     }
-
-
-def adjusted(probabilities: np.ndarray, frequency: np.ndarray) -> np.ndarray:
-    """[N, K] divided by the classes' frequencies [K], to sum 1 again."""
-    ratios = probabilities / np.maximum(frequency, 1e-12)
-    return np.asarray(ratios / ratios.sum(1, keepdims=True))
 
 
 def rounded(probabilities: np.ndarray) -> np.ndarray:
@@ -177,6 +187,11 @@ def run_path(workdir: Path, cell: Cell) -> Path:
     return workdir / RUNS / f"{cell.name}.json"
 
 
+def network_path(workdir: Path, cell: Cell) -> Path:
+    """Where a network is trained; some stay there, each as the workdir of a classifier."""
+    return workdir / NETWORKS / cell.name
+
+
 def run_cells(workdir: Path, setting: Setting, cells: Sequence[Cell]) -> None:
     """Runs those that have left no file."""
     todo = [cell for cell in cells if not run_path(workdir, cell).exists()]
@@ -185,9 +200,12 @@ def run_cells(workdir: Path, setting: Setting, cells: Sequence[Cell]) -> None:
     progress = Progress(len(cells), "run", "runs", done=len(cells) - len(todo))
     with progress.running():
         for cell in todo:
-            record = run_cell(setting, cell)
+            folder = network_path(workdir, cell)
+            record = run_cell(setting, cell, folder)
             with atomic_write(run_path(workdir, cell)) as temporary:
                 temporary.write_text(json.dumps(record) + "\n")
+            if folder.is_dir() and not cell.keeps_network:
+                shutil.rmtree(folder)
             progress.update()
 
 

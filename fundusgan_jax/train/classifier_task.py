@@ -11,7 +11,6 @@ from ml_collections import FrozenConfigDict
 from fundusgan_jax.data.packed import split_named
 from fundusgan_jax.evaluate.classifier import Predictor, evaluation_of_logits, scored_split, variables_of
 from fundusgan_jax.evaluate.stop import ShouldStop
-from fundusgan_jax.models.classifiers import RESNETS
 from fundusgan_jax.report.evaluation import FILE, write_evaluation
 from fundusgan_jax.steps.classifier_step import (
     ClassifierState,
@@ -23,7 +22,7 @@ from fundusgan_jax.steps.classifier_step import (
 )
 from fundusgan_jax.steps.step import Phase, StepConstants
 from fundusgan_jax.train.task import Run
-from fundusgan_jax.weights.import_torchvision import load_backbone
+from fundusgan_jax.weights.import_classifiers import load_network
 
 
 class ClassifierTask:
@@ -46,10 +45,12 @@ class ClassifierTask:
         state = first_classifier(self.config, counts / counts.sum())
         if not self.config.encoder.weights:
             return state
-        depth = RESNETS[self.config.classifier.network]
-        loaded = load_backbone(self.config.encoder.weights, depth, self.config.encoder.norm)
+        network, norm = self.config.classifier.network, self.config.encoder.norm
+        loaded = load_network(self.config.encoder.weights, network, norm)
         params = {**jax.device_get(state.variables.params), "network": loaded["params"]}
-        variables = ClassifierVariables(params, {"network": loaded["batch_stats"]})
+        # SqueezeNet has no statistics.
+        statistics = {"network": loaded["batch_stats"]} if "batch_stats" in loaded else {}
+        variables = ClassifierVariables(params, statistics)
         return state_of(self.config, variables, state.shares)
 
     def phases(self, number: int) -> tuple[Phase[ClassifierState], ...]:

@@ -82,7 +82,7 @@ def _list() -> int:
         there = f"{here[0]} is there" if here else "not there"
         print(f"{name}\n  for      {public.purpose}\n  licence  {public.licence}\n  source   {public.url}")
         print(f"  sha256   {public.sha256}\n  place    {folder}, as {' or '.join(names)} ({there})")
-        if name.startswith("resnet"):
+        if "encoder" in public.purpose or "classifier" in public.purpose:
             print(f"           or anywhere; given with --config.encoder.weights={folder / public.file}")
     return 0
 

@@ -91,12 +91,14 @@ def module_shapes(module: nn.Module, side: int = 64) -> dict[tuple[str, ...], tu
     return {tuple(entry.key for entry in path): leaf.shape for path, leaf in leaves}
 
 
-def _import(flat: Flat, table: Table, module: nn.Module, what: str) -> Imported:
+def import_network(flat: Flat, table: Table, module: nn.Module, what: str) -> Imported:
+    """A module with the arrays that `table` names; UserError as `resnet_from_torchvision`."""
     variables = _fill(flat, table, what, lambda name, array: _to_ours(array))
     return _check_shapes(Imported(module, variables), what)
 
 
-def _without(flat: Flat, *prefixes: str) -> dict[str, np.ndarray]:
+def without_prefixes(flat: Flat, *prefixes: str) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with none of the prefixes."""
     return {name: array for name, array in flat.items() if not name.startswith(prefixes)}
 
 
@@ -110,7 +112,8 @@ def _kernel(flat: Flat, name: str, what: str, ndim: int = 4) -> np.ndarray:
 # ResNet
 
 
-def _norm_rows(theirs: str, ours: tuple[str, ...]) -> Table:
+def norm_rows(theirs: str, ours: tuple[str, ...]) -> Table:
+    """The four arrays of a batch normalisation."""
     return {
         f"{theirs}.weight": ("params", *ours, "norm", "scale"),
         f"{theirs}.bias": ("params", *ours, "norm", "bias"),
@@ -122,16 +125,16 @@ def _norm_rows(theirs: str, ours: tuple[str, ...]) -> Table:
 def resnet_table(depth: int, with_head: bool) -> Table:
     """torchvision's names of a ResNet and our paths; num_batches_tracked has no part in it."""
     counts, bottleneck = DEPTHS[depth]
-    table: Table = {"conv1.weight": ("params", "conv1", "kernel"), **_norm_rows("bn1", ("bn1",))}
+    table: Table = {"conv1.weight": ("params", "conv1", "kernel"), **norm_rows("bn1", ("bn1",))}
     for stage, count in enumerate(counts, 1):
         for index in range(count):
             theirs, ours = f"layer{stage}.{index}", f"layer{stage}_{index}"
             for conv in range(1, 4 if bottleneck else 3):
                 table[f"{theirs}.conv{conv}.weight"] = ("params", ours, f"conv{conv}", "kernel")
-                table |= _norm_rows(f"{theirs}.bn{conv}", (ours, f"bn{conv}"))
+                table |= norm_rows(f"{theirs}.bn{conv}", (ours, f"bn{conv}"))
             if index == 0 and (stage > 1 or bottleneck):
                 table[f"{theirs}.downsample.0.weight"] = ("params", ours, "downsample_conv", "kernel")
-                table |= _norm_rows(f"{theirs}.downsample.1", (ours, "downsample_bn"))
+                table |= norm_rows(f"{theirs}.downsample.1", (ours, "downsample_bn"))
     if with_head:
         table |= {"fc.weight": ("params", "fc", "kernel"), "fc.bias": ("params", "fc", "bias")}
     return table
@@ -169,7 +172,7 @@ def resnet_from_torchvision(flat: Flat, norm: str = "batch") -> Imported:
     width = _kernel(flat, "conv1.weight", what).shape[0]
     classes = _kernel(flat, "fc.weight", what, 2).shape[0] if with_head else 0
     module = ResNet(depth, norm, width=width, num_classes=classes)
-    return _import(flat, resnet_table(depth, with_head), module, what)
+    return import_network(flat, resnet_table(depth, with_head), module, what)
 
 
 def load_backbone(path: str | Path, depth: int, norm: str) -> dict[str, Any]:
@@ -187,21 +190,9 @@ def load_backbone(path: str | Path, depth: int, norm: str) -> dict[str, Any]:
         UserError: an unreadable file, another depth or width, or norm='group', which ImageNet's batch
         statistics do not fit.
     """
-    if norm == "group":
-        raise UserError(
-            f"{path} holds batch statistics, which do not fit encoder.norm=group: "
-            "set encoder.norm to batch or frozen, or leave encoder.weights empty"
-        )
-    path = located(path)
-    if not path.exists():
-        raise UserError(
-            f"{path} is neither there nor in {weights_folder()}: python -m fundusgan_jax.weights fetch resnet{depth} "
-            "brings torchvision's"
-        )
-    try:
-        imported = resnet_from_torchvision(_without(read_flat(path), "fc."), norm)
-    except UserError as error:
-        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from error
+    refuse_group_norm(path, norm)
+    path = existing(path, f"resnet{depth}")
+    imported = of_file(path, lambda flat: resnet_from_torchvision(without_prefixes(flat, "fc."), norm))
     module = imported.module
     assert isinstance(module, ResNet)
     if (module.depth, module.width) != (depth, 64):
@@ -210,6 +201,34 @@ def load_backbone(path: str | Path, depth: int, norm: str) -> dict[str, Any]:
             "width 64: set encoder.backbone or encoder.weights so that they agree"
         )
     return imported.variables
+
+
+def refuse_group_norm(path: str | Path, norm: str) -> None:
+    """UserError where batch statistics are to fill group normalisations."""
+    if norm == "group":
+        raise UserError(
+            f"{path} holds batch statistics, which do not fit encoder.norm=group: "
+            "set encoder.norm to batch or frozen, or leave encoder.weights empty"
+        )
+
+
+def existing(path: str | Path, name: str) -> Path:
+    """The file as `public_weights.located` finds it; UserError, with how to fetch `name`, where there is none."""
+    path = located(path)
+    if not path.exists():
+        raise UserError(
+            f"{path} is neither there nor in {weights_folder()}: python -m fundusgan_jax.weights fetch {name} "
+            "brings torchvision's"
+        )
+    return path
+
+
+def of_file(path: Path, importer: Callable[[Flat], Imported]) -> Imported:
+    """What an importer makes of a file; its UserErrors name the file."""
+    try:
+        return importer(read_flat(path))
+    except UserError as error:
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from error
 
 
 # The feature networks of the perceptual distances
@@ -250,26 +269,26 @@ def squeezenet_table() -> Table:
 
 def vgg16_from_torchvision(flat: Flat) -> Imported:
     """VGG16's convolutions; 'classifier.*' is left out. Raises UserError as `resnet_from_torchvision`."""
-    flat = _without(flat, "classifier.")
+    flat = without_prefixes(flat, "classifier.")
     numbers = (0, 5, 10, 17, 24)
     widths = tuple(_kernel(flat, f"features.{number}.weight", "VGG16").shape[0] for number in numbers)
-    return _import(flat, vgg16_table(), VGG16(widths), "VGG16")  # type: ignore[arg-type]
+    return import_network(flat, vgg16_table(), VGG16(widths), "VGG16")  # type: ignore[arg-type]
 
 
 def alexnet_from_torchvision(flat: Flat) -> Imported:
     """AlexNet's convolutions; 'classifier.*' is left out. Raises UserError as `resnet_from_torchvision`."""
-    flat = _without(flat, "classifier.")
+    flat = without_prefixes(flat, "classifier.")
     numbers = (0, 3, 6, 8, 10)
     widths = tuple(_kernel(flat, f"features.{number}.weight", "AlexNet").shape[0] for number in numbers)
-    return _import(flat, alexnet_table(), AlexNet(widths), "AlexNet")  # type: ignore[arg-type]
+    return import_network(flat, alexnet_table(), AlexNet(widths), "AlexNet")  # type: ignore[arg-type]
 
 
 def squeezenet_from_torchvision(flat: Flat) -> Imported:
     """SqueezeNet 1.1's convolutions; 'classifier.*' is left out. UserError as `resnet_from_torchvision`."""
-    flat, what = _without(flat, "classifier."), "SqueezeNet 1.1"
+    flat, what = without_prefixes(flat, "classifier."), "SqueezeNet 1.1"
     table = squeezenet_table()
     sizes = {path[1]: _kernel(flat, name, what).shape[0] for name, path in table.items() if "kernel" in path}
-    return _import(flat, table, _squeezenet(sizes), what)
+    return import_network(flat, table, _squeezenet(sizes), what)
 
 
 def _squeezenet(sizes: Mapping[str, int]) -> SqueezeNet:

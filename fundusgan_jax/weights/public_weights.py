@@ -67,7 +67,7 @@ PUBLIC_WEIGHTS: dict[str, PublicWeights] = {
     "squeezenet": _torchvision(
         "squeezenet1_1-b8a52dc0.pth",
         "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
-        "perceptual loss (perceptual_net=squeezenet)",
+        "perceptual loss (perceptual_net=squeezenet), classifier (network=squeezenet)",
         "squeezenet1_1_imagenet.npz",
     ),
     "lpips_vgg": _heads(
@@ -82,27 +82,42 @@ PUBLIC_WEIGHTS: dict[str, PublicWeights] = {
     "resnet18": _torchvision(
         "resnet18-f37072fd.pth",
         "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
-        "encoder (backbone=resnet18)",
+        "encoder (backbone=resnet18), classifier (network=resnet18)",
     ),
     "resnet34": _torchvision(
         "resnet34-b627a593.pth",
         "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f",
-        "encoder (backbone=resnet34)",
+        "encoder (backbone=resnet34), classifier (network=resnet34)",
     ),
     "resnet50": _torchvision(
         "resnet50-0676ba61.pth",
         "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
-        "encoder (backbone=resnet50)",
+        "encoder (backbone=resnet50), classifier (network=resnet50)",
     ),
     "resnet101": _torchvision(
         "resnet101-63fe2227.pth",
         "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
-        "encoder (backbone=resnet101)",
+        "encoder (backbone=resnet101), classifier (network=resnet101)",
     ),
     "resnet152": _torchvision(
         "resnet152-394f9c45.pth",
         "394f9c45966e3651a89bbb78a48410a6755854ce4a5ab64927cf1c7247f85e58",
-        "encoder (backbone=resnet152)",
+        "encoder (backbone=resnet152), classifier (network=resnet152)",
+    ),
+    "mobilenet_v3_small": _torchvision(
+        "mobilenet_v3_small-047dcff4.pth",
+        "047dcff4addef86ea5bc2eff13c9614dc11f47ab1160d0a71a25e7db994f4e1f",
+        "classifier (network=mobilenet_v3_small)",
+    ),
+    "efficientnet_b0": _torchvision(
+        "efficientnet_b0_rwightman-7f5810bc.pth",
+        "7f5810bc96def8f7552d5b7e68d53c4786f81167d28291b21c0d90e1fca14934",
+        "classifier (network=efficientnet_b0)",
+    ),
+    "densenet121": _torchvision(
+        "densenet121-a639ec97.pth",
+        "a639ec97d7c33b07ae66f0b5fb7d0192f95a3b11b7576c66c0126c2a727c4395",
+        "classifier (network=densenet121)",
     ),
 }
 

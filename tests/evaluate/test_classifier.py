@@ -8,7 +8,13 @@ from sklearn import metrics
 
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, of_classes
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.evaluate.classifier import classifier_figures, figure_intervals, probabilities_of
+from fundusgan_jax.evaluate.classifier import (
+    classifier_figures,
+    figure_intervals,
+    odir_figures,
+    probabilities_of,
+)
+from fundusgan_jax.metrics.decisions import ODIR_CLASSES
 
 NAMES = ("N", "D", "G")
 
@@ -89,3 +95,27 @@ def test_classes_are_numbered_in_the_order_they_are_named():
     np.testing.assert_array_equal(every.label, [0, 1, 2, 2, 0])  # not the photograph of no known class
     with pytest.raises(UserError, match="no class 'X'; there are N, D, G"):
         of_classes(dataset(), ("N", "X"))
+
+
+def test_odirs_score_is_of_patients_and_of_its_classes_alone():
+    label, probability = scored(8, 60)
+    names = tuple(sorted(ODIR_CLASSES))
+    patients = [f"p{number // 2}" for number in range(60)]
+    found = odir_figures(label, probability, names, patients)
+    healthy = names.index("N")
+    pairs = label.reshape(30, 2)
+    truth = np.stack([(pairs == k).any(1) for k in range(8)], 1)
+    truth[:, healthy] = (pairs == healthy).all(1)
+    p = probability.reshape(30, 2, 8).max(1)
+    p[:, healthy] = probability.reshape(30, 2, 8)[:, :, healthy].min(1)
+    # The organisers' script by scikit-learn.
+    chosen = p.ravel() > 0.5
+    expected = {
+        "odir_kappa": metrics.cohen_kappa_score(truth.ravel(), chosen),
+        "odir_f1": metrics.f1_score(truth.ravel(), chosen, average="micro"),
+        "odir_auc": metrics.roc_auc_score(truth.ravel(), p.ravel()),
+    }
+    expected["odir_final"] = np.mean(list(expected.values()))
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert odir_figures(label, probability, names, None) == {}
+    assert odir_figures(label[label < 3], probability[label < 3, :3], NAMES, patients) == {}

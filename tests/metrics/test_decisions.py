@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from fundusgan_jax.metrics.decisions import macro_f1, odir_score, threshold_figures, youden_threshold
+from fundusgan_jax.metrics.decisions import (
+    macro_f1,
+    odir_score,
+    of_patients,
+    threshold_figures,
+    youden_threshold,
+)
 
 
 def drawn(seed=0, count=150):
@@ -66,3 +72,15 @@ def test_what_a_constant_predictor_scores_on_odir(shared):
     score = odir_score(labels, np.tile(labels.mean(0), (len(labels), 1)))
     assert score["kappa"] == pytest.approx(0, abs=1e-12)
     assert (score["f1"], score["auc"], score["final"]) == pytest.approx((0.8555, 0.75, 0.535), abs=0.012)
+
+
+def test_patients_have_the_diseases_of_their_photographs():
+    # p0: healthy and D; p1: healthy twice; p2: D and G.
+    patients = ["p1", "p0", "p0", "p2", "p1", "p2"]
+    classes = np.array([1, 1, 0, 0, 1, 2])  # D, N, G
+    p = np.array(
+        [[0.1, 0.8, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0.5, 0.3, 0.2], [0.3, 0.5, 0.2], [0.2, 0.1, 0.7]]
+    )
+    truth, joined = of_patients(classes, p, patients, healthy=1)
+    np.testing.assert_array_equal(truth, [[True, False, False], [False, True, False], [True, False, True]])
+    np.testing.assert_allclose(joined, [[0.6, 0.3, 0.1], [0.3, 0.5, 0.2], [0.5, 0.1, 0.7]])

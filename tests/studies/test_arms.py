@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from fundusgan_jax.studies.arms import ARMS, REAL, SYNTHETIC_ARMS, TITLES, VIEWS, Pool, class_counts, select
+from fundusgan_jax.studies.arms import ARMS, REAL, SYNTHETIC_ARMS, TITLES, Pool, class_counts, select
 
 # 20 of class 0, 60 of class 1; synthetic images of both, more than enough.
 POOL = Pool(np.repeat([0, 1], [20, 60]), np.repeat([1, 0], [100, 100]), 2, 40)
@@ -16,8 +16,8 @@ def counts(arm, pool=POOL, seed=0):
 
 
 def test_counts_of_each_arm():
-    assert counts(REAL) == counts("weighted") == counts("logit_adjusted") == [20, 60]
-    assert counts("augmented") == [20 * VIEWS, 60 * VIEWS]
+    for arm in (REAL, "weighted", "logit_adjusted", "augmented"):
+        assert counts(arm) == [20, 60]
     assert counts("oversampled") == counts("synthetic_balance") == [60, 60]
     assert counts("undersampled") == [20, 20]
     assert counts("synthetic") == counts("repeats") == [30, 90]
@@ -42,7 +42,7 @@ def test_every_arm(arm):
     same = all(np.array_equal(first, second) for first, second in zip(one, other))
     assert same != (arm in drawn)
     # Places of the pool alone, and the whole weight of its photographs, whatever is added.
-    assert one.real.min() >= 0 and one.real.max() < 80 and set(one.view) <= set(range(VIEWS))
+    assert one.real.min() >= 0 and one.real.max() < 80
     assert len(one.weight) == len(one.real) + len(one.synthetic)
     assert one.weight.sum() == pytest.approx(80) and one.weight.min() > 0
     assert (len(one.synthetic) > 0) == (arm in SYNTHETIC_ARMS and arm != "repeats")
@@ -73,7 +73,16 @@ def test_all_photographs_stay_in_every_arm_but_one():
         assert everyone == (arm != "undersampled")
 
 
-def test_augmentation_shows_every_view_once():
-    chosen = select("augmented", POOL, 0)
-    pairs = {(int(place), int(view)) for place, view in zip(chosen.real, chosen.view)}
-    assert pairs == {(place, view) for place in range(80) for view in range(VIEWS)}
+def test_what_the_classifier_is_told_besides():
+    rules = {arm: select(arm, POOL, 0).weighting for arm in ARMS}
+    others = {arm: rule for arm, rule in rules.items() if rule != "none"}
+    assert others == {
+        "weighted": "balanced",
+        "synthetic_weighted": "balanced",
+        "logit_adjusted": "logit_adjusted",
+    }
+    assert [arm for arm in ARMS if select(arm, POOL, 0).augmented] == ["augmented"]
+    # Weights that no rule stands behind would be lost on a network.
+    for arm, rule in rules.items():
+        even = np.ptp(select(arm, POOL, 0).weight) < 1e-12
+        assert even == (rule != "balanced")

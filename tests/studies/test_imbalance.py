@@ -15,11 +15,20 @@ from fundusgan_jax.generate.marks import save_synthetic
 from fundusgan_jax.generate.origin import FILE, Origin
 from fundusgan_jax.generate.request import write_index
 from fundusgan_jax.studies import augmentation, imbalance
-from fundusgan_jax.studies.frozen_probe import Classifier, Labelled, fit_logistic
+from fundusgan_jax.studies.arms import Pool, select
+from fundusgan_jax.studies.frozen_probe import (
+    VIEWS,
+    Classifier,
+    Fitted,
+    Labelled,
+    adjusted,
+    fit_logistic,
+    turned,
+)
 from fundusgan_jax.studies.provenance import provenance
 from fundusgan_jax.studies.study_flags import class_groups
 from fundusgan_jax.studies.study_images import label_name, open_photographs, validation_mask
-from fundusgan_jax.studies.study_runs import adjusted, turned
+from fundusgan_jax.studies.study_runs import Inputs, training_of
 
 SIZE, BLOCK = 32, 4
 
@@ -124,12 +133,12 @@ def test_no_run_trains_on_a_test_or_validation_patient(data, tmp_path):
     known = {bytes(one): place for place, one in enumerate(pixels(photographs.images).astype(np.uint8))}
     seen = []
 
-    def fit(training, validation, others, num_classes, seed):
+    def fit(training, validation, others, num_classes, seed, folder):
         seen.append([known[bytes(one.astype(np.uint8))] for one in training.inputs])
         held = {photographs.patient[known[bytes(one.astype(np.uint8))]] for one in validation.inputs}
         patients = {photographs.patient[place] for place in seen[-1]}
         assert not patients & held and not photographs.test[seen[-1]].any()
-        return [np.full((len(one), num_classes), 1 / num_classes) for one in others]
+        return Fitted([np.full((len(one), num_classes), 1 / num_classes) for one in others])
 
     words = [f"--data={data}", "--classes=G,N", f"--workdir={tmp_path / 'w'}", "--ratios=1,0.5", "--seeds=2"]
     arms = "--arms=real,oversampled,undersampled,weighted"
@@ -219,6 +228,43 @@ def test_a_leak_is_refused(data, tmp_path):
         provenance(own, tmp_path, dataset)
 
 
+def test_the_fair_variants_dataset_has_what_the_runs_have(data, tmp_path, capsys):
+    words = [
+        f"--data={data}",
+        "--classes=G,N",
+        f"--workdir={tmp_path / 'w'}",
+        "--ratios=0.2",
+        "--num_normal=50",
+        "--fixed",
+    ]
+    own = tmp_path / "own"
+    assert imbalance.main([*words, f"--write_dataset={own}"], probe()) == 0
+    assert "G 10, N 50 in split 'train'" in capsys.readouterr().out and not (tmp_path / "w").exists()
+    mine = open_packed(own)
+    synthetic = generated(tmp_path / "fair", True, num=60, fingerprint=mine.fingerprint, data_dir=str(own))
+    given = [f"--synthetic={synthetic}", "--seeds=2", "--arms=real,synthetic_balance"]
+    assert imbalance.main([*words, *given], probe()) == 0
+    record = json.loads((tmp_path / "w" / "study.json").read_text())
+    assert record["provenance"]["leaked"] == 0 and record["provenance"]["seen"] == {"G": 10, "N": 50}
+    page = (tmp_path / "w" / "report.html").read_text()
+    assert "The fair variant: the generator saw 10 photographs of G, no more than the classifier." in page
+    # Both seeds have the photographs and the validation patients of the first, and no patient of the latter is in the dataset.
+    first, second = (run for run in record["runs"] if run["arm"] == "real")
+    assert first["validation_rows"] == second["validation_rows"] and first["test"] == second["test"]
+    patients = np.asarray(record["photographs"]["patient"])
+    assert not set(patients[first["validation_rows"]]) & set(mine.splits["train"].patient)
+    assert set(mine.splits["test"].patient) == set(patients[np.asarray(record["photographs"]["test"])])
+    for more, text in (
+        ([f"--write_dataset={own}"], "exists; name a folder that is not there yet"),
+        (
+            [f"--write_dataset={tmp_path / 'x'}", "--ratios=1,0.5"],
+            "is of one condition, here are ratio 1, ratio 0.5",
+        ),
+    ):
+        with pytest.raises(UserError, match=text):
+            imbalance.main([*words, *more], probe())
+
+
 def test_an_external_set(data, tmp_path):
     rng = np.random.default_rng(5)
     examples = [
@@ -271,7 +317,24 @@ def test_small_parts():
         label_name("1", (), Path("x"), "f")
 
 
-def test_the_probe_weighs_and_repeats_alike():
+def test_the_augmented_arm_shows_the_probe_every_view():
+    rng = np.random.default_rng(0)
+    photographs, views = rng.normal(size=(6, 2)), rng.normal(size=(VIEWS - 1, 4, 2))
+    inputs = Inputs(photographs, views, np.zeros((0, 2)), np.zeros((0, 2)))
+    pool = Pool(np.array([0, 1, 1]), np.zeros(0, np.int64), 2, 3)
+    rows = np.array([0, 1, 3])
+    training = training_of(inputs, rows, pool, select("augmented", pool, 0))
+    np.testing.assert_array_equal(training.inputs, np.concatenate([photographs[rows], *views[:, rows]]))
+    np.testing.assert_array_equal(training.label, np.tile([0, 1, 1], VIEWS))
+    assert training.weight.sum() == pytest.approx(3) and training.augmented
+    # A network gets the photographs once, and is told.
+    alone = training_of(
+        inputs._replace(turned=np.zeros((VIEWS - 1, 0))), rows, pool, select("augmented", pool, 0)
+    )
+    assert len(alone.inputs) == 3 and alone.augmented
+
+
+def test_the_probe_weighs_and_repeats_alike(tmp_path):
     rng = np.random.default_rng(0)
     x, label = rng.normal(size=(60, 5)), np.repeat([0, 1], [20, 40])
     x[label == 0] += 0.7
@@ -279,7 +342,9 @@ def test_the_probe_weighs_and_repeats_alike():
     twice = np.concatenate([np.arange(60), np.arange(20)])
     repeated = Labelled(x[twice], label[twice], np.full(80, 60 / 80))
     weighted = Labelled(x, label, np.where(label == 0, 2, 1) * 60 / 80)
-    first, second = (fit_logistic(one, held, [x], 2, 0)[0] for one in (repeated, weighted))
+    first, second = (
+        fit_logistic(one, held, [x], 2, 0, tmp_path).probabilities[0] for one in (repeated, weighted)
+    )
     np.testing.assert_allclose(first, second, atol=1e-4)
 
 
@@ -295,6 +360,7 @@ def test_the_probe_weighs_and_repeats_alike():
         (["--data=.", "--classes=G,N", "--workdir=w", "--arms=weighted"], "lacks real"),
         (["--data=.", "--classes=G,N", "--workdir=w", "--ratios=2"], "must lie above 0 and be at most 1"),
         (["--data=.", "--classes=G,N", "--workdir=w", "--seeds=0"], "--seeds=0 must be at least 1"),
+        (["--data=.", "--classes=G,N", "--workdir=w", "--write_dataset=x"], "--write_dataset is of --fixed"),
     ],
 )  # fmt: skip
 def test_mistakes(words, text):
