@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fundusgan_jax.ops.full_precision import full_precision
+from fundusgan_jax.ops.lookup import looked_up
 
 GEOMETRY = ("xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac")
 COLOUR = ("brightness", "contrast", "lumaflip", "hue", "saturation")
@@ -159,41 +160,6 @@ def _inverse_geometry(side: int, p: Array, keys: dict[str, Array], transforms: t
 def _random_rotation(key: Array, p: Array) -> Array:
     gate, draw = jax.random.split(key)
     return rotation(_gated(gate, p, jax.random.uniform(draw, minval=-math.pi, maxval=math.pi), 0.0))
-
-
-def looked_up(image: Array, inverse: Array) -> Array:
-    """The image [S, S, C] at inverse @ (x, y, 1): bicubic (Keys, a = -0.5), mirrored at its edges."""
-    side = image.shape[0]
-    axis = jnp.arange(side) - (side - 1) / 2
-    y, x = jnp.meshgrid(axis, axis, indexing="ij")
-    source = jnp.einsum("ij,jhw->ihw", inverse[:2], jnp.stack([x, y, jnp.ones_like(x)]))
-    source = source + (side - 1) / 2
-    whole = jnp.floor(source + 1e-4)  # rounding must not turn a whole pixel into the one before
-    fraction = jnp.clip(source - whole, 0.0, 1.0)
-    columns = [_mirrored(whole[0].astype(jnp.int32) + tap, side) for tap in range(-1, 3)]
-    rows = [_mirrored(whole[1].astype(jnp.int32) + tap, side) for tap in range(-1, 3)]
-    result = jnp.zeros_like(image)
-    for row, weight_y in zip(rows, _keys_weights(fraction[1])):
-        for column, weight_x in zip(columns, _keys_weights(fraction[0])):
-            result = result + (weight_y * weight_x)[:, :, None] * image[row, column]
-    return result
-
-
-def _mirrored(index: Array, side: int) -> Array:
-    """Reflected about the outermost pixels, as often as it takes."""
-    period = 2 * (side - 1)
-    index = jnp.abs(index) % period
-    return jnp.where(index >= side, period - index, index)
-
-
-def _keys_weights(t: Array) -> tuple[Array, Array, Array, Array]:
-    """Weights of the pixels at -1, 0, 1, 2 for a place t in [0, 1] after pixel 0 (Keys 1981)."""
-    return (
-        ((-0.5 * t + 1) * t - 0.5) * t,
-        (1.5 * t - 2.5) * t * t + 1,
-        ((-1.5 * t + 2) * t + 0.5) * t,
-        (0.5 * t - 0.5) * t * t,
-    )
 
 
 def _colour_matrix(p: Array, keys: dict[str, Array], transforms: tuple[str, ...]) -> Array:
