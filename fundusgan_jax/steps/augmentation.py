@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from fundusgan_jax.ops.full_precision import full_precision
@@ -33,6 +34,7 @@ SHIFT, FRACTION, SCALE = 0.125, 0.125, 0.2  # of the side; of the side; standard
 BRIGHTNESS, CONTRAST, SATURATION = 0.2, 0.5, 1.0  # standard deviation; in octaves; in octaves
 TILT_DEVIATION = math.radians(8)
 NOISE, CUTOUT, FILTER = 0.1, 0.5, 1.0  # standard deviation; share of the side; in octaves
+_TO_COLOURS = np.outer([1, 1, 1, 0], [0, 0, 0, 1]).astype(np.float32)  # adds to R, G and B
 _BANDS = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # expected share of power, lowest frequencies first
 
 
@@ -170,11 +172,11 @@ def _colour_matrix(p: Array, keys: dict[str, Array], transforms: tuple[str, ...]
     if "brightness" in transforms:
         gate, draw = jax.random.split(keys["brightness"])
         shift = _gated(gate, p, jax.random.normal(draw) * BRIGHTNESS, 0.0)
-        matrix = jnp.eye(4).at[:3, 3].set(shift) @ matrix
+        matrix = (jnp.eye(4) + shift * _TO_COLOURS) @ matrix
     if "contrast" in transforms:
         gate, draw = jax.random.split(keys["contrast"])
         factor = _gated(gate, p, jnp.exp2(jax.random.normal(draw) * CONTRAST), 1.0)
-        matrix = jnp.diag(jnp.ones(4).at[:3].set(factor)) @ matrix
+        matrix = jnp.diag(jnp.stack([factor, factor, factor, jnp.ones_like(factor)])) @ matrix
     if "lumaflip" in transforms:
         gate, draw = jax.random.split(keys["lumaflip"])
         flipped = _gated(gate, p, jax.random.bernoulli(draw).astype(jnp.float32), 0.0)
@@ -195,7 +197,8 @@ def _turned_about_grey(angle: Array) -> Array:
     u = 1 / math.sqrt(3)
     cross = jnp.array([[0.0, -u, u], [u, 0.0, -u], [-u, u, 0.0]])
     c, s = jnp.cos(angle), jnp.sin(angle)
-    return jnp.eye(4).at[:3, :3].set(c * jnp.eye(3) + s * cross + (1 - c) * jnp.full((3, 3), 1 / 3))
+    turned = c * jnp.eye(3) + s * cross + (1 - c) * jnp.full((3, 3), 1 / 3)
+    return jnp.pad(turned, (0, 1)) + jnp.diag(jnp.array([0.0, 0.0, 0.0, 1.0]))
 
 
 def _filtered(image: Array, p: Array, key: Array) -> Array:
