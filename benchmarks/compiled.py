@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from benchmarks.harness.program_facts import Facts, program_facts, shape_of
+from benchmarks.harness.program_facts import Facts, moved_by_layer, program_facts, shape_of
 from benchmarks.harness.topologies import CHIPS, topology_devices
 from fundusgan_jax.config import load_config
 from fundusgan_jax.devices.memory import gib, is_exhaustion, program_memory
@@ -40,6 +40,7 @@ HEADS_TRANSPOSED = 6
 LOOKUPS = 1
 # Bytes that a card moves in a few microseconds. A product that XLA cuts in parts along its sum transposes as many.
 CHEAP = 8 * 2**20
+MOST_LAYERS = 20
 
 
 def _parser() -> Parser:
@@ -53,6 +54,11 @@ def _parser() -> Parser:
     flags.add_argument("--dtype", default="bfloat16", choices=sorted(NAMES), help="default bfloat16")
     flags.add_argument(
         "--phases", default="", help="only phases whose name has this in it (default: all)", metavar="WORD"
+    )
+    flags.add_argument(
+        "--layers",
+        action="store_true",
+        help="of a GPU's programs: also the bytes that the twenty layers move which move most",
     )
     flags.add_argument(
         "--lower_only", action="store_true", help="read the programs before the backend's part"
@@ -143,6 +149,14 @@ def _state_is_donated(compiled: Any, state: Any) -> bool:
     return int(compiled.memory_analysis().alias_size_in_bytes) >= 0.99 * held
 
 
+def _print_layers(name: str, program: str) -> None:
+    layers = sorted(moved_by_layer(program).items(), key=lambda pair: -sum(pair[1]))[:MOST_LAYERS]
+    print(f"\n| {name}: layer | GB, convolutions and products | GB, other operations |\n|---|---|---|")
+    for layer, moved in layers:
+        print(f"| {layer} | {moved.convolved / 1e9:.3g} | {moved.others / 1e9:.3g} |")
+    print()
+
+
 def _print_copies(name: str, facts: Facts) -> None:
     sizes = {shape: shape_of(shape).bytes for shape in facts.copied}
     for shape, count in sorted(facts.copied.items(), key=lambda pair: -sizes[pair[0]] * pair[1])[:5]:
@@ -158,6 +172,7 @@ class Report:
         self.lookups = LOOKUPS if config.task == "prior" and config.augment.mode != "none" else 0
         self.state, self.kernels, self.on_gpu = state, kernels, on_gpu
         self.findings: list[str] = []
+        self.programs: dict[str, str] = {}
         self.compiled: dict[str, Facts] = {}
 
     def add(self, program: Lowered, lower_only: bool) -> None:
@@ -174,7 +189,8 @@ class Report:
                     raise
                 self._note(name, [f"does not fit the device: {_amount_told(error)}"])
                 return
-            facts = program_facts(str(compiled.as_text()), self.kernels)
+            self.programs[name] = str(compiled.as_text())
+            facts = program_facts(self.programs[name], self.kernels)
             self.compiled[name] = facts
             if self.on_gpu:
                 self._note(name, findings(_without_cheap(facts), self.dtype, self.heads))
@@ -216,6 +232,9 @@ def _run(argv: Sequence[str]) -> int:
             report.add(program, chosen.lower_only)
     if not any(chosen.phases in name for name in names):
         raise UserError(f"--phases={chosen.phases} is in no phase's name; there are {', '.join(names)}")
+    for name, text in report.programs.items():
+        if chosen.layers:
+            _print_layers(name, text)
     return report.close()
 
 

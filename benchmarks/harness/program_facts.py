@@ -172,18 +172,43 @@ def program_facts(program: str, kernels: Iterable[tuple[int, ...]] = ()) -> Fact
     entry = [item.operation for item in items]
     cycles = 0 if "while" in entry else sum(one.cycles for one in estimated_operations(program))
     copies = sum(name.startswith("copy") and name != "copy-done" for name in entry)
-    return facts._replace(cycles=cycles, copies=copies, moved=_moved(items))
+    moved = sum(bytes_moved for _, bytes_moved in _moving(items))
+    return facts._replace(cycles=cycles, copies=copies, moved=moved)
 
 
-def _moved(items: Iterable[Instruction]) -> int:
+def _moving(items: Iterable[Instruction]) -> Iterator[tuple[Instruction, int]]:
+    """The operations of an entry, each with the bytes that it reads and writes."""
     sizes: dict[str, int] = {}
-    total = 0
     for item in items:
         # A call's workspace is no result.
         sizes[item.name] = sum(shape.bytes for shape in item.shapes if shape.dtype not in ("u8", "s8"))
         if item.operation not in FREE:
-            total += sizes[item.name] + sum(sizes.get(name, 0) for name in _operands(item.rest))
-    return total
+            yield item, sizes[item.name] + sum(sizes.get(name, 0) for name in _operands(item.rest))
+
+
+class Moved(NamedTuple):
+    """Bytes that the operations of a layer read and write: its convolutions and products, and all others."""
+
+    convolved: int = 0
+    others: int = 0
+
+
+def moved_by_layer(program: str) -> dict[str, Moved]:
+    """What a GPU's compiled program moves for each layer, '... backward' apart: 'Synthesis/b1024_conv1'. An operation that
+    XLA fused from several layers counts for the one that it names; optimiser and guard are no layer's, and in 'cond'."""
+    found: dict[str, Moved] = {}
+    for item, size in _moving(instructions(_entry(program))):
+        origin = _ORIGIN.search(item.rest)
+        if not origin:
+            continue
+        backward = " backward" if "transpose(" in origin[1] else ""
+        parts = re.sub(r"jit\(\w*\)/|transpose\(|jvp\(|\)", "", origin[1]).split("/")[:-1][:2]
+        layer = ("/".join(parts) or "no layer's") + backward
+        target = _TARGET.search(item.rest)
+        is_product = item.name.startswith("gemm") or bool(target and re.match("__cu(dnn|blas)", target[1]))
+        convolved, others = found.get(layer, Moved())
+        found[layer] = Moved(convolved + size * is_product, others + size * (not is_product))
+    return found
 
 
 def _entry(program: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 
 from benchmarks.compiled import _findings_of_gpu, _without_cheap, findings, main
-from benchmarks.harness.program_facts import estimated_operations, program_facts
+from benchmarks.harness.program_facts import estimated_operations, moved_by_layer, program_facts
 
 MAP = jax.ShapeDtypeStruct((2, 64, 64, 16), jnp.float32)
 
@@ -101,6 +101,20 @@ def test_what_a_gpus_program_moves():
     # A product's and a reordering's operands and results, those of the convolution, and of the fusion, the root.
     product, reordered = 2 * 512 * 512 + map_bytes + kernel, 2 * kernel
     assert program_facts(CUDNN + CALL + FUSION).moved == product + reordered + 2 * (2 * map_bytes + kernel)
+
+
+def test_what_each_layer_moves():
+    product = '%gemm = (bf16[512,512]{1,0}, s8[4194304]{0}) custom-call(%x, %kernel), custom_call_target="__cublas$gemm"'
+    assert product in CUDNN
+    named = CUDNN.replace(
+        product, product + ', metadata={op_name="jit(run)/transpose(jvp(Net))/conv/cond/dot"}'
+    )
+    copied = (
+        '  %copied = bf16[8,64,64,128]{3,2,1,0} copy(%x), metadata={op_name="jit(run)/jvp(Net)/conv/add"}\n'
+    )
+    map_bytes, kernel = 2 * 8 * 64 * 64 * 128, 2 * 128 * 9 * 128
+    assert moved_by_layer(named + copied + FUSION) == {
+        "Net/conv backward": (2 * 512 * 512 + map_bytes + kernel, 0), "Net/conv": (0, 2 * map_bytes)}  # fmt: skip
 
 
 def test_a_small_transpose_is_cheap_on_a_card():

@@ -298,7 +298,7 @@ def test_the_guard_selects_where_the_platform_is_no_processor():
         for form in (optimiser._selected, optimiser._branched):
             kept = form(jnp.asarray(bad), old, new)
             np.testing.assert_array_equal(kept["a"], (old if bad else new)["a"])
-    traced = jax.jit(lambda old, new: guarded(old, new, {})).trace(old, new)
+    traced = jax.jit(lambda old, new: guarded(old, new, {"gradient": new})).trace(old, new)
     found = {
         name: program_facts(traced.lower(lowering_platforms=(name,)).as_text(dialect="hlo")).conditionals
         for name in ("cpu", "cuda", "tpu")
