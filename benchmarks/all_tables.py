@@ -28,7 +28,7 @@ DESCRIPTION = """Runs the benchmarks of generator, training step, encoder, data 
 in a process of its own and with a time limit, appends a JSON line per measurement and writes all tables into one Markdown file
 beside it. All settings take hours, most of it compilation: --minutes=M stops after so many, and given again the command goes on,
 passing over what the file has from this device and this code; compiled programs are kept beside the file (or in
-$JAX_COMPILATION_CACHE_DIR). --quick takes the most wanted rows and stops
+$JAX_COMPILATION_CACHE_DIR), and tables say what compiling took and what reading takes. --quick takes the most wanted rows and stops
 after ten minutes; --small is for a try on a processor. --profile=DIR adds where the time of each goes. A setting that does not
 fit the memory is a row that says so. Not among them: what config.deterministic costs (python -m benchmarks.reproduce --cost)."""
 
@@ -86,6 +86,9 @@ SMALL = (
     Command("Generator, forward", "generator", ("--form=stylegan2", "--resolution=64", "--batch=1,2", "--dtype=float32", *_TINY)),
     Command("Encoder", "encoder", ("--resolution=64", "--backbone=resnet18", "--batch=1", "--pass=forward",
                                    "--dtype=float32", *_TINY)),
+    Command("Prior, training step", "train_step",
+            ("--config=configs/stylegan2.py", "--resolution=16", "--batch=4", "--dtype=float32", *_TINY,
+             "--config.augment.mode=none", "--config.loss.pl_weight=0")),
 )  # fmt: skip
 
 
@@ -103,7 +106,7 @@ def run_all(
             f"{command.title}: python -m benchmarks.{command.benchmark} {' '.join(command.flags)}", flush=True
         )
         words = [sys.executable, "-m", f"benchmarks.{command.benchmark}", *command.flags, f"--json={json}", "--proceed",
-                 f"--time_limit={limit:.0f}"]  # fmt: skip
+                 "--warm", f"--time_limit={limit:.0f}"]  # fmt: skip
         if (
             profile
             and command.benchmark in ("generator", "train_step")
@@ -178,6 +181,8 @@ def _run(argv: Sequence[str]) -> int:
     if chosen.quick and chosen.small:
         raise UserError("--quick and --small exclude each other; choose one")
     commands = QUICK if chosen.quick else SMALL if chosen.small else FULL
+    # As at Ctrl-C: what runs ends with this process, and leaves the card.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     minutes = chosen.minutes or (10 if chosen.quick else float("inf"))
     start = time.monotonic()
     failed = run_all(commands, chosen.json, chosen.time_limit, start + 60 * minutes, chosen.profile)

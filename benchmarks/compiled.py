@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from benchmarks.harness.program_facts import ITEM_BYTES, Facts, program_facts
+from benchmarks.harness.program_facts import Facts, moved_by_layer, program_facts, shape_of
 from benchmarks.harness.topologies import CHIPS, topology_devices
 from fundusgan_jax.config import load_config
 from fundusgan_jax.devices.memory import gib, is_exhaustion, program_memory
@@ -23,8 +23,8 @@ from fundusgan_jax.train.plan import Planner, kept_photographs
 from fundusgan_jax.validation import validate
 
 DESCRIPTION = """Compiles every phase of a training step for a group of devices and prints, per phase and device: FLOP
-(XLA's count; on processors that of minimal filtering, a third or a quarter of the wide convolutions' own), bytes that
-operations read and write, cycles as a TPU's compiler estimates them, memory; convolutions by what they compute and dtype,
+(XLA's count; on processors that of minimal filtering, a third or a quarter of the wide convolutions' own; of GPUs none), bytes that
+operations read and write (of GPUs our count: operands and results in full), cycles as a TPU's compiler estimates them, memory; convolutions by what they compute and dtype,
 windows of more than 8 taps, transposed maps, copies (of maps into another layout, and in all), conditionals, scatters,
 collectives; and what should not be there (exit code 1 where there is any). The devices of --topology need not be here:
 TPUs take the package libtpu, NVIDIA's cards the plugins (pip install '.[gpu-compiler]'); with --lower_only the programs
@@ -36,6 +36,11 @@ NAMES = {"float32": "f32", "bfloat16": "bf16"}
 PLATFORMS = ("cpu", "cuda", "tpu")
 # FundusGAN lays the maps of three levels out by heads, once there and once back (models/encoder.py).
 HEADS_TRANSPOSED = 6
+# The gradient of the augmentation's lookup is a scatter (ops/lookup.py).
+LOOKUPS = 1
+# Bytes that a card moves in a few microseconds. A product that XLA cuts in parts along its sum transposes as many.
+CHEAP = 8 * 2**20
+MOST_LAYERS = 20
 
 
 def _parser() -> Parser:
@@ -49,6 +54,11 @@ def _parser() -> Parser:
     flags.add_argument("--dtype", default="bfloat16", choices=sorted(NAMES), help="default bfloat16")
     flags.add_argument(
         "--phases", default="", help="only phases whose name has this in it (default: all)", metavar="WORD"
+    )
+    flags.add_argument(
+        "--layers",
+        action="store_true",
+        help="of a GPU's programs: also the bytes that the twenty layers move which move most",
     )
     flags.add_argument(
         "--lower_only", action="store_true", help="read the programs before the backend's part"
@@ -86,12 +96,22 @@ def findings(facts: Facts, dtype: str, heads: int = 0) -> list[str]:
     return found
 
 
-def _findings_of_gpu(facts: Facts) -> list[str]:
-    """What a GPU is slow at: kernels that cuDNN has no fast form of, branches that the host is asked for, scattered sums."""
+def _findings_of_gpu(facts: Facts, lookups: int = 0) -> list[str]:
+    """What a GPU is slow at: kernels that cuDNN has no fast form of, branches that the host is asked for, scattered sums.
+
+    lookups: how often may be scattered (LOOKUPS).
+    """
     # Before the backend a kernel's gradient has a window of the map's size, which becomes a call of its own.
     slow = [f"convolution with a wide window: {name}" for name in facts.windows]
     slow += [f"a branch that the host decides: {name}" for name in facts.conditionals]
-    return slow + [f"scattered {count} times: {shape}" for shape, count in facts.scatters.most_common()]
+    scatters = facts.scatters.most_common() if facts.scatters.total() > lookups else []
+    return slow + [f"scattered {count} times: {shape}" for shape, count in scatters]
+
+
+def _without_cheap(facts: Facts) -> Facts:
+    """The facts without the transposes of small arrays."""
+    costly = {shape: count for shape, count in facts.transposed.items() if shape_of(shape).bytes >= CHEAP}
+    return facts._replace(transposed=Counter(costly))
 
 
 def _listed(counter: Counter[str]) -> str:
@@ -102,7 +122,9 @@ def _row(name: str, facts: Facts, compiled: Any, seconds: float) -> list[str]:
     cells = [""] * 5
     if compiled is not None:
         cost, memory = compiled.cost_analysis() or {}, program_memory(compiled)
-        cells = [f"{cost.get('flops', 0) / 1e12:.4g}", f"{cost.get('bytes accessed', 0) / 1e9:.4g}"]
+        # Of a GPU's programs XLA counts neither.
+        flop, accessed = cost.get("flops", 0), cost.get("bytes accessed", 0) or facts.moved
+        cells = [f"{flop / 1e12:.4g}" if flop else "", f"{accessed / 1e9:.4g}"]
         cells += [f"{facts.cycles / 1e6:.4g}" if facts.cycles else "", gib(memory.held), gib(memory.total)]
     numbers = [len(facts.windows), facts.transposed.total(), facts.copied.total(), facts.copies, len(facts.conditionals),
                facts.scatters.total()]  # fmt: skip
@@ -127,17 +149,18 @@ def _state_is_donated(compiled: Any, state: Any) -> bool:
     return int(compiled.memory_analysis().alias_size_in_bytes) >= 0.99 * held
 
 
+def _print_layers(name: str, program: str) -> None:
+    layers = sorted(moved_by_layer(program).items(), key=lambda pair: -sum(pair[1]))[:MOST_LAYERS]
+    print(f"\n| {name}: layer | GB, convolutions and products | GB, other operations |\n|---|---|---|")
+    for layer, moved in layers:
+        print(f"| {layer} | {moved.convolved / 1e9:.3g} | {moved.others / 1e9:.3g} |")
+    print()
+
+
 def _print_copies(name: str, facts: Facts) -> None:
-    for shape, count in sorted(facts.copied.items(), key=lambda pair: -_bytes(pair[0]) * pair[1])[:5]:
-        print(f"- {name}: copied into another layout {count} times: {shape}, {_bytes(shape) / 2**20:.0f} MiB")
-
-
-def _bytes(shape: str) -> int:
-    dtype, _, sides = shape.rstrip("]").partition("[")
-    size = ITEM_BYTES.get(dtype, 1)
-    for side in sides.split(","):
-        size *= int(side or 1)
-    return size
+    sizes = {shape: shape_of(shape).bytes for shape in facts.copied}
+    for shape, count in sorted(facts.copied.items(), key=lambda pair: -sizes[pair[0]] * pair[1])[:5]:
+        print(f"- {name}: copied into another layout {count} times: {shape}, {sizes[shape] / 2**20:.0f} MiB")
 
 
 class Report:
@@ -145,9 +168,11 @@ class Report:
 
     def __init__(self, config: ConfigDict, state: Any, kernels: list[tuple[int, ...]], on_gpu: bool) -> None:
         self.dtype = NAMES[config.model.dtype]
-        self.heads = 0 if config.task == "prior" else HEADS_TRANSPOSED
+        self.heads = HEADS_TRANSPOSED if config.task == "fundusgan" else 0
+        self.lookups = LOOKUPS if config.task == "prior" and config.augment.mode != "none" else 0
         self.state, self.kernels, self.on_gpu = state, kernels, on_gpu
         self.findings: list[str] = []
+        self.programs: dict[str, str] = {}
         self.compiled: dict[str, Facts] = {}
 
     def add(self, program: Lowered, lower_only: bool) -> None:
@@ -164,10 +189,14 @@ class Report:
                     raise
                 self._note(name, [f"does not fit the device: {_amount_told(error)}"])
                 return
-            facts = program_facts(str(compiled.as_text()), self.kernels)
+            self.programs[name] = str(compiled.as_text())
+            facts = program_facts(self.programs[name], self.kernels)
             self.compiled[name] = facts
-            self._note(name, findings(facts, self.dtype, self.heads))
-            self._note(name, _findings_of_gpu(facts) if self.on_gpu else [])
+            if self.on_gpu:
+                self._note(name, findings(_without_cheap(facts), self.dtype, self.heads))
+                self._note(name, _findings_of_gpu(facts, self.lookups))
+            else:
+                self._note(name, findings(facts, self.dtype, self.heads))
             self._note(name, [] if _state_is_donated(compiled, self.state) else ["the state is not donated"])
         print(f"| {' | '.join(_row(name, facts, compiled, time.monotonic() - start))} |", flush=True)
 
@@ -190,8 +219,8 @@ def _run(argv: Sequence[str]) -> int:
     validate(config, len(devices))
     planner = Planner(config, devices, kept_photographs(config))
     task = planner.task(planner.config)
-    state = task.shapes(config.train.num_steps)
-    kernels = [leaf.shape for leaf in jax.tree.leaves((state, task.constants))]
+    state, _, constants = planner.shapes(task)
+    kernels = [leaf.shape for leaf in jax.tree.leaves((state, constants._replace(dataset=None)))]
     kind = chosen.platform or devices[0].device_kind
     print(f"{chosen.config}, {len(devices)} x {kind}, batch {config.train.batch_size}, {config.model.dtype}")
     print(f"\n| {' | '.join(HEADS)} |\n{'|---' * len(HEADS)}|", flush=True)
@@ -203,6 +232,9 @@ def _run(argv: Sequence[str]) -> int:
             report.add(program, chosen.lower_only)
     if not any(chosen.phases in name for name in names):
         raise UserError(f"--phases={chosen.phases} is in no phase's name; there are {', '.join(names)}")
+    for name, text in report.programs.items():
+        if chosen.layers:
+            _print_layers(name, text)
     return report.close()
 
 

@@ -14,25 +14,31 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from ml_collections import ConfigDict
 
 from benchmarks.harness import driver
 from benchmarks.harness.photographs import prepared_phantoms
-from benchmarks.harness.timing import WARM_UP, Measurement, Program, Timer, forget_peak, peak_memory
-from benchmarks.harness.training import Training, joined, training_config, work_of
+from benchmarks.harness.timing import WARM_UP, Measurement, Program, Timer, Work, forget_peak, peak_memory
+from benchmarks.harness.training import Training, joined, training_config, training_run, work_of
 from benchmarks.train_step import DTYPES, add_training_flags, choice_of, shared_settings
 from fundusgan_jax.data.packed import PackedDataset, ensure_packed, split_named
 from fundusgan_jax.data.pipeline import Cache
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.steps.batch import RawBatch
 from fundusgan_jax.steps.flops import STEP, phase_flops
+from fundusgan_jax.train import loop
+from fundusgan_jax.train.opening import open_task
 
 DESCRIPTION = """Times training steps that are fed as in training: by tf.data from disk (cache none), from the memory map (host)
 or from the devices (device). img/s: of the steps with their input. Beside it the pipeline alone, to arrays on the devices;
 the same steps on one batch that stays there; and which share of the fed step is lost to waiting, 1 - alone / fed. The
 photographs are rendered eyes in a temporary folder, or a prepared dataset (--data_dir); a set that is larger than the
-memory shows what the disk does, a small one does not."""
+memory shows what the disk does, a small one does not. --what=pipeline leaves the steps out: img/s of the way from the packed
+set to arrays on the devices, beside what one copy of the same bytes reaches, which no way in is faster than."""
 
 CACHES: tuple[Cache, ...] = ("none", "host", "device")
+STEPS, PIPELINE = "steps", "pipeline"
 
 
 class Fed:
@@ -104,6 +110,25 @@ def time_input(training: Training, timer: Timer, setting: driver.Setting) -> Mea
     return Measurement(timer.benchmark, setting, together, work, fed.program(), peak, whose, figures)
 
 
+def time_pipeline(
+    config: ConfigDict, dataset: PackedDataset, timer: Timer, setting: driver.Setting
+) -> Measurement:
+    """Batches to the devices, `calls` of them, and nothing else that computes."""
+    run = training_run(config, 1, dataset)
+    batches = loop.call_batches(run, open_task(run), 0)
+    forget_peak()
+    seconds = _seconds(lambda: jax.block_until_ready(next(batches)), timer.calls)
+    batches.close()
+    peak, whose = peak_memory()
+    size, figures = config.train.batch_size, {}
+    if config.data.cache != "device":  # where row numbers travel, not photographs
+        stored = split_named(dataset, config.data.train_split).images
+        batch = np.ascontiguousarray(stored[np.arange(size) % len(stored)])
+        copy = statistics.median(_seconds(batch.copy, timer.calls))
+        figures = {"one copy, img/s": size / copy, "GB/s": batch.nbytes / statistics.median(seconds) / 1e9}
+    return Measurement(timer.benchmark, setting, seconds, Work(size), None, peak, whose, figures)
+
+
 def _seconds(call: Any, calls: int) -> list[float]:
     for _ in range(WARM_UP):
         call()
@@ -121,6 +146,12 @@ def _add_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument(
         "--cache", type=driver.words, default=list(CACHES), help=f"default: {','.join(CACHES)}"
     )
+    flags.add_argument(
+        "--what",
+        type=driver.words,
+        default=[STEPS],
+        help="'steps' that are fed, the 'pipeline' without a step, or both (default steps)",
+    )
     flags.add_argument("--data_dir", type=Path, help="a prepared dataset (default: rendered eyes)")
     flags.add_argument(
         "--patients",
@@ -133,11 +164,14 @@ def _add_flags(flags: argparse.ArgumentParser) -> None:
 def _settings(chosen: argparse.Namespace) -> list[driver.Setting]:
     driver.check_choices("cache", chosen.cache, CACHES)
     driver.check_choices("dtype", chosen.dtype, DTYPES)
-    every = itertools.product(chosen.config, chosen.resolution, chosen.dtype, chosen.batch, chosen.cache)
+    driver.check_choices("what", chosen.what, (STEPS, PIPELINE))
+    every = itertools.product(
+        chosen.what, chosen.config, chosen.resolution, chosen.dtype, chosen.batch, chosen.cache
+    )
     return [
-        {"config": config, "resolution": resolution, "dtype": dtype, "batch": batch, "cache": cache,
+        {"what": what, "config": config, "resolution": resolution, "dtype": dtype, "batch": batch, "cache": cache,
          **shared_settings(chosen)}
-        for config, resolution, dtype, batch, cache in every
+        for what, config, resolution, dtype, batch, cache in every
     ]  # fmt: skip
 
 
@@ -162,8 +196,11 @@ def _measure(chosen: argparse.Namespace, setting: driver.Setting, timer: Timer) 
     with _dataset(chosen, config.data.resolution) as dataset:
         # Rendered sets have no split of every configuration's name for evaluation, which is not timed here.
         held_out = {config.data.eval_split: split_named(dataset, config.data.train_split)}
-        training = Training(choice, dataset._replace(splits={**held_out, **dataset.splits}))
-        yield time_input(training, timer, setting)
+        dataset = dataset._replace(splits={**held_out, **dataset.splits})
+        if setting["what"] == PIPELINE:
+            yield time_pipeline(config, dataset, timer, setting)
+        else:
+            yield time_input(Training(choice, dataset), timer, setting)
 
 
 BENCHMARK = driver.Benchmark("input", DESCRIPTION, _add_flags, _settings, _measure, overrides=True)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains on all hosts of a Cloud TPU VM slice, one process a host; here a slice of 32 chips:
 #   ZONE=us-central1-a launch/tpu_vm.sh TPU_NAME configs/folder.py WORKDIR \
-#     --config.data.dir=PREPARED --config.train.batch_size=128 --weights_dir=WEIGHTS
+#     --config.data.dir=PREPARED --config.train.batch_size=128 --config.model.dtype=bfloat16 --weights_dir=WEIGHTS
 # The batch is of all chips together, a multiple of their number. The repository is in ~/fundusgan_jax of every host (or
 # in $REPOSITORY there) with its .venv (pip install '.[tpu]'); WORKDIR, PREPARED and WEIGHTS (python -m
 # fundusgan_jax.weights fetch vgg16 lpips_vgg --weights_dir=WEIGHTS) are on a disk that all hosts mount (Filestore). With

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +35,8 @@ OUT_OF_MEMORY = "out of memory"
 FAILED = "failed with code"
 # The limit, in seconds, that a setting ran into.
 TIME_LIMIT = "time_limit"
+# Seconds between two looks at what a setting's process has measured.
+POLL = 0.5
 # Where a setting has several records, the name under which they say of what.
 PHASE = "phase"
 # Where lines go that are sent nowhere else; git ignores runs/.
@@ -104,6 +107,11 @@ def _parser(benchmark: Benchmark) -> Parser:
         help="no process per setting: sooner, but peak memory is then that of all settings so far",
     )
     flags.add_argument(
+        "--warm",
+        action="store_true",
+        help="also compile each program once more, as a second start would, from JAX_COMPILATION_CACHE_DIR",
+    )
+    flags.add_argument(
         "--profile", type=Path, metavar="DIR", help="also trace three calls and print the longest operations"
     )
     return flags
@@ -128,17 +136,17 @@ def _run(benchmark: Benchmark, argv: Sequence[str]) -> int:
         append_lines(chosen.json, [])  # refused now, not when there is something to lose
     records: list[Record] = []
     progress = Progress(len(settings), "settings", benchmark.name)
-    for setting in settings:
-        found = _finished(benchmark, setting, chosen, before)
-        if not found:
-            measure = _here if chosen.in_process else _apart
-            for record in measure(benchmark, chosen, setting, argv):
-                found.append(record)
-                if chosen.json:
-                    append_lines(chosen.json, [record])
-        records += found
-        progress.update(1, _told(setting))
-    progress.close()
+    with progress.running():
+        for setting in settings:
+            found = _finished(benchmark, setting, chosen, before)
+            if not found:
+                measure = _here if chosen.in_process else _apart
+                for record in measure(benchmark, chosen, setting, argv):
+                    found.append(record)
+                    if chosen.json:
+                        append_lines(chosen.json, [record])
+            records += found
+            progress.update(1, _told(setting))
     benchmark.finish(records)
     print(table(records))
     for record in records:
@@ -184,7 +192,9 @@ def _finished(
     mine = [record for record in before if is_of(record, benchmark, setting)]
     here = circumstances if chosen.in_process else of_a_process
     found = latest([record for record in mine if same_place(record, here())], benchmark, setting)
-    settled = all(
+    # Of a setting that was ended in the middle the file has some phases and no failure.
+    whole = any("error" in record or len(found) >= record.get("phases", 1) for record in found)
+    settled = whole and all(
         record.get("calls", chosen.calls) >= chosen.calls
         and not record.get("error", "").startswith(FAILED)
         and not _has_more_time(record, chosen.time_limit)
@@ -202,7 +212,7 @@ def _here(
     benchmark: Benchmark, chosen: argparse.Namespace, setting: Setting, argv: Sequence[str]
 ) -> Iterator[Record]:
     """Measures in this process; what is out of memory is a record that says so."""
-    timer = Timer(benchmark.name, chosen.calls, chosen.profile)
+    timer = Timer(benchmark.name, chosen.calls, chosen.profile, chosen.warm)
     try:
         for measurement in benchmark.measure(chosen, setting, timer):
             yield measurement.record()
@@ -216,50 +226,88 @@ def _apart(
     benchmark: Benchmark, chosen: argparse.Namespace, setting: Setting, argv: Sequence[str]
 ) -> Iterator[Record]:
     """Measures in a process of its own: its memory is no other setting's, and its end is not ours. What it had measured
-    when it ended counts."""
+    when it, or this process, ended counts."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "lines.jsonl"
-        command = [sys.executable, "-m", f"benchmarks.{benchmark.name}", *argv]
-        command += [f"--{name}={value}" for name, value in setting.items()]
-        command = [word for word in command if word != "--proceed"] + ["--in_process", f"--json={file}"]
-        reason, more = "", {}
-        try:
-            done = subprocess.run(
-                command,
-                env=_environment(setting),
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=chosen.time_limit or None,
-            )
-            reason = _reason(done)
-        except subprocess.TimeoutExpired:
-            reason, more = f"over {chosen.time_limit:.0f} s", {TIME_LIMIT: chosen.time_limit}
-        if file.exists():
-            yield from ({**record, "command": command_words()} for record in read_lines(file))
+        file, errors = Path(folder) / "lines.jsonl", Path(folder) / "errors.txt"
+        ended = _Ended(0)
+        for item in _streamed(
+            _command(benchmark, setting, argv, file), _environment(setting), chosen, file, errors
+        ):
+            if isinstance(item, _Ended):
+                ended = item
+            else:
+                yield {**item, "command": command_words()}
+        more = {TIME_LIMIT: chosen.time_limit} if ended.late else {}
+        late = f"over {chosen.time_limit:.0f} s"
+        reason = late if ended.late else _reason(ended.code, errors.read_text(errors="replace"))
     if reason:
         yield failure(benchmark.name, setting, reason, {**of_a_process(), "command": command_words(), **more})
 
 
-def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    """Why a setting's process did not end well; '' where it did.
+def _command(benchmark: Benchmark, setting: Setting, argv: Sequence[str], file: Path) -> list[str]:
+    """What measures one setting and writes its lines to `file`."""
+    command = [sys.executable, "-m", f"benchmarks.{benchmark.name}", *argv]
+    command += [f"--{name}={value}" for name, value in setting.items()]
+    return [word for word in command if word != "--proceed"] + ["--in_process", f"--json={file}"]
+
+
+class _Ended(NamedTuple):
+    """How a setting's process ended. late: by its time limit."""
+
+    code: int
+    late: bool = False
+
+
+def _streamed(
+    command: Sequence[str], environment: dict[str, str], chosen: argparse.Namespace, file: Path, errors: Path
+) -> Iterator[Record | _Ended]:
+    """The records of a process's `file` as it writes them, then how it ended; who stops listening ends it."""
+    begun, count = time.monotonic(), 0
+    with open(errors, "w") as stderr:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
+    try:
+        while True:
+            code, late = _code_within(process, POLL), False
+            if code is None and chosen.time_limit and time.monotonic() - begun > chosen.time_limit:
+                process.kill()
+                code, late = process.wait(), True
+            records = read_lines(file) if file.exists() else []
+            yield from records[count:]
+            count = len(records)
+            if code is not None:
+                yield _Ended(code, late)
+                return
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _code_within(process: subprocess.Popen[bytes], seconds: float) -> int | None:
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _reason(code: int, errors: str) -> str:
+    """Why a setting's process did not end well, by its exit code and what it wrote to stderr; '' where it did.
 
     Raises:
         UserError: by a mistake of the user's.
     """
-    if not done.returncode:
+    if not code:
         return ""
-    lines = done.stderr.strip().splitlines() or ["no message"]
-    if done.returncode == 2 and lines[-1].startswith("error: "):
+    lines = errors.strip().splitlines() or ["no message"]
+    if code == 2 and lines[-1].startswith("error: "):
         raise UserError(lines[-1].removeprefix("error: "))
-    if done.returncode in (-9, 137):
+    if code in (-9, 137):
         return f"{OUT_OF_MEMORY} (the system ended it)"
     # Where Python ended it, the exception; before it there may be warnings of memory that was found elsewhere.
     raised = [number for number, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception)\b", line)]
     if says_out_of_memory("\n".join(lines[raised[-1] :] if raised else lines)):
         return OUT_OF_MEMORY
-    print(done.stderr, file=sys.stderr)
-    return f"{FAILED} {done.returncode}: {lines[-1][:200]}"
+    print(errors, file=sys.stderr)
+    return f"{FAILED} {code}: {lines[-1][:200]}"
 
 
 def _environment(setting: Setting) -> dict[str, str]:

@@ -30,9 +30,21 @@ _CUDNN = re.compile(r"__cudnn\$conv(Forward|ForwardGraph|BiasActivationForward|B
 ITEM_BYTES = {"f64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "s64": 8, "u64": 8}
 # cuDNN is very slow from kernels of 16 taps on (jax-ml/jax #23085); no layer of ours has more than 7.
 WIDEST = 8
-# Smaller maps cost nothing to rearrange.
+# Smaller arrays cost nothing to rearrange or to scatter into.
 LARGE = 2**16
 HOST = ("infeed", "outfeed", "send", "recv")
+# Operations that move nothing: what they give is there.
+FREE = (
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "copy-done",
+    "while",
+    "conditional",
+    "call",
+)
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
 
@@ -47,6 +59,11 @@ class Shape(NamedTuple):
     def elements(self) -> int:
         """How many values."""
         return math.prod(self.sides)
+
+    @property
+    def bytes(self) -> int:
+        """In memory; 1 for each value of a type that ITEM_BYTES has not."""
+        return self.elements * ITEM_BYTES.get(self.dtype, 1)
 
     def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.sides))}]"
@@ -65,10 +82,11 @@ class Facts(NamedTuple):
     """convolutions: of maps (rank 4 and more; not of float32 images) by the dtype of their inputs. kinds: the same by what
     they compute ('forward', 'to input', 'to kernel', where a GPU's compiler says it). grouped: convolutions whose kernel is
     not shared by all channels and samples. windows: those with a window of more than WIDEST taps along a side. transposed, copied: large maps of rank 4 and more that
-    `transpose` rearranges, or a copy into another order in memory, with how often. copies: of anything, outside of fusions. conditionals: branches taken while the program runs. scatters: by result, loops that were scatters
-    included. collectives: by kind. host: what speaks to the host within it.
+    `transpose` rearranges, or a copy into another order in memory, with how often. copies: of anything, outside of fusions. conditionals: branches taken while the program runs. scatters: into large arrays, by
+    result. collectives: by kind. host: what speaks to the host within it.
     cycles: as a TPU's compiler estimates them; 0 of other compilers, and of a program with a loop, of which it does not say
-    how often it runs.
+    how often it runs. moved: bytes that the operations of the entry read and write, each its operands in full, workspaces and
+    what a loop runs left out.
     """
 
     convolutions: Counter[str]
@@ -83,6 +101,7 @@ class Facts(NamedTuple):
     collectives: Counter[str]
     host: list[str]
     cycles: int = 0
+    moved: int = 0
 
 
 def instructions(program: str) -> Iterator[Instruction]:
@@ -121,6 +140,14 @@ def estimated_operations(program: str) -> list[Operation]:
     return found
 
 
+def shape_of(text: str) -> Shape:
+    """The shape that is written as 'bf16[8,64,64,512]', as `str` of one is."""
+    found = _SHAPE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no shape")
+    return _shape(found)
+
+
 def _shape(found: re.Match[str]) -> Shape:
     numbers = [tuple(map(int, filter(None, (found[name] or "").split(",")))) for name in ("sides", "order")]
     return Shape(found["dtype"], numbers[0], numbers[1])
@@ -141,11 +168,47 @@ def program_facts(program: str, kernels: Iterable[tuple[int, ...]] = ()) -> Fact
         if len(item.shapes) == 1:
             known[item.name] = item.shapes[0]
         _count(facts, item, [known[name] for name in _operands(item.rest) if name in known], parameters)
-    entry = [item.operation for item in instructions(_entry(program))]
+    items = list(instructions(_entry(program)))
+    entry = [item.operation for item in items]
     cycles = 0 if "while" in entry else sum(one.cycles for one in estimated_operations(program))
-    return facts._replace(
-        cycles=cycles, copies=sum(name.startswith("copy") and name != "copy-done" for name in entry)
-    )
+    copies = sum(name.startswith("copy") and name != "copy-done" for name in entry)
+    moved = sum(bytes_moved for _, bytes_moved in _moving(items))
+    return facts._replace(cycles=cycles, copies=copies, moved=moved)
+
+
+def _moving(items: Iterable[Instruction]) -> Iterator[tuple[Instruction, int]]:
+    """The operations of an entry, each with the bytes that it reads and writes."""
+    sizes: dict[str, int] = {}
+    for item in items:
+        # A call's workspace is no result.
+        sizes[item.name] = sum(shape.bytes for shape in item.shapes if shape.dtype not in ("u8", "s8"))
+        if item.operation not in FREE:
+            yield item, sizes[item.name] + sum(sizes.get(name, 0) for name in _operands(item.rest))
+
+
+class Moved(NamedTuple):
+    """Bytes that the operations of a layer read and write: its convolutions and products, and all others."""
+
+    convolved: int = 0
+    others: int = 0
+
+
+def moved_by_layer(program: str) -> dict[str, Moved]:
+    """What a GPU's compiled program moves for each layer, '... backward' apart: 'Synthesis/b1024_conv1'. An operation that
+    XLA fused from several layers counts for the one that it names; optimiser and guard are no layer's, and in 'cond'."""
+    found: dict[str, Moved] = {}
+    for item, size in _moving(instructions(_entry(program))):
+        origin = _ORIGIN.search(item.rest)
+        if not origin:
+            continue
+        backward = " backward" if "transpose(" in origin[1] else ""
+        parts = re.sub(r"jit\(\w*\)/|transpose\(|jvp\(|\)", "", origin[1]).split("/")[:-1][:2]
+        layer = ("/".join(parts) or "no layer's") + backward
+        target = _TARGET.search(item.rest)
+        is_product = item.name.startswith("gemm") or bool(target and re.match("__cu(dnn|blas)", target[1]))
+        convolved, others = found.get(layer, Moved())
+        found[layer] = Moved(convolved + size * is_product, others + size * (not is_product))
+    return found
 
 
 def _entry(program: str) -> str:
@@ -200,7 +263,7 @@ def _count(facts: Facts, item: Instruction, inputs: list[Shape], parameters: set
             facts.copied[str(inputs[0])] += 1
     elif operation == "conditional":
         facts.conditionals.append(item.name)
-    elif operation == "scatter" and item.shapes:
+    elif operation == "scatter" and item.shapes and item.shapes[0].elements >= LARGE:
         facts.scatters[str(item.shapes[0])] += 1
     elif operation in COLLECTIVES:
         facts.collectives[operation] += 1

@@ -61,8 +61,6 @@ def _notes(records: Sequence[Record], varying: Sequence[str]) -> list[str]:
         )
     if any(_peak_is_unknown(record) for record in records):
         notes.append("peak unknown: no datasheet of this device is known, and it had no room to measure it")
-    if any(record.get("compilation_cache") for record in records):
-        notes.append("compile times may be those of reading JAX_COMPILATION_CACHE_DIR")
     whose = {record["peak_of"] for record in records if "peak_of" in record}
     explained = {
         "device": "peak memory: of the device's allocator since the process began",
@@ -112,7 +110,12 @@ COLUMNS: dict[str, Any] = {
     "of peak": lambda record: (
         "unknown" if _peak_is_unknown(record) else _figure(record, "share_of_peak", ".1%")
     ),
-    "compile, s": lambda record: _figure(record, "compile_seconds", ".1f"),
+    "compile, s": lambda record: (
+        "" if record.get("compiled_from_cache") else _figure(record, "compile_seconds", ".1f")
+    ),
+    "from the cache, s": lambda record: _figure(
+        record, "compile_seconds" if record.get("compiled_from_cache") else "warm_compile_seconds", ".1f"
+    ),
     "peak memory, MiB": lambda record: _figure(record, "peak_bytes", ",.0f", 2**20),
     "with compilation, MiB": lambda record: _figure(record, "whole_peak_bytes", ",.0f", 2**20),
     "planned by XLA, MiB": lambda record: _figure(record, "planned_bytes", ",.0f", 2**20),

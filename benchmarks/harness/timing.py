@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import os
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +23,8 @@ from fundusgan_jax.errors import UserError
 # The first call may still allocate and choose algorithms, the second finds everything in place.
 WARM_UP = 2
 CALLS = 20
+# JAX's name of the event.
+_READ_FROM_CACHE = "/jax/compilation_cache/cache_hits"
 
 
 class Work(NamedTuple):
@@ -41,20 +45,25 @@ class Work(NamedTuple):
 class Program(NamedTuple):
     """A compiled program. seconds: of tracing and compilation. flop: per call of one device, as XLA counts them; 0 where
     it does not say. planned_bytes: of arguments, results and temporaries on one device, as XLA plans them; donated
-    arguments count once."""
+    arguments count once. from_cache: whether it was read from JAX's cache of compiled programs. compile_again: traces and
+    compiles it as another process would."""
 
     compiled: Any
     seconds: float
     flop: float
     planned_bytes: int
+    from_cache: bool = False
+    compile_again: Callable[[], Any] | None = None
 
 
 class Timer(NamedTuple):
-    """How a benchmark times. calls: timed ones of each setting. profile: folder for traces, or None."""
+    """How a benchmark times. calls: timed ones of each setting. profile: folder for traces, or None. warm: whether each
+    program is compiled once more, which reads JAX's cache of compiled programs where there is one."""
 
     benchmark: str
     calls: int = CALLS
     profile: Path | None = None
+    warm: bool = False
 
 
 class Measurement(NamedTuple):
@@ -64,6 +73,7 @@ class Measurement(NamedTuple):
     was compiled. peak_bytes: most memory in use since the programs were compiled, peak_of: whose. begun_bytes: most that
     this process held before that, with the compiler; 0 where nobody says. figures: more results by name. operations:
     those that take most of a call, where it was profiled. calls: timed ones, where `seconds` is a summary of them; 0: as many as there are seconds.
+    warm_seconds: of compiling the program once more; 0 where that was not done. phases: how many measurements its setting has.
     """
 
     benchmark: str
@@ -77,6 +87,8 @@ class Measurement(NamedTuple):
     operations: Sequence[Operation] = ()
     calls: int = 0
     begun_bytes: int = 0
+    warm_seconds: float = 0.0
+    phases: int = 1
 
     @property
     def img_per_sec(self) -> float:
@@ -95,6 +107,7 @@ class Measurement(NamedTuple):
             "seconds_median": middle,
             "seconds_quartiles": [low, high],
             "calls": self.calls or len(self.seconds),
+            "phases": self.phases,
             "seconds_per_kimg": 1000 * middle / images,
             "figures": dict(self.figures),
             "dtype": self.work.dtype,
@@ -112,9 +125,11 @@ class Measurement(NamedTuple):
                 found["peak_gflop_per_sec"] = peak * count / 1e9
         if self.program:
             found["compile_seconds"] = self.program.seconds
-            found["compilation_cache"] = bool(getattr(jax.config, "jax_compilation_cache_dir", None))
+            found["compiled_from_cache"] = self.program.from_cache
             found["planned_bytes"] = self.program.planned_bytes
             found["xla_gflop_per_image"] = self.program.flop * self.work.devices / images / 1e9
+        if self.warm_seconds:
+            found["warm_compile_seconds"] = self.warm_seconds
         if self.peak_bytes:
             found |= {"peak_bytes": self.peak_bytes, "peak_of": self.peak_of}
         if self.begun_bytes and self.peak_of == "process":
@@ -138,19 +153,38 @@ def compiled(function: Callable[..., Any], arguments: tuple[Any, ...], dtype: st
     Raises:
         UserError: `dtype` is bfloat16 and the program computes nothing in it: its figure would be float32's.
     """
-    start = time.perf_counter()
+    start, read = time.perf_counter(), _events()[_READ_FROM_CACHE]
     jitted: Any = function if hasattr(function, "lower") else jax.jit(function)
     lowered = jitted.lower(*arguments)
     if dtype == "bfloat16" and "bf16" not in lowered.as_text():
         raise UserError("this program has no bfloat16 in it: time it with --dtype=float32")
     program = lowered.compile()
     seconds = time.perf_counter() - start
+    from_cache = _events()[_READ_FROM_CACHE] > read
     memory = program.memory_analysis()
     parts = {"temp": 1, "argument": 1, "output": 1, "alias": -1}
     planned = sum(sign * int(getattr(memory, f"{part}_size_in_bytes", 0)) for part, sign in parts.items())
     analysis = program.cost_analysis()
     counted = dict(analysis[0] if isinstance(analysis, list) else analysis or {})
-    return Program(program, seconds, float(counted.get("flops", 0.0)), planned)
+    flop = float(counted.get("flops", 0.0))
+    return Program(program, seconds, flop, planned, from_cache, lambda: jitted.lower(*arguments).compile())
+
+
+@functools.cache
+def _events() -> Counter[str]:
+    """How often JAX has reported each event since the first call of this."""
+    counted: Counter[str] = Counter()
+    jax.monitoring.register_event_listener(lambda event, **more: counted.update([event]))
+    return counted
+
+
+def _warm_seconds(program: Program) -> float:
+    """Seconds in which another process would have the program: traced anew, read from JAX's cache where it keeps it."""
+    assert program.compile_again is not None  # of `compiled`
+    jax.clear_caches()
+    start = time.perf_counter()
+    program.compile_again()
+    return time.perf_counter() - start
 
 
 def measure(
@@ -169,6 +203,7 @@ def time_program(
     timer: Timer, settings: dict[str, Any], program: Program | None, call: Callable[[], Any], work: Work
 ) -> Measurement:
     """Times `call`, which runs `program` once and returns what it made; profiles it afterwards where that is wanted."""
+    warm = _warm_seconds(program) if timer.warm and program else 0.0
     begun = resident_peak()
     forget_peak()
     seconds = seconds_of(call, timer.calls)
@@ -177,7 +212,7 @@ def time_program(
     if timer.profile:
         operations = profiled(call, timer.profile, program.compiled.as_text() if program else "")
     return Measurement(
-        timer.benchmark, settings, seconds, work, program, peak, whose, {}, operations, 0, begun
+        timer.benchmark, settings, seconds, work, program, peak, whose, {}, operations, 0, begun, warm
     )
 
 

@@ -199,12 +199,14 @@ class Training:
 
         The average is computed from the phases' medians and quartiles: a trainer does not wait between them.
         """
-        shares, measurements = [], []
-        for part in self.parts():
+        shares, measurements, parts = [], [], self.parts()
+        phases = len(parts) + (len(parts) > 1)
+        for part in parts:
             program = self.compile(part)
             work = work_of(self.choice, self.config, part.flop)
             call = functools.partial(self.call, part, program)
             measurement = time_program(timer, {**settings, "phase": part.phase.name}, program, call, work)
+            measurement = measurement._replace(phases=phases)
             shares.append(part.share)
             measurements.append(measurement)
             yield measurement
@@ -236,17 +238,19 @@ def averaged(
         settings=settings, seconds=seconds, work=last.work._replace(flop=flop), program=whole, operations=(),
         calls=len(last.seconds), peak_bytes=max(one.peak_bytes for one in measurements),
         begun_bytes=max(one.begun_bytes for one in measurements),
+        warm_seconds=sum(one.warm_seconds for one in measurements),
     )  # fmt: skip
 
 
 def joined(programs: Sequence[Program], shares: Sequence[float]) -> Program:
     """The programs of a step as one: seconds of all of them, FLOP by the share of the steps that have each, memory of the
-    one that needs most."""
+    one that needs most; from the cache where one is."""
     return Program(
         None,
         sum(program.seconds for program in programs),
         sum(share * program.flop for share, program in zip(shares, programs)),
         max((program.planned_bytes for program in programs), default=0),
+        any(program.from_cache for program in programs),
     )
 
 

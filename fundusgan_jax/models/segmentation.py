@@ -42,9 +42,9 @@ class ResidualBlock(nn.Module):
         y = x
         for number in (1, 2):
             y = jax.nn.relu(Conv(self.features, 3, name=f"conv{number}")(y))
-            y = Norm("batch", self.axis_name, name=f"norm{number}")(y, train)
-        shortcut = UnbiasedConv(self.features, 1, name="shortcut")(x)
-        return y + Norm("batch", self.axis_name, name="shortcut_norm")(shortcut, train)
+            y = Norm("batch", self.axis_name, y.dtype, name=f"norm{number}")(y, train)
+        shortcut = UnbiasedConv(self.features, 1, dtype=x.dtype, name="shortcut")(x)
+        return y + Norm("batch", self.axis_name, x.dtype, name="shortcut_norm")(shortcut, train)
 
 
 class Doubled(nn.Module):
@@ -58,8 +58,11 @@ class Doubled(nn.Module):
         kernel = self.param("kernel", init, (x.shape[-1], 4 * self.features))
         bias = self.param("bias", initializers.zeros, (self.features,))
         n, height, width, _ = x.shape
-        y = product(x, kernel).reshape(n, height, width, 2, 2, self.features)
-        return y.transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * height, 2 * width, self.features) + bias
+        y = product(x, kernel.astype(x.dtype)).reshape(n, height, width, 2, 2 * self.features)
+        # Two neighbours of a row lie side by side already; stacked rows are written once, a transposed map twice.
+        rows = jnp.stack([y[:, :, :, row].reshape(n, height, 2 * width, self.features) for row in (0, 1)], 2)
+        doubled = rows.reshape(n, 2 * height, 2 * width, self.features)
+        return (doubled.astype(jnp.float32) + bias).astype(x.dtype)
 
 
 class UNet(nn.Module):
@@ -82,7 +85,7 @@ class UNet(nn.Module):
         for level in (1, 0):
             features = self.width * 2**level
             bridge = jax.nn.relu(Conv(features, 3, name=f"bridge{level}")(kept[level]))
-            bridge = Norm("batch", self.axis_name, name=f"bridge_norm{level}")(bridge, train)
+            bridge = Norm("batch", self.axis_name, x.dtype, name=f"bridge_norm{level}")(bridge, train)
             x = jnp.concatenate([Doubled(features, name=f"doubled{level}")(x), bridge], -1)
             x = ResidualBlock(features, self.axis_name, name=f"up{level}")(x, train)
         return Conv(1, 1, name="logit")(x)
@@ -92,33 +95,39 @@ class WNet(nn.Module):
     """Two U-Nets, the second of which sees the photograph and the first's logit (Galdran et al. 2022, "State-of-the-art
     retinal vessel segmentation with minimalistic models"); 68,482 parameters at width 8.
 
-    [N, H, W, 3] -> logits [N, H, W, 2], the second of which is the answer; the first is trained beside it.
+    [N, H, W, 3] -> float32 logits [N, H, W, 2], the second of which is the answer; the first is trained beside it.
+    dtype: of the computation; parameters and statistics are float32.
     """
 
     width: int = 8
     axis_name: str | None = None
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
+        x = x.astype(self.dtype)
         first = UNet(self.width, self.axis_name, name="first")(x, train)
         second = UNet(self.width, self.axis_name, name="second")(jnp.concatenate([x, first], -1), train)
-        return jnp.concatenate([first, second], -1)
+        return jnp.concatenate([first, second], -1).astype(jnp.float32)
 
 
 class FPN(nn.Module):
     """A feature pyramid over ResNet-18 (Lin et al. 2017) with levels at stride 2 and 1, where vessels of one or two pixels
     survive, and a head that sums all levels (Kirillov et al. 2019).
 
-    width: channels of the ResNet's stem, the pyramid and the head. [N, H, W, 3] -> logits [N, H, W, 1].
+    width: channels of the ResNet's stem, the pyramid and the head. dtype: see `WNet`. [N, H, W, 3] -> float32 logits
+    [N, H, W, 1].
     """
 
     width: int = 16
     axis_name: str | None = None
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
+        x, dtype = x.astype(self.dtype), jnp.dtype(self.dtype)
         fine = ResidualBlock(self.width, self.axis_name, name="fine")(x, train)
-        maps = ResNet(18, "batch", self.axis_name, width=self.width, name="backbone")(x, train)
+        maps = ResNet(18, "batch", self.axis_name, dtype, width=self.width, name="backbone")(x, train)
         levels = [fine, maps.c1, maps.c2, maps.c3, maps.c4, maps.c5]
         pyramid = Conv(self.width, 1, name="lateral5")(levels[5])
         total = self._headed(pyramid, 5, train)
@@ -126,11 +135,11 @@ class FPN(nn.Module):
             lateral = Conv(self.width, 1, name=f"lateral{number}")(levels[number])
             pyramid = lateral + _repeated(pyramid)
             total = _repeated(total) + self._headed(pyramid, number, train)
-        return Conv(1, 1, name="logit")(total)
+        return Conv(1, 1, name="logit")(total).astype(jnp.float32)
 
     def _headed(self, x: Array, number: int, train: bool) -> Array:
         y = Conv(self.width, 3, name=f"head{number}")(x)
-        return jax.nn.relu(Norm("batch", self.axis_name, name=f"head_norm{number}")(y, train))
+        return jax.nn.relu(Norm("batch", self.axis_name, y.dtype, name=f"head_norm{number}")(y, train))
 
 
 def _repeated(x: Array) -> Array:
@@ -140,7 +149,9 @@ def _repeated(x: Array) -> Array:
     return tall.reshape(n, 2 * height, 2 * width, channels)
 
 
-def segmentation_network(name: str, width: int = 0, axis_name: str | None = None) -> WNet | FPN:
+def segmentation_network(
+    name: str, width: int = 0, axis_name: str | None = None, dtype: str = "float32"
+) -> WNet | FPN:
     """The network of that name; width 0 takes `WIDTHS`."""
     width = width or WIDTHS[name]
-    return WNet(width, axis_name) if name == "wnet" else FPN(width, axis_name)
+    return WNet(width, axis_name, dtype) if name == "wnet" else FPN(width, axis_name, dtype)

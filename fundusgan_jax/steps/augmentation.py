@@ -14,9 +14,11 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from fundusgan_jax.ops.full_precision import full_precision
+from fundusgan_jax.ops.lookup import looked_up
 
 GEOMETRY = ("xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac")
 COLOUR = ("brightness", "contrast", "lumaflip", "hue", "saturation")
@@ -32,6 +34,7 @@ SHIFT, FRACTION, SCALE = 0.125, 0.125, 0.2  # of the side; of the side; standard
 BRIGHTNESS, CONTRAST, SATURATION = 0.2, 0.5, 1.0  # standard deviation; in octaves; in octaves
 TILT_DEVIATION = math.radians(8)
 NOISE, CUTOUT, FILTER = 0.1, 0.5, 1.0  # standard deviation; share of the side; in octaves
+_TO_COLOURS = np.outer([1, 1, 1, 0], [0, 0, 0, 1]).astype(np.float32)  # adds to R, G and B
 _BANDS = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # expected share of power, lowest frequencies first
 
 
@@ -161,41 +164,6 @@ def _random_rotation(key: Array, p: Array) -> Array:
     return rotation(_gated(gate, p, jax.random.uniform(draw, minval=-math.pi, maxval=math.pi), 0.0))
 
 
-def looked_up(image: Array, inverse: Array) -> Array:
-    """The image [S, S, C] at inverse @ (x, y, 1): bicubic (Keys, a = -0.5), mirrored at its edges."""
-    side = image.shape[0]
-    axis = jnp.arange(side) - (side - 1) / 2
-    y, x = jnp.meshgrid(axis, axis, indexing="ij")
-    source = jnp.einsum("ij,jhw->ihw", inverse[:2], jnp.stack([x, y, jnp.ones_like(x)]))
-    source = source + (side - 1) / 2
-    whole = jnp.floor(source + 1e-4)  # rounding must not turn a whole pixel into the one before
-    fraction = jnp.clip(source - whole, 0.0, 1.0)
-    columns = [_mirrored(whole[0].astype(jnp.int32) + tap, side) for tap in range(-1, 3)]
-    rows = [_mirrored(whole[1].astype(jnp.int32) + tap, side) for tap in range(-1, 3)]
-    result = jnp.zeros_like(image)
-    for row, weight_y in zip(rows, _keys_weights(fraction[1])):
-        for column, weight_x in zip(columns, _keys_weights(fraction[0])):
-            result = result + (weight_y * weight_x)[:, :, None] * image[row, column]
-    return result
-
-
-def _mirrored(index: Array, side: int) -> Array:
-    """Reflected about the outermost pixels, as often as it takes."""
-    period = 2 * (side - 1)
-    index = jnp.abs(index) % period
-    return jnp.where(index >= side, period - index, index)
-
-
-def _keys_weights(t: Array) -> tuple[Array, Array, Array, Array]:
-    """Weights of the pixels at -1, 0, 1, 2 for a place t in [0, 1] after pixel 0 (Keys 1981)."""
-    return (
-        ((-0.5 * t + 1) * t - 0.5) * t,
-        (1.5 * t - 2.5) * t * t + 1,
-        ((-1.5 * t + 2) * t + 0.5) * t,
-        (0.5 * t - 0.5) * t * t,
-    )
-
-
 def _colour_matrix(p: Array, keys: dict[str, Array], transforms: tuple[str, ...]) -> Array:
     """[4, 4] on (R, G, B, 1)."""
     matrix = jnp.eye(4)
@@ -204,11 +172,11 @@ def _colour_matrix(p: Array, keys: dict[str, Array], transforms: tuple[str, ...]
     if "brightness" in transforms:
         gate, draw = jax.random.split(keys["brightness"])
         shift = _gated(gate, p, jax.random.normal(draw) * BRIGHTNESS, 0.0)
-        matrix = jnp.eye(4).at[:3, 3].set(shift) @ matrix
+        matrix = (jnp.eye(4) + shift * _TO_COLOURS) @ matrix
     if "contrast" in transforms:
         gate, draw = jax.random.split(keys["contrast"])
         factor = _gated(gate, p, jnp.exp2(jax.random.normal(draw) * CONTRAST), 1.0)
-        matrix = jnp.diag(jnp.ones(4).at[:3].set(factor)) @ matrix
+        matrix = jnp.diag(jnp.stack([factor, factor, factor, jnp.ones_like(factor)])) @ matrix
     if "lumaflip" in transforms:
         gate, draw = jax.random.split(keys["lumaflip"])
         flipped = _gated(gate, p, jax.random.bernoulli(draw).astype(jnp.float32), 0.0)
@@ -229,7 +197,8 @@ def _turned_about_grey(angle: Array) -> Array:
     u = 1 / math.sqrt(3)
     cross = jnp.array([[0.0, -u, u], [u, 0.0, -u], [-u, u, 0.0]])
     c, s = jnp.cos(angle), jnp.sin(angle)
-    return jnp.eye(4).at[:3, :3].set(c * jnp.eye(3) + s * cross + (1 - c) * jnp.full((3, 3), 1 / 3))
+    turned = c * jnp.eye(3) + s * cross + (1 - c) * jnp.full((3, 3), 1 / 3)
+    return jnp.pad(turned, (0, 1)) + jnp.diag(jnp.array([0.0, 0.0, 0.0, 1.0]))
 
 
 def _filtered(image: Array, p: Array, key: Array) -> Array:

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from fundusgan_jax.ops.full_precision import full_precision
-from fundusgan_jax.steps.augmentation import looked_up, rotation, scaling, shift
+from fundusgan_jax.ops.lookup import looked_up
+from fundusgan_jax.steps.augmentation import rotation, scaling, shift
 
 SHIFT, ZOOM = 0.0625, 0.1  # at most, of the side and of the size
 ROTATION = math.radians(5)  # at most, to either side

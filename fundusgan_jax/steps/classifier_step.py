@@ -158,8 +158,9 @@ def classifier_phase(
     variables = ClassifierVariables(optax.apply_updates(state.variables.params, updates), statistics)
     ema = averaged(state.ema, variables, ema_decay(config, state.step))
     updated = state._replace(variables=variables, opt_state=opt_state, ema=ema)
-    checked, nonfinite = guarded(state, updated, {**terms, "gradient": gradients})
-    return StepOutput(checked._replace(step=state.step + 1), Metrics(terms, nonfinite))
+    checked = {**terms, "gradient": gradients, "batch statistics": statistics}
+    kept, nonfinite = guarded(state, updated, checked)
+    return StepOutput(kept._replace(step=state.step + 1), Metrics(terms, nonfinite))
 
 
 @full_precision

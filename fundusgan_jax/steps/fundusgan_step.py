@@ -273,7 +273,8 @@ def generator_phase(
         ema=averaged(state.ema, params, ema_decay(config, state.step)),
     )
     checked = {f"gradient of the {part}": gradients[part] for part in ("encoder", "generator")}
-    checked_state, nonfinite = guarded(state, updated, {**terms, **checked})
+    statistics = {"batch statistics": batch_stats}
+    checked_state, nonfinite = guarded(state, updated, {**terms, **checked, **statistics})
     # The images stay on the devices for the discriminator; without one nobody reads them.
     return StepOutput(
         checked_state._replace(step=state.step + 1),

@@ -15,6 +15,8 @@ from fundusgan_jax.steps.batch import group_blocks
 
 State = TypeVar("State")
 ANY = "any"
+# A gradient below it keeps Adam finite: its square, the second moment, ends at 3e38, and an update is some learning rates long.
+LARGEST = 1e18
 # Smaller leaves are checked as one: biases, noise strengths, styles' layers. Kernels are not copied for it.
 TOGETHER = 8192
 
@@ -154,13 +156,13 @@ def averaged(old: Any, new: Any, decay: Array | float) -> Any:
     return jax.tree.map(lambda a, b: b + (a - b) * decay, old, new)
 
 
-def all_finite(tree: Any) -> Array:
-    """Whether every number of every leaf is finite; a bool scalar."""
+def all_below(tree: Any, most: float = LARGEST) -> Array:
+    """Whether every number of every leaf is finite and its size below `most`; a bool scalar."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     small = [leaf.ravel() for leaf in leaves if leaf.size < TOGETHER]
     # A sum of its own for each of some 500 biases and noise strengths is an eighth of its phase's compilation (NOTES).
     checked = [leaf for leaf in leaves if leaf.size >= TOGETHER] + ([jnp.concatenate(small)] if small else [])
-    checks = [jnp.all(jnp.isfinite(leaf)) for leaf in checked]
+    checks = [jnp.all(jnp.abs(leaf) < most) for leaf in checked]
     return jnp.all(jnp.stack(checks)) if checks else jnp.asarray(True)
 
 
@@ -175,18 +177,18 @@ def _selected(bad: Array, old: State, new: State) -> State:
 
 
 def guarded(old: State, new: State, checked: Mapping[str, Any]) -> tuple[State, dict[str, Array]]:
-    """`new`, or `old` where it or anything checked is not finite: a bad update leaves no trace in the state.
+    """`new`, or `old` where anything checked is not finite or above LARGEST: a bad update leaves no trace in the state.
 
     Args:
         old, new: the state before and after an update, of one structure.
-        checked: name of a term, or 'gradient of NAME' -> array or tree, the same on every device.
+        checked: name of a term, or 'gradient of NAME' -> array or tree, the same on every device. All that is in `new` and
+            neither in `old` nor made by Adam of a gradient is to be among it, as batch statistics are. `new` itself is not
+            looked at: every update would be written twice, once to be checked and once to be kept.
 
     Returns:
         The state to go on with and, per name, whether it was not finite; under `ANY`, whether one was.
     """
-    bad = {name: ~all_finite(tree) for name, tree in checked.items()}
-    # A finite gradient may overflow Adam's moments, which never recover.
-    bad["updated state"] = ~all_finite(new)
+    bad = {name: ~all_below(tree) for name, tree in checked.items()}
     any_bad = jnp.any(jnp.stack(list(bad.values())))
     state = lax.platform_dependent(any_bad, old, new, cpu=_branched, default=_selected)
     return state, {ANY: any_bad, **bad}

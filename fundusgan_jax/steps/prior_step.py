@@ -86,7 +86,8 @@ def generator_phase(
         w_avg=w_avg,
         pl_mean=pl_mean,
     )
-    checked_state, nonfinite = guarded(state, updated, checked)
+    averages = {"w_avg": w_avg, "pl_mean": pl_mean}
+    checked_state, nonfinite = guarded(state, updated, {**checked, **averages})
     return StepOutput(checked_state, Metrics(terms, nonfinite))
 
 

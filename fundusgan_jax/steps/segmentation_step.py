@@ -39,9 +39,9 @@ class SegmentationState(NamedTuple):
     ema: SegmentationVariables
 
 
-def network_of(config: ConfigDict, axis_name: str | None = None) -> WNet | FPN:
+def network_of(config: ConfigDict, axis_name: str | None = None, dtype: str = "float32") -> WNet | FPN:
     """The network that the settings name."""
-    return segmentation_network(config.vessels.network, config.vessels.width, axis_name)
+    return segmentation_network(config.vessels.network, config.vessels.width, axis_name, dtype)
 
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
@@ -101,9 +101,9 @@ def segmentation_terms(logits: Array, coded: Array) -> dict[str, Array]:
         coded: [N, H, W] fourth channel of the crops in [-1, 1].
     """
     mask, truth = (coded > -0.5).astype(jnp.float32), (coded > 0.5).astype(jnp.float32)
-    outputs = jnp.moveaxis(logits, -1, 0)
-    bce = jnp.mean(jax.vmap(lambda x: masked_bce(x, truth, mask))(outputs))
-    dice = jnp.mean(jax.vmap(lambda x: soft_dice_loss(jax.nn.sigmoid(x), truth, mask))(outputs))
+    outputs = [logits[..., number] for number in range(logits.shape[-1])]
+    bce = jnp.mean(jnp.stack([masked_bce(x, truth, mask) for x in outputs]))
+    dice = jnp.mean(jnp.stack([soft_dice_loss(jax.nn.sigmoid(x), truth, mask) for x in outputs]))
     return {"loss": bce + dice, "bce": bce, "soft_dice": dice}
 
 
@@ -126,7 +126,7 @@ def segmentation_phase(
     """
     batch = step_input.batch
     crops = augmented(batch.image, sample_keys(config.seed, batch.sample))
-    network = network_of(config, axis_name)
+    network = network_of(config, axis_name, config.model.dtype)
 
     def objective(params: dict[str, Any], rows: Array) -> tuple[Array, tuple[Any, None]]:
         variables = {"params": params, "batch_stats": state.variables.batch_stats}
@@ -143,8 +143,9 @@ def segmentation_phase(
     variables = SegmentationVariables(optax.apply_updates(state.variables.params, updates), statistics)
     ema = averaged(state.ema, variables, ema_decay(config, state.step))
     updated = state._replace(variables=variables, opt_state=opt_state, ema=ema)
-    checked, nonfinite = guarded(state, updated, {**terms, "gradient": gradients})
-    return StepOutput(checked._replace(step=state.step + 1), Metrics(terms, nonfinite))
+    checked = {**terms, "gradient": gradients, "batch statistics": statistics}
+    kept, nonfinite = guarded(state, updated, checked)
+    return StepOutput(kept._replace(step=state.step + 1), Metrics(terms, nonfinite))
 
 
 def vessel_probability(network: WNet | FPN, variables: SegmentationVariables, image: Array) -> Array:

@@ -93,6 +93,11 @@ def scaled(image: Array) -> Array:
     return jnp.clip(to_float(image), -1.0, 1.0)
 
 
+def image_channels(task: str) -> int:
+    """Channels of the images that a task's batches bring; the fourth of task=vessels is the tracing."""
+    return 4 if task == "vessels" else 3
+
+
 def raw_batch_shapes(size: int, resolution: int, with_photographs: bool, channels: int = 3) -> RawBatch:
     """A batch of `size` as shapes and dtypes; photographs of side `resolution`, or None."""
     numbers, flags = (jax.ShapeDtypeStruct((size,), dtype) for dtype in (jnp.int32, jnp.bool_))

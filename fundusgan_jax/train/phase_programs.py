@@ -19,7 +19,7 @@ from fundusgan_jax.devices.memory import ProgramMemory, check_memory, device_mem
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.steps.batch import RawBatch
-from fundusgan_jax.steps.step import Metrics, State, StepConstants, raw_batch_shapes
+from fundusgan_jax.steps.step import Metrics, State, StepConstants, image_channels, raw_batch_shapes
 from fundusgan_jax.train.call_programs import (
     Program,
     ProgramConstants,
@@ -167,7 +167,7 @@ class StepPrograms(Generic[State]):
         wanted, count = distinct_calls(ahead)
         progress = Progress(count, "programs", "compiling", 0, shown)
         size, side = self._config.train.batch_size, self._config.data.resolution
-        channels = 4 if self._config.task == "vessels" else 3  # the fourth is the tracing
+        channels = image_channels(self._config.task)
         batch = raw_batch_shapes(size, side, self._constants.dataset is None, channels)
         with progress.running(keeping_hint()):
             lowered = lower_calls(parallel, wanted, state, batch, self._constants)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fundusgan_jax.config import has_heads
+from fundusgan_jax.config import class_names, has_heads
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, ensure_packed, split_named
 from fundusgan_jax.data.phantom.render import phantom_counts
 from fundusgan_jax.devices.compilation_cache import keeping_hint
@@ -25,7 +25,7 @@ from fundusgan_jax.progress import Progress
 from fundusgan_jax.steps.batch import RawBatch
 from fundusgan_jax.steps.fundusgan_step import AXIS
 from fundusgan_jax.steps.latent_step import latent_dataset_shapes
-from fundusgan_jax.steps.step import StepConstants, photograph_shapes, raw_batch_shapes
+from fundusgan_jax.steps.step import StepConstants, image_channels, photograph_shapes, raw_batch_shapes
 from fundusgan_jax.train.call_programs import distinct_calls
 from fundusgan_jax.train.calls import HORIZON, Call, calls
 from fundusgan_jax.train.phase_programs import Lowered, Ready, compile_all, lower_calls
@@ -112,15 +112,18 @@ class Planner:
         changed = "".join(f", {name}={value}" for name, value in train.items())
         progress = Progress(count, "programs", f"compiling for {per_device} images a device{changed}")
         with progress.running(keeping_hint()):
-            lowered = lower_calls(self.parallel, wanted, *self._shapes(config, task))
+            lowered = lower_calls(self.parallel, wanted, *self.shapes(task, config))
             return compile_all(lowered, progress.update)
 
     def lowered(self, task: Task[Any], platform: str = "") -> Iterator[Lowered]:
         """The programs of `self.config` before the backend compiles them; `platform` as of `lower_calls`."""
-        return lower_calls(self.parallel, self.calls(task)[0], *self._shapes(self.config, task), platform)
+        return lower_calls(self.parallel, self.calls(task)[0], *self.shapes(task), platform)
 
-    def _shapes(self, config: ConfigDict, task: Task[Any]) -> tuple[Any, RawBatch, StepConstants]:
-        """State, batch as it is sent, and constants, as shapes and dtypes."""
+    def shapes(
+        self, task: Task[Any], config: ConfigDict | None = None
+    ) -> tuple[Any, RawBatch, StepConstants]:
+        """State, batch as it is sent, and constants, as shapes and dtypes; `config`: the task's, the planner's by default."""
+        config = config or self.config
         size, side = config.train.batch_size, config.data.resolution
         if config.task == "latent":  # the task's own would have to be computed
             constants = StepConstants(dataset=latent_dataset_shapes(config, self.kept))
@@ -128,7 +131,8 @@ class Planner:
             dataset = photograph_shapes(self.kept, side) if self.kept else None
             # The segmenter of loss.vessel comes with its weights.
             constants = jax.eval_shape(lambda x: x, task.constants)._replace(dataset=dataset)
-        return task.shapes(config.train.num_steps), raw_batch_shapes(size, side, not self.kept), constants
+        batch = raw_batch_shapes(size, side, not self.kept, image_channels(config.task))
+        return task.shapes(config.train.num_steps), batch, constants
 
     def need(self, per_device: int, **train: Any) -> Need:
         """Memory at `per_device` images a device; EXHAUSTED where even compiling takes more than there is."""
@@ -165,7 +169,8 @@ def _stand_in(config: ConfigDict) -> PackedDataset:
     zeros = np.zeros(2, np.int32)
     split = PackedSplit(np.zeros((2, side, side, 3), np.uint8), zeros, zeros, ("", ""), ("", ""))
     names = {config.data.train_split, config.data.eval_split, config.eval.reference_split}
-    return PackedDataset(side, ("",), dict.fromkeys(names, split), "", False, Path())
+    labels = class_names(config) or ("0", "1")
+    return PackedDataset(side, labels, dict.fromkeys(names, split), "", False, Path())
 
 
 def perceptual_shapes(config: ConfigDict) -> PerceptualNet | None:

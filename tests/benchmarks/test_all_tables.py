@@ -1,11 +1,20 @@
 """One command makes all tables, and goes on where it was stopped."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from benchmarks import all_tables, scaling
 from benchmarks.all_tables import FULL, QUICK, SMALL, Command, document, main, run_all
 from benchmarks.harness import driver
 from benchmarks.harness.timing import read_lines
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
@@ -21,6 +30,41 @@ def test_small_tables_and_a_second_run_that_has_nothing_to_do(tmp_path, capsys, 
     assert document(SMALL[1:], first).count("##") == 0  # no rows of another command
     assert main([*words, "--quick"]) == 2
     assert "exclude each other" in capsys.readouterr().err
+
+
+# The tables of one training step, by a process that a test ends.
+STEP = "from benchmarks import all_tables as a; a.SMALL = a.SMALL[2:]; raise SystemExit(a.main({words!r}))"
+
+
+@pytest.mark.slow
+def test_what_is_ended_between_two_phases_goes_on_there(tmp_path):
+    """The line of the first phase is kept, nothing runs on, and the second start reads what the first one compiled."""
+    file = tmp_path / "all.jsonl"
+    code = STEP.format(words=["--small", f"--json={file}", "--minutes=10"])
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    begun = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment)
+    while not (file.exists() and read_lines(file)):
+        assert begun.poll() is None
+        time.sleep(0.1)
+    begun.send_signal(signal.SIGTERM)
+    assert begun.wait(60) == 143
+    first = read_lines(file)
+    assert [record["settings"]["phase"] for record in first] == ["G at 16 px"]
+    time.sleep(5)
+    assert read_lines(file) == first
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment).returncode == 0
+    again = read_lines(file)
+    assert again[:1] == first
+    assert [record["settings"]["phase"] for record in again[1:]] == [
+        "G at 16 px",
+        "D at 16 px",
+        "D + R1 at 16 px",
+        "step",
+    ]
+    assert not first[0]["compiled_from_cache"] and again[1]["compiled_from_cache"]
+    assert all(record["warm_compile_seconds"] > 0 for record in again)
+    assert "| compile, s | from the cache, s |" in (tmp_path / "all.md").read_text()
 
 
 def test_the_table_of_scaling_has_its_efficiency():

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from benchmarks.compiled import _findings_of_gpu, findings, main
-from benchmarks.harness.program_facts import estimated_operations, program_facts
+from benchmarks.compiled import _findings_of_gpu, _without_cheap, findings, main
+from benchmarks.harness.program_facts import estimated_operations, moved_by_layer, program_facts
 
 MAP = jax.ShapeDtypeStruct((2, 64, 64, 16), jnp.float32)
 
@@ -96,6 +96,33 @@ def test_what_a_gpu_makes_of_convolutions(was, now, told):
     assert facts.convolutions.total() == 2 and findings(facts, "bf16") == told
 
 
+def test_what_a_gpus_program_moves():
+    map_bytes, kernel = 2 * 8 * 64 * 64 * 128, 2 * 128 * 9 * 128
+    # A product's and a reordering's operands and results, those of the convolution, and of the fusion, the root.
+    product, reordered = 2 * 512 * 512 + map_bytes + kernel, 2 * kernel
+    assert program_facts(CUDNN + CALL + FUSION).moved == product + reordered + 2 * (2 * map_bytes + kernel)
+
+
+def test_what_each_layer_moves():
+    product = '%gemm = (bf16[512,512]{1,0}, s8[4194304]{0}) custom-call(%x, %kernel), custom_call_target="__cublas$gemm"'
+    assert product in CUDNN
+    named = CUDNN.replace(
+        product, product + ', metadata={op_name="jit(run)/transpose(jvp(Net))/conv/cond/dot"}'
+    )
+    copied = (
+        '  %copied = bf16[8,64,64,128]{3,2,1,0} copy(%x), metadata={op_name="jit(run)/jvp(Net)/conv/add"}\n'
+    )
+    map_bytes, kernel = 2 * 8 * 64 * 64 * 128, 2 * 128 * 9 * 128
+    assert moved_by_layer(named + copied + FUSION) == {
+        "Net/conv backward": (2 * 512 * 512 + map_bytes + kernel, 0), "Net/conv": (0, 2 * map_bytes)}  # fmt: skip
+
+
+def test_a_small_transpose_is_cheap_on_a_card():
+    facts = program_facts(CUDNN + CALL + FUSION)
+    facts.transposed.update({"bf16[128,3,8,576]": 1, "bf16[8,256,256,128]": 1})
+    assert findings(_without_cheap(facts), "bf16") == ["transposed 1 times: bf16[8,256,256,128]"]
+
+
 def test_a_fusion_of_cudnn_and_a_call_with_its_activation_count():
     fused = CALL.replace("__cudnn$convForward", "__cudnn$convBiasActivationForward").replace("%x,", "%wide,")
     assert program_facts(CUDNN + FUSION).convolutions == {"bf16": 1}
@@ -149,7 +176,8 @@ def test_what_a_gpu_is_slow_at_is_found():
     slow = _findings_of_gpu(facts)
     assert [line.split(":")[0] for line in slow] == [
         "convolution with a wide window", "a branch that the host decides", "scattered 1 times"]  # fmt: skip
-    assert slow[2].endswith("f32[8,64,64,128]") and not _findings_of_gpu(program_facts(CUDNN + CALL + FUSION))
+    assert slow[2].endswith("f32[8,64,64,128]") and len(_findings_of_gpu(facts, 1)) == 2
+    assert not _findings_of_gpu(program_facts(CUDNN + CALL + FUSION))
 
 
 def test_a_card_takes_a_number(capsys):

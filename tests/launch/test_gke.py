@@ -118,3 +118,15 @@ def test_tpu_pods_are_the_hosts_of_their_topology():
     rows, columns = pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"].split("x")
     chips = container_of("tpu")["resources"]["limits"]["google.com/tpu"]
     assert int(rows) * int(columns) == chips * job_of("tpu")["spec"]["parallelism"]
+
+
+def test_gpu_pods_have_what_the_launch_files_set():
+    variables = {entry["name"]: entry.get("value") for entry in container_of("gpu")["env"]}
+    script = (ROOT / "launch" / "gpu_env.sh").read_text()
+    assert f"${{XLA_CLIENT_MEM_FRACTION:-{variables['XLA_CLIENT_MEM_FRACTION']}}}" in script
+    assert f' {variables["XLA_FLAGS"]}"' in script
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pods_train_in_half_precision(kind):
+    assert "--config.model.dtype=bfloat16" in container_of(kind)["args"]

@@ -285,9 +285,9 @@ def test_a_guarded_update_keeps_the_old_state_where_anything_is_not_finite():
     kept, bad = guarded(old, new, {"loss": jnp.asarray(jnp.nan), "gradient": {"a": jnp.ones(2)}})
     assert bool(bad["any"]) and bool(bad["loss"]) and not bool(bad["gradient"])
     np.testing.assert_array_equal(kept["a"], old["a"])
-    # What was checked is finite, what it made is not.
-    kept, bad = guarded(old, new, {"gradient": {"a": jnp.full(2, 1e25)}})
-    assert bool(bad["any"]) and bool(bad["updated state"]) and float(kept["a"][1]) == 1.0
+    # Finite, and its square is not.
+    kept, bad = guarded(old, {"a": jnp.full(2, 3.0)}, {"gradient": {"a": jnp.full(2, -1e25)}})
+    assert bool(bad["any"]) and bool(bad["gradient"]) and float(kept["a"][1]) == 1.0
     kept, bad = guarded(old, {"a": jnp.full(2, 3.0)}, {"loss": jnp.asarray(1.0)})
     assert not bool(bad["any"]) and float(kept["a"][0]) == 3.0
 
@@ -298,7 +298,7 @@ def test_the_guard_selects_where_the_platform_is_no_processor():
         for form in (optimiser._selected, optimiser._branched):
             kept = form(jnp.asarray(bad), old, new)
             np.testing.assert_array_equal(kept["a"], (old if bad else new)["a"])
-    traced = jax.jit(lambda old, new: guarded(old, new, {})).trace(old, new)
+    traced = jax.jit(lambda old, new: guarded(old, new, {"gradient": new})).trace(old, new)
     found = {
         name: program_facts(traced.lower(lowering_platforms=(name,)).as_text(dialect="hlo")).conditionals
         for name in ("cpu", "cuda", "tpu")

@@ -1,5 +1,8 @@
 """Segmentation: sizes of the networks, losses by hand, what augmentation keeps, one step that is a function of its input."""
 
+import functools
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,3 +65,29 @@ def test_a_step_lowers_the_loss_and_repeats_to_the_bit():
         first = step(first.state)
         losses.append(float(first.metrics.terms["loss"]))
     assert int(first.state.step) == 9 and losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("name", ["wnet", "fpn"])
+def test_a_bfloat16_step_convolves_in_it_and_learns_alike(name):
+    """Every convolution of the lowered step is bfloat16; the loss and the first gradient, in Adam's state, are float32's."""
+    numbers = np.arange(2, dtype=np.int32)
+    image = np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 4)).repeat(8, 1).repeat(8, 2).astype(np.float32)
+    image[..., 3] = np.where(image[..., 3] > 0, 1.0, 0.0)
+    step_input, losses, moments = StepInput(Batch(image, numbers, numbers, numbers)), {}, {}
+    for dtype in ("float32", "bfloat16"):
+        config = vessels.get_config()
+        config.vessels.network, config.vessels.width, config.model.dtype = name, 4, dtype
+        step = jax.jit(
+            functools.partial(segmentation_phase, constants=StepConstants(), config=config, axis_name=None)
+        )
+        state = first_segmentation(config)
+        lowered = step.lower(state, step_input)
+        convolved = re.findall(r"stablehlo\.convolution.*: \(tensor<\S*x(\w+)>", lowered.as_text())
+        assert len(convolved) > 20 and set(convolved) == {{"float32": "f32", "bfloat16": "bf16"}[dtype]}
+        output = lowered.compile()(state, step_input)
+        losses[dtype] = float(output.metrics.terms["loss"])
+        moments[dtype] = np.concatenate([np.ravel(x) for x in jax.tree.leaves(output.state.opt_state[0].mu)])
+        assert {leaf.dtype for leaf in jax.tree.leaves(output.state.variables)} == {jnp.dtype("float32")}
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
+    exact, low = moments["float32"], moments["bfloat16"]
+    assert 0 < np.linalg.norm(low - exact) < 0.1 * np.linalg.norm(exact)

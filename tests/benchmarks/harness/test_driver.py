@@ -11,7 +11,7 @@ import pytest
 from benchmarks.harness import driver, timing
 from benchmarks.harness.circumstances import of_a_process, processor_name
 from benchmarks.harness.table import table
-from benchmarks.harness.timing import Measurement, Work, append_lines, read_lines
+from benchmarks.harness.timing import Measurement, Work, read_lines
 
 SETTINGS = [{"size": 1}, {"size": 2}]
 ROOT = Path(__file__).resolve().parents[3]
@@ -93,35 +93,55 @@ def test_what_was_not_measured_here_with_this_code_is_measured_again(tmp_path, c
     assert seen == [1]
 
 
-def test_what_a_process_measured_before_its_time_was_over_counts(tmp_path, monkeypatch):
+# Two phases of a setting are measured, the third takes for ever.
+SLOW_PROCESS = """
+import json, sys, time
+for phase in "GD":
+    with open(sys.argv[1], "a") as file:
+        settings = {"size": 1, "phase": phase}
+        print(json.dumps({"benchmark": "driver_test", "settings": settings, "img_per_sec": 1.0, "phases": 3}), file=file)
+time.sleep(600)
+"""
+
+
+def slow_process(monkeypatch, limit):
+    """The records of `SLOW_PROCESS`, one by one."""
+    of_a_process()  # what it finds is kept
+    monkeypatch.setattr(
+        driver, "_command", lambda *given: [sys.executable, "-c", SLOW_PROCESS, str(given[-1])]
+    )
+    chosen = argparse.Namespace(time_limit=limit, calls=20, in_process=False)
+    return driver._apart(benchmark(lambda size: 1.0), chosen, {"size": 1}, []), chosen
+
+
+def test_what_a_process_measured_before_its_time_was_over_counts(monkeypatch):
     ours, setting = benchmark(lambda size: 1.0), {"size": 1}
-
-    def ended(command, **more):
-        (name,) = [word for word in command if word.startswith("--json=")]
-        phases = [
-            {"benchmark": ours.name, "settings": {**setting, "phase": phase}, "img_per_sec": 1.0}
-            for phase in "GD"
-        ]
-        append_lines(Path(name.removeprefix("--json=")), phases)
-        raise subprocess.TimeoutExpired(command, more["timeout"])
-
-    of_a_process()
-    monkeypatch.setattr(driver.subprocess, "run", ended)
-    chosen = argparse.Namespace(time_limit=9.0, calls=20, in_process=False)
-    *phases, lost = driver._apart(ours, chosen, setting, [])
-    assert [record["settings"]["phase"] for record in phases] == ["G", "D"] and lost["error"] == "over 9 s"
+    streamed, chosen = slow_process(monkeypatch, 2.0)
+    *phases, lost = streamed
+    assert [record["settings"]["phase"] for record in phases] == ["G", "D"] and lost["error"] == "over 2 s"
     # As long a limit would end as before, a longer one or none may not.
     before = [{**record, **of_a_process()} for record in (*phases, lost)]
-    for limit, settled in ((9.0, True), (5.0, True), (10.0, False), (0.0, False)):
+    for limit, settled in ((2.0, True), (1.0, True), (3.0, False), (0.0, False)):
         again = argparse.Namespace(**{**vars(chosen), "time_limit": limit})
         assert len(driver._finished(ours, setting, again, before)) == 3 * settled
     # Measured at last, the failure is forgotten.
     assert driver.latest([*phases, lost, *phases], ours, setting) == phases
 
 
+def test_a_phase_is_told_when_it_is_measured_and_a_setting_that_was_ended_is_measured_again(monkeypatch):
+    streamed, chosen = slow_process(monkeypatch, 0.0)
+    phases = [next(streamed), next(streamed)]  # while the process goes on
+    streamed.close()
+    here = [{**record, **of_a_process()} for record in phases]
+    ours = benchmark(lambda size: 1.0)
+    assert driver._finished(ours, {"size": 1}, chosen, here) == []
+    third = {**here[0], "settings": {"size": 1, "phase": "step"}}
+    assert len(driver._finished(ours, {"size": 1}, chosen, [*here, third])) == 3
+
+
 def test_out_of_memory_is_what_ended_it(capsys):
     def reason(stderr, code=1):
-        return driver._reason(subprocess.CompletedProcess([], code, "", stderr))
+        return driver._reason(code, stderr)
 
     warned = (
         "Allocator (GPU_0_bfc) ran out of memory trying to allocate 2GiB\nW out of memory, trying again\n"

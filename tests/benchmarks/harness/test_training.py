@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from benchmarks import scaling, train_step
+from benchmarks import input, scaling, train_step
 from benchmarks.harness.timing import Measurement, Program, Work, read_lines
 from benchmarks.harness.training import (
     Choice,
@@ -12,10 +12,10 @@ from benchmarks.harness.training import (
     joined,
     parts_of,
     period,
+    random_dataset,
     training_config,
     training_run,
 )
-from benchmarks.input import main as input_main
 from benchmarks.scaling import add_efficiency
 from benchmarks.train_step import main
 from fundusgan_jax.errors import UserError
@@ -80,13 +80,28 @@ def test_steps_fed_by_a_pipeline(cache, tmp_path, capsys):
     file = tmp_path / "a.jsonl"
     words = [word for word in PRIOR if not word.startswith("--config.train")]
     more = [*NO_REGULARISERS, "--patients=6", "--resolution=32", f"--cache={cache}", f"--json={file}"]
-    assert input_main([*words, *more, "--calls=3"]) == 0
+    assert input.main([*words, *more, "--calls=3"]) == 0
     (record,) = read_lines(file)
     figures = record["figures"]
     assert record["settings"]["cache"] == cache and record["img_per_sec"] > 0
     assert record["compile_seconds"] > 0 and record["planned_bytes"] > 0
     assert 0 <= figures["waiting"] < 1 and figures["pipeline alone, img/s"] > 0
     assert "| waiting |" in capsys.readouterr().out
+
+
+def test_a_pipeline_without_a_step(tmp_path, capsys, monkeypatch):
+    dataset = random_dataset(training_config(prior_choice()))
+    monkeypatch.setattr(input, "prepared_phantoms", lambda folder, patients, resolution: dataset)
+    monkeypatch.setattr(Training, "compile", None)  # nothing is to be compiled
+    file = tmp_path / "a.jsonl"
+    words = [*PRIOR, "--what=pipeline", "--cache=host,device", "--calls=3", f"--json={file}"]
+    assert input.main(words) == 0
+    host, device = read_lines(file)
+    assert [record["settings"]["cache"] for record in (host, device)] == ["host", "device"]
+    figures = host["figures"]
+    assert figures["GB/s"] == pytest.approx(host["img_per_sec"] * 16 * 16 * 3 / 1e9)
+    assert figures["one copy, img/s"] > 0 and not device["figures"]
+    assert "compile_seconds" not in host and "| one copy, img/s | GB/s |" in capsys.readouterr().out
 
 
 @pytest.mark.slow
