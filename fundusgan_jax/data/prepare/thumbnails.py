@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
+from scipy import fft, ndimage
 
 THUMBNAIL = 64  # pixels of the small picture that is compared
 DETAIL_SIGMA = 1.5  # thumbnail pixels; slower changes (illumination, glow at the rim) do not count
@@ -81,13 +81,12 @@ def unpacked(pixels: np.ndarray) -> np.ndarray:
 
 def correlation(first: np.ndarray, second: np.ndarray, shift: int = MAX_SHIFT) -> float:
     """The largest correlation of two thumbnails over shifts of up to `shift` pixels each way."""
-    return float(_shifted(first[None].astype(np.float64), second.astype(np.float64), shift).max())
+    return float(_shifted(first[None], second, shift).max())
 
 
 def _shifted(first: np.ndarray, second: np.ndarray, shift: int) -> np.ndarray:
     """[P, 2 shift + 1, 2 shift + 1]: correlations of P pictures [P, 64, 64] with one, over shifts."""
-    spectrum = np.fft.rfft2(first) * np.conj(np.fft.rfft2(second))
-    table = np.fft.irfft2(spectrum, s=second.shape)
+    table = fft.irfft2(fft.rfft2(first) * np.conj(fft.rfft2(second)), s=second.shape)
     near = np.arange(-shift, shift + 1)
     return np.asarray(table[:, near[:, None], near[None]])
 
@@ -116,4 +115,4 @@ def likeness(first: np.ndarray, second: np.ndarray, pose: Pose) -> float:
             for scale in FINE_SCALES
         ]
     )
-    return float(_shifted(views.astype(np.float64), second.astype(np.float64), FINE_SHIFT).max())
+    return float(_shifted(views, second, FINE_SHIFT).max())
