@@ -25,6 +25,8 @@ Preprocessing = Literal["fundus", "none"]
 # (file, reason) of each file that is not read.
 LeftOut = tuple[tuple[str, str], ...]
 READERS, AHEAD = 4, 16
+# What --mode=generate writes beside its images; the first names them.
+RECORDS = ("index.csv", "generator.json", "latents.npz", "rejected.csv")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +191,8 @@ def found_in(folder: Path, flag: str = "") -> tuple[list[Path], LeftOut]:
     """
     found = photograph_files(folder)
     drawn = {path: reason for path in found.photographs if (reason := why_drawn(path))}
-    left_out = (*found.left_out, *((shown_name(path, folder), reason) for path, reason in drawn.items()))
+    others = ((name, reason) for name, reason in found.left_out if not _is_record(folder / name))
+    left_out = (*others, *((shown_name(path, folder), reason) for path, reason in drawn.items()))
     paths = sorted(path for path in found.photographs if path not in drawn)
     said = summary_line(left_out)
     if not paths:
@@ -201,12 +204,17 @@ def found_in(folder: Path, flag: str = "") -> tuple[list[Path], LeftOut]:
     return paths, left_out
 
 
+def _is_record(path: Path) -> bool:
+    """Whether a file is what --mode=generate notes beside its images: not of them, and read elsewhere."""
+    return path.name in RECORDS and bool(_indexed(path.parent / RECORDS[0]))
+
+
 def why_drawn(path: Path) -> str:
     """'drawn by ...' of a picture of several images that --mode=generate put beside them, else ''; its index names
     the images."""
-    if path.suffix.lower() not in (".png", ".webp") or not (path.parent / "index.csv").is_file():
+    if path.suffix.lower() not in (".png", ".webp") or not (path.parent / RECORDS[0]).is_file():
         return ""
-    names = _indexed(path.parent / "index.csv")
+    names = _indexed(path.parent / RECORDS[0])
     return "drawn by --mode=generate of its images" if names and path.name not in names else ""
 
 
@@ -224,21 +232,12 @@ def _indexed(index: Path) -> frozenset[str]:
 def _scale_of_set(paths: list[Path], folder: Path) -> Scale:
     """Black and white of the folder's 16-bit and float images; UserError where one holds NaN, or their range is none."""
     # Here and below, because training from a packed dataset needs no Pillow, and comes by this file.
-    from fundusgan_jax.data.read_image import Rejected, read_extent
-    from fundusgan_jax.data.value_ranges import NotFinite, scale_of
+    from fundusgan_jax.data.read_image import Rejected, scale_of_files
 
-    extents = []
-    progress = Progress(len(paths), "file", f"looking through {folder.name}")
-    for path in paths:
-        try:
-            extents.append(read_extent(path))
-        except NotFinite as error:
-            raise UserError(f"{shown_name(path)}: {error}; take it out of the folder or repair it") from error
-        progress.update()
     try:
-        return scale_of(extent for extent in extents if extent)
+        return scale_of_files(paths, str(folder), strict=True)
     except Rejected as error:
-        raise UserError(f"{folder}: {error}") from error
+        raise UserError(str(error)) from error
 
 
 def _checked(

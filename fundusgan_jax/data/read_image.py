@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,8 +11,16 @@ import numpy as np
 from fundusgan_jax.data import dicom_files, raster_files
 from fundusgan_jax.data.decoded import Decoded, Rejected, Scale
 from fundusgan_jax.data.dicom_files import dicom_fields
-from fundusgan_jax.data.photograph_files import DICOM_SUFFIXES, HEAD, is_dicom
-from fundusgan_jax.data.value_ranges import Extent, extent_of, to_rgb
+from fundusgan_jax.data.photograph_files import DICOM_SUFFIXES, HEAD, is_dicom, shown_name
+from fundusgan_jax.data.value_ranges import (
+    Extent,
+    NotFinite,
+    extent_of,
+    scale_of,
+    scale_of_known,
+    to_rgb,
+)
+from fundusgan_jax.progress import Progress
 
 __all__ = [
     "Photograph",
@@ -22,6 +31,7 @@ __all__ = [
     "read_extent",
     "read_image",
     "read_photograph",
+    "scale_of_files",
 ]
 
 
@@ -66,6 +76,41 @@ def read_extent(path: Path) -> Extent | None:
     except Rejected:
         return None
     return extent_of(decoded) if decoded else None
+
+
+def scale_of_files(paths: Collection[Path], name: str, strict: bool = False) -> Scale:
+    """Black and white for all files of a set, whose 16-bit and float images are looked through before one is read.
+
+    Args:
+        paths: of the files.
+        name: of the set, for people.
+        strict: whether NaN, and float images of no range that is known, are errors. Else it is said, and who reads such a
+            file is refused it.
+
+    Raises:
+        Rejected: with `strict`; the line names the file.
+    """
+    extents = []
+    progress = Progress(len(paths), "file", f"looking through {name}")
+    for path in paths:
+        try:
+            extents.append(read_extent(path))
+        except NotFinite as error:
+            if strict:
+                raise NotFinite(
+                    f"{shown_name(path)}: {error}; take it out of the folder or repair it"
+                ) from error
+        progress.update()
+    known = [extent for extent in extents if extent is not None]
+    if strict:
+        try:
+            return scale_of(known)
+        except Rejected as error:
+            raise Rejected(f"{name}: {error}") from error
+    scale, why_not = scale_of_known(known)
+    if why_not:
+        print(f"note: {name}: {why_not}", flush=True)
+    return scale
 
 
 def is_deep(path: Path) -> bool:

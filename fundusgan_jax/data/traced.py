@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from fundusgan_jax.anatomy.field_of_view import fov_mask
 from fundusgan_jax.anatomy.vessels import fov_diameter
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit
-from fundusgan_jax.data.read_image import Rejected, read_image
+from fundusgan_jax.data.read_image import Rejected, Scale, read_image, scale_of_files
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.segmentation import BYTES_PER_DEVIATION, SAME_SCALE
 from fundusgan_jax.progress import Progress
@@ -149,9 +149,9 @@ def traced_files(folders: str, held_out: str = "") -> list[TracedFile]:
     return [file._replace(split="test" if held else "train") for file, held in zip(files, matched)]
 
 
-def read_traced(file: TracedFile) -> Traced:
-    """One photograph with its tracing and field of view; UserError where their sizes differ."""
-    image = _read(file.photograph)
+def read_traced(file: TracedFile, scale: Scale | None = None) -> Traced:
+    """One photograph with its tracing and field of view; UserError where their sizes differ. scale: of the set's photographs."""
+    image = _read(file.photograph, scale)
     truth = _read(file.tracing)[..., 0] > 127
     mask = fov_mask(image[None])[0] if file.mask is None else _read(file.mask)[..., 0] > 127
     for name, other in ((file.tracing, truth), (file.mask, mask)):
@@ -160,9 +160,9 @@ def read_traced(file: TracedFile) -> Traced:
     return Traced(file.name, image, truth, mask)
 
 
-def _read(path: Path) -> np.ndarray:
+def _read(path: Path, scale: Scale | None = None) -> np.ndarray:
     try:
-        return read_image(path)
+        return read_image(path, scale)
     except Rejected as rejected:
         raise UserError(f"{path}: {rejected.reason}; unpack the set again") from rejected
 
@@ -262,16 +262,18 @@ def read_split(config: ConfigDict, split: str) -> list[Traced]:
     Raises:
         UserError: no photograph is in that split.
     """
-    files = [file for file in traced_files(config.data.dir, config.vessels.held_out) if file.split == split]
+    every = traced_files(config.data.dir, config.vessels.held_out)
+    files = [file for file in every if file.split == split]
     if not files:
         raise UserError(
             f"no photograph of {config.data.dir} is in split '{split}'; change --config.vessels.held_out"
         )
+    scale = scale_of_files([file.photograph for file in every], config.data.dir)
     progress = Progress(len(files), "img", f"reading split {split}")
     photographs = []
     with progress.running():
         for file in files:
-            photographs.append(at_diameter(read_traced(file), config.vessels.fov_diameter))
+            photographs.append(at_diameter(read_traced(file, scale), config.vessels.fov_diameter))
             progress.update()
     return photographs
 

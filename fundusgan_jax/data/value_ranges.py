@@ -68,6 +68,15 @@ def scale_of(extents: Iterable[Extent]) -> Scale:
     return {kind: _ends_of(extent) for kind, extent in widest.items()}
 
 
+def scale_of_known(extents: Iterable[Extent]) -> tuple[Scale, str]:
+    """`scale_of` without the float images where these are of no range that is known, and why; '' where they are of one."""
+    every = list(extents)
+    try:
+        return scale_of(every), ""
+    except Rejected as error:
+        return scale_of(extent for extent in every if extent.kind != FLOAT), str(error)
+
+
 def _ends_of(extent: Extent) -> tuple[float, float]:
     low, high = extent.low, extent.high
     if extent.kind != FLOAT:

@@ -45,8 +45,10 @@ def own_photographs(source: Path, resolution: int, num: int | None = None) -> Pa
     """
     # Here: training from a packed dataset needs no Pillow, and comes by generate/.
     from fundusgan_jax.data.prepare.preprocess import Rejected, prepare_image, read_image
+    from fundusgan_jax.data.read_image import scale_of_files
 
-    paths = image_files(source)[:num]
+    every = image_files(source)
+    paths, scale = every[:num], scale_of_files(every, str(source))
     folder = source if source.is_dir() else source.parent
     with tempfile.TemporaryFile() as file:
         images = np.memmap(file, np.uint8, "w+", shape=(len(paths), resolution, resolution, 3))
@@ -56,7 +58,7 @@ def own_photographs(source: Path, resolution: int, num: int | None = None) -> Pa
     for path in paths:
         name = path.relative_to(folder).as_posix()
         try:
-            images[len(names)] = prepare_image(read_image(path), resolution).image
+            images[len(names)] = prepare_image(read_image(path, scale), resolution).image
             names.append(name)
         except Rejected as rejected:
             reason = f"{name}: {rejected.reason}"
@@ -64,8 +66,8 @@ def own_photographs(source: Path, resolution: int, num: int | None = None) -> Pa
         progress.update()
     progress.close()
     if not names:
-        every = "it is" if len(paths) == 1 else f"all {len(paths)} photographs are"
-        raise UserError(f"--input={source}: {every} rejected ({reason}); name other photographs")
+        which = "it is" if len(paths) == 1 else f"all {len(paths)} photographs are"
+        raise UserError(f"--input={source}: {which} rejected ({reason}); name other photographs")
     unknown = np.full(len(names), -1, np.int32)
     eyes = np.zeros(len(names), np.int32)
     return PackedSplit(images[: len(names)], unknown, eyes, ("",) * len(names), tuple(names))

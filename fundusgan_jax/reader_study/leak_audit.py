@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fundusgan_jax.data.prepare.near_duplicates import correlation, thumbnail
+from fundusgan_jax.data.prepare.thumbnails import correlation, thumbnail
 
 LARGEST_AUC = 0.6
 FOLDS, REPEATS = 5, 5

@@ -12,7 +12,7 @@ import numpy as np
 
 from fundusgan_jax.data.image_sets import found_in, is_prepared, of_prepared
 from fundusgan_jax.data.packed import ensure_packed
-from fundusgan_jax.data.read_image import read_image
+from fundusgan_jax.data.read_image import read_image, scale_of_files
 from fundusgan_jax.errors import UserError
 
 # What --mode=generate writes beside its images; the split that models are trained on.
@@ -59,13 +59,13 @@ def of_folder(folder: Path, flag: str) -> list[Source]:
     paths, _ = found_in(folder, f"{flag}=")
     names = [path.relative_to(folder) for path in paths]
     classes = all(len(name.parts) > 1 for name in names)
-    index = _index(folder / INDEX)
+    index, scale = _index(folder / INDEX), scale_of_files(paths, str(folder))
 
     def source(path: Path, name: Path) -> Source:
         row = index.get(name.as_posix(), {})
         label = row.get("label", "") or (name.parts[0] if classes else "")
         patient = row.get("sources", "").split(";")[0]
-        return Source(name.as_posix(), label, patient, lambda: read_image(path), row.get("copy", ""))
+        return Source(name.as_posix(), label, patient, lambda: read_image(path, scale), row.get("copy", ""))
 
     return [source(path, name) for path, name in zip(paths, names)]
 

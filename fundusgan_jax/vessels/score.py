@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fundusgan_jax.data.read_image import Rejected, read_image
+from fundusgan_jax.data.read_image import Rejected, Scale, read_image, scale_of_files
 from fundusgan_jax.data.traced import Traced
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.segmentation import Scored, score_photographs
@@ -49,9 +49,13 @@ def score_folders(predictions: Path, truth: Path, masks: Path | None, threshold:
     threshold = used_threshold(predictions) if threshold is None else threshold
     if fields is None:
         print("note: without --masks the black surround counts too, which raises specificity and accuracy")
+    map_scale, truth_scale = (
+        scale_of_files(files.values(), str(folder))
+        for files, folder in ((maps, predictions), (tracings, truth))
+    )
     traced = []
     for name, path in maps.items():
-        value, wanted = _grey(path), _grey(partner(name, tracings, truth)) > 127
+        value, wanted = _grey(path, map_scale), _grey(partner(name, tracings, truth), truth_scale) > 127
         field = _grey(partner(name, fields, masks)) > 127 if fields and masks else np.ones_like(wanted)
         if not value.shape == wanted.shape == field.shape:
             raise UserError(
@@ -79,8 +83,8 @@ def used_threshold(predictions: Path) -> float:
     return 0.5
 
 
-def _grey(path: Path) -> np.ndarray:
+def _grey(path: Path, scale: Scale | None = None) -> np.ndarray:
     try:
-        return read_image(path)[..., 0]
+        return read_image(path, scale)[..., 0]
     except Rejected as rejected:
         raise UserError(f"{path}: {rejected.reason}; take it out of the folder or repair it") from rejected

@@ -15,7 +15,7 @@ from fundusgan_jax.anatomy.field_of_view import fov_mask
 from fundusgan_jax.anatomy.photograph_measures import photograph_measures
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.data.image_sets import found_in
-from fundusgan_jax.data.read_image import Rejected, read_image
+from fundusgan_jax.data.read_image import Rejected, read_image, scale_of_files
 from fundusgan_jax.data.traced import read_split
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.segmentation import Segmenter, chosen_threshold, variables_of
@@ -121,13 +121,14 @@ def _segmented(
 ) -> dict[str, str]:
     """Writes the maps, and the table; {name: reason} of what was left out."""
     segmenter = Segmenter(weights.config, weights.variables)
+    scale = scale_of_files(files.values(), "the photographs")
     left_out: dict[str, str] = {}
     rows: list[dict[str, float | str]] = []
     progress = Progress(len(files), "img", "segmenting")
     with progress.running():
         for name, path in files.items():
             try:
-                image = read_image(path)
+                image = read_image(path, scale)
             except Rejected as rejected:
                 left_out[name] = rejected.reason
             else:

@@ -64,6 +64,8 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as archive:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("a single array")
+        if len(set(archive.files)) < len(archive.files):
+            raise ValueError("two of its arrays have one name")
         return {name: archive[name] for name in archive.files if name != METADATA}
 
 
@@ -81,6 +83,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """Format: uint64 length, that many bytes of JSON {name: {dtype, shape, data_offsets}}, the data."""
     with open(path, "rb") as file:
         header, content = _safetensors_header(file), file.read()
+    _check_places(header, len(content))
     arrays = {}
     for name, entry in header.items():
         if name != METADATA:
@@ -90,6 +93,18 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def _check_places(header: Mapping[str, Any], size: int) -> None:
+    """The format allows neither gaps nor overlaps, so that a damaged place is told from a sound one.
+
+    Raises:
+        ValueError: the arrays do not cover the data, each byte once.
+    """
+    places = sorted(tuple(entry["data_offsets"]) for name, entry in header.items() if name != METADATA)
+    starts, ends = [0, *(end for _, end in places)], [*(start for start, _ in places), size]
+    if starts != ends or any(end < start for start, end in places):
+        raise ValueError("its arrays do not cover its data, each byte once")
+
+
 _READERS = {"npz": _read_npz, "safetensors": _read_safetensors, "torch": _read_state_dict}
 
 
@@ -97,10 +112,18 @@ def _safetensors_header(file: BinaryIO) -> dict[str, Any]:
     (length,) = struct.unpack("<Q", file.read(8))
     if length > os.fstat(file.fileno()).st_size - 8:
         raise ValueError("its header is cut off")
-    header = json.loads(file.read(length))
+    header = json.loads(file.read(length), object_pairs_hook=_unlike)
     if not isinstance(header, dict):
         raise ValueError("its header names no arrays")
     return header
+
+
+def _unlike(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object of pairs; ValueError where two have one name, of which a dictionary keeps the last."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("two of its arrays have one name")
+    return content
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

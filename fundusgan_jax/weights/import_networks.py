@@ -30,6 +30,8 @@ _PARTS = {
     "stylegan2-ada-pytorch": ("G_ema", "G", "D"),
     "rosinality": ("g_ema", "g", "d"),
 }
+# What such files hold beside the networks.
+_BESIDE = ("augment_pipe", "latent_avg", "ada_aug_p")
 _FILTER_SUFFIX = {"stylegan2-ada-pytorch": ".resample_filter", "rosinality": ".kernel"}
 
 Flat = dict[str, np.ndarray]
@@ -37,11 +39,12 @@ Flat = dict[str, np.ndarray]
 
 class Networks(NamedTuple):
     """What a file holds. averaged, trained: the generator's moving average and itself, one of them twice where the
-    file has only that. discriminator: or None."""
+    file has only that. discriminator: or None. notes: what of the file was not used, or stands for another."""
 
     averaged: ImportedGenerator
     trained: ImportedGenerator
     discriminator: ImportedDiscriminator | None
+    notes: tuple[str, ...] = ()
 
 
 def read_networks(file: Path, naming: str) -> Networks:
@@ -108,6 +111,9 @@ def _foreign_networks(flat: Flat, naming: str) -> Networks:
     w_avg = flat.get("latent_avg")
     if not any(parts):
         parts[0] = without_wrappers({name: x for name, x in flat.items() if name != "latent_avg"})
+        notes: tuple[str, ...] = ()
+    else:
+        notes = _notes(flat, _PARTS[naming])
     averaged, trained, judge = parts
     for part in parts:
         check_filters(part, (name for name in part if name.endswith(_FILTER_SUFFIX[naming])))
@@ -118,11 +124,30 @@ def _foreign_networks(flat: Flat, naming: str) -> Networks:
     generators = [read(part) for part in (averaged, trained) if part] or [read({})]
     if not all(one.mapping for one in generators):
         raise UserError("there is no mapping network among the weights, and so nothing to draw styles with")
+    total = len(generators[0].synthesis["noise"])
+    drawn = sum(f"noises.noise_{number}" not in averaged for number in range(total))
+    if naming == "rosinality" and drawn:
+        notes += (f"{drawn} of {total} noise maps are not in the file: drawn ones stand for them",)
     if w_avg is not None:
         if w_avg.size != generators[0].config.w_dim:
             raise UserError(f"latent_avg has {w_avg.size} numbers, a style {generators[0].config.w_dim}")
         generators = [one._replace(w_avg=checked("latent_avg", w_avg).reshape(-1)) for one in generators]
-    return Networks(generators[0], generators[-1], read_judge(judge) if judge else None)
+    return Networks(generators[0], generators[-1], read_judge(judge) if judge else None, notes)
+
+
+def _notes(flat: Flat, parts: tuple[str, ...]) -> tuple[str, ...]:
+    """What a file has too few or too many of: a misspelt name would leave a network out in silence."""
+    under = {part: any(name.startswith((f"{part}.", f"{part}/")) for name in flat) for part in parts}
+    known = (*(f"{part}{dot}" for part in parts for dot in "./"), *_BESIDE)
+    odd = sorted(name for name in flat if not name.startswith(known))
+    notes = []
+    if not under[parts[0]]:
+        notes.append(f"the file has no {parts[0]}: {parts[1]} stands for its average")
+    if odd:
+        notes.append(
+            f"arrays of none of the networks {', '.join(parts)} are left out: {len(odd)} (first: {odd[0]})"
+        )
+    return tuple(notes)
 
 
 def _own_networks(flat: Flat) -> Networks:

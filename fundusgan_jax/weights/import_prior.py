@@ -135,4 +135,4 @@ def import_prior(file: Path, workdir: Path, naming: str) -> list[str]:
         f"StyleGAN2 of {model.resolution} px, channel_base {model.channel_base}, channel_max "
         f"{model.channel_max}, w_dim {model.w_dim}, z_dim {model.z_dim}, {model.mapping_layers} mapping layers, {classes}"
     )
-    return [sizes, *notes]
+    return [sizes, *networks.notes, *notes]

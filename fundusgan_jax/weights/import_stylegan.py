@@ -321,13 +321,18 @@ def generator_sizes(
 
 
 def _fit_noise(variables: dict[str, Any], config: GeneratorConfig) -> dict[str, Any]:
-    """Stored noise maps of each layer's working size; those of another size (or none) drawn anew, seed 0."""
+    """Stored noise maps of each layer's working size; of layers that work at another size than they were trained at, and
+    where none is stored, drawn anew with seed 0. UserError where a stored map has not the size of its training."""
     stored = variables.get("noise", {})
     fitted = {}
     for block in generator_plan(config):
         for layer in block.layers:
             name, shape = f"layer{layer.number}", (layer.size, layer.size)
             noise = stored.get(name)
+            if noise is not None and noise.shape != (block.native, block.native):
+                raise UserError(
+                    f"the noise map of layer {layer.number} is {noise.shape}, expected {(block.native, block.native)}"
+                )
             if noise is None or noise.shape != shape:
                 noise = np.random.default_rng([0, layer.number]).standard_normal(shape).astype(np.float32)
             fitted[name] = noise

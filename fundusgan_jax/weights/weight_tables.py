@@ -40,8 +40,20 @@ def _same(x: np.ndarray) -> np.ndarray:
     return np.asarray(x, np.float32)
 
 
+def _one_axis(x: np.ndarray) -> np.ndarray:
+    if x.ndim and max(x.shape) != x.size:
+        raise ValueError("one row of numbers belongs there")
+    return _same(x).reshape(-1)
+
+
+def _of_map(x: np.ndarray) -> np.ndarray:
+    if x.ndim != 2:
+        raise ValueError("a dense layer has two axes")
+    return _same(x).reshape(x.shape[0], -1, 4, 4).transpose(2, 3, 1, 0).reshape(-1, x.shape[0])
+
+
 # [n] (or [1, n, 1, 1]).
-FLAT = Layout(lambda x: _same(x).reshape(-1), _same)
+FLAT = Layout(_one_axis, _same)
 # [] (or [1]).
 SCALAR = Layout(lambda x: _same(x).reshape(()), _same)
 # O, I <-> I, O.
@@ -58,7 +70,7 @@ CONST = Layout(
 NOISE = Layout(lambda x: _same(x).reshape(x.shape[-2:]), _same)
 # Dense on a flattened 4x4 map, which is C, H, W there and H, W, C here.
 DENSE_OF_MAP = Layout(
-    lambda x: _same(x).reshape(x.shape[0], -1, 4, 4).transpose(2, 3, 1, 0).reshape(-1, x.shape[0]),
+    _of_map,
     lambda x: _same(x).reshape(4, 4, -1, x.shape[1]).transpose(3, 2, 0, 1).reshape(x.shape[1], -1),
 )
 
@@ -79,7 +91,11 @@ def fill(flat: Flat, table: Table, ignored: set[str]) -> dict[str, Any]:
         node = tree
         for key in path[:-1]:
             node = node.setdefault(key, {})
-        node[path[-1]] = row.layout.read(checked(row.theirs, flat[row.theirs]))
+        values = checked(row.theirs, flat[row.theirs])
+        try:
+            node[path[-1]] = row.layout.read(values)
+        except ValueError as error:
+            raise UserError(f"{row.theirs} of shape {values.shape} does not fit: {error}") from error
     return tree
 
 

@@ -30,6 +30,22 @@ def test_a_folder_is_read_in_order_ahead_and_below(tmp_path):
         np.testing.assert_array_equal(image, images[name])
 
 
+def test_what_generate_notes_beside_its_images_is_not_left_out(tmp_path, capsys):
+    _save(tmp_path / "a.png")
+    for name in ("generator.json", "latents.npz", "rejected.csv", "list.txt"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "index.csv").write_text("file,synthetic\na.png,yes\n")
+    assert [name for name, _ in of_folder(tmp_path, "none", 0).left_out] == ["list.txt"]
+    assert "1 other file left out" in capsys.readouterr().out
+
+
+def test_somebody_elses_index_is_left_out(tmp_path):
+    _save(tmp_path / "a.png")
+    for name, text in (("index.csv", "file,label\na.png,ill\n"), ("generator.json", "{}")):
+        (tmp_path / name).write_text(text)
+    assert len(of_folder(tmp_path, "none", 0).left_out) == 2
+
+
 def test_the_fingerprint_is_of_names_and_contents(tmp_path):
     _save(tmp_path / "a" / "x.png")
     first = of_folder(tmp_path / "a", "none", 0).fingerprint

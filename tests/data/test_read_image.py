@@ -19,6 +19,7 @@ from fundusgan_jax.data.read_image import (
     read_extent,
     read_image,
     read_photograph,
+    scale_of_files,
 )
 from fundusgan_jax.data.value_ranges import NotFinite, scale_of
 from tests.support import layouts
@@ -354,6 +355,29 @@ def test_float_images_follow_one_rule_for_their_set(tmp_path: Path) -> None:
     for read in (read_image, read_extent):
         with pytest.raises(NotFinite, match="1 of 2000 pixels are not finite"):
             read(tmp_path / "holed.tif")
+
+
+def test_a_set_of_files_has_one_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, top in (("dark", 200), ("bright", 65535)):
+        Image.fromarray((GREY.astype(np.float64) * top / GREY.max()).round().astype(np.uint16)).save(
+            tmp_path / f"{name}.png"
+        )
+    paths = [tmp_path / "dark.png", tmp_path / "bright.png"]
+    scale = scale_of_files(paths, "the set")
+    assert [read_image(path, scale).max() for path in paths] == [1, 255]
+    assert [read_image(path).max() for path in paths] == [200, 255]
+    odd = {"nan.tif": np.where(RGB[..., 0] == 7, np.nan, 0.5), "far.tif": RGB[..., 0] * 1000.0}
+    for name, values in odd.items():
+        Image.fromarray(values.astype(np.float32)).save(tmp_path / name)
+        paths.append(tmp_path / name)
+    assert scale_of_files(paths, "the set") == scale
+    assert "note: the set: float images from 0 to 2.55e+05, which is none of" in capsys.readouterr().out
+    with pytest.raises(Rejected, match="of no range that is known"):
+        read_image(tmp_path / "far.tif", scale)
+    with pytest.raises(NotFinite, match="nan.tif: .* not finite .*take it out of the folder"):
+        scale_of_files(paths, "the set", strict=True)
+    with pytest.raises(Rejected, match="the set: float images from 0"):
+        scale_of_files([tmp_path / "far.tif"], "the set", strict=True)
 
 
 def test_damaged_data_are_refused(tmp_path: Path) -> None:

@@ -76,6 +76,18 @@ def test_own_photographs_are_prepared_as_training_data(photos, capsys):
         own_photographs(photos / "gone", 64)
 
 
+def test_own_photographs_have_one_scale_for_their_folder(tmp_path, capsys):
+    """16-bit numbers of which a photograph alone would not show how much of their range is used."""
+    frame = np.zeros((440, 440), np.uint16)
+    frame[20:420, 20:420] = render(5, 400).image[..., 1]
+    Image.fromarray(frame * 257).save(tmp_path / "bright.png")
+    Image.fromarray(frame * 16).save(tmp_path / "dark.png")
+    assert own_photographs(tmp_path / "dark.png", 64).file == ("dark.png",)
+    capsys.readouterr()
+    assert own_photographs(tmp_path, 64).file == ("bright.png",)
+    assert "left out: dark.png: too dark" in capsys.readouterr().out
+
+
 def test_own_photographs_are_reconstructed_without_the_dataset_beside_their_inputs(workdir, photos, tmp_path):
     # Nor is there a folder of the training photographs to be had.
     moved = tmp_path / "moved"

@@ -30,6 +30,15 @@ def test_a_folders_subfolders_are_its_classes(tmp_path):
     assert all(source.read().shape == (128, 128, 3) for source in found)
 
 
+def test_a_folder_has_one_scale(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name, top in (("a", 65535), ("b", 300)):
+        values = np.linspace(0, top, 64 * 64).reshape(64, 64).astype(np.uint16)
+        Image.fromarray(values).save(tmp_path / "deep" / f"{name}.png")
+    first, second = of_argument(tmp_path / "deep", "--real", 2, 0, tmp_path)
+    assert first.read().max() == 255 and second.read().max() == 1
+
+
 def test_images_beside_subfolders_have_no_class(tmp_path):
     saved_eyes(tmp_path / "photographs", ["glaucoma", "normal"])
     (tmp_path / "photographs" / "glaucoma" / "0.png").rename(tmp_path / "photographs" / "0.png")

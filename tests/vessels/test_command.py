@@ -98,6 +98,18 @@ def test_scores_of_a_known_map(folder, tmp_path):
         score_folders(tmp_path, folder / "truth", folder / "masks", None)
 
 
+def test_maps_of_sixteen_bits_have_one_scale(tmp_path):
+    for name in ("maps", "truth"):
+        (tmp_path / name).mkdir()
+    truth = np.zeros((32, 32), np.uint8)
+    truth[10:12] = 255
+    for name, top in (("a", 65535), ("b", 250)):
+        Image.fromarray(truth).save(tmp_path / "truth" / f"{name}.png")
+        Image.fromarray(np.where(truth, top, 0).astype(np.uint16)).save(tmp_path / "maps" / f"{name}.png")
+    scored = score_folders(tmp_path / "maps", tmp_path / "truth", None, 0.5)
+    np.testing.assert_array_equal(scored.per_photograph["sensitivity"], [1, 0])
+
+
 def test_names_of_drive_and_hrf_find_each_other(tmp_path):
     files = {name: tmp_path / name for name in ("01_manual1", "02_manual1", "03_dr_mask", "03_h_mask")}
     assert partner("01_test", files, tmp_path).name == "01_manual1"

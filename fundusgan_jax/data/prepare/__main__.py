@@ -37,7 +37,7 @@ from fundusgan_jax.data.prepare.arguments import (
     read_json,
 )
 from fundusgan_jax.data.prepare.listing import Photo, Source
-from fundusgan_jax.data.prepare.preprocess import FRAMING_REASONS, Rejected
+from fundusgan_jax.data.prepare.preprocess import FRAMING_REASONS
 from fundusgan_jax.data.prepare.pseudonyms import KEY, Pseudonyms
 from fundusgan_jax.data.prepare.quality_sheets import Judged, write_quality
 from fundusgan_jax.data.prepare.sources import read_source
@@ -50,7 +50,7 @@ from fundusgan_jax.data.prepare.summary import (
     say,
 )
 from fundusgan_jax.data.read_image import Scale, is_deep
-from fundusgan_jax.data.value_ranges import FLOAT, scale_of
+from fundusgan_jax.data.value_ranges import scale_of_known
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.folder_lock import owned_folder
 
@@ -238,11 +238,10 @@ def _scale(photos: Sequence[Photo], recipe: pool.Recipe, work: Path, for_each: F
     if left:
         for_each(measure, left, "looking through 16-bit and float images", "img", work, ".extent")
     extents = [extent for task in tasks if (extent := pool.measured(task, work)) is not None]
-    try:
-        return scale_of(extents)
-    except Rejected as error:
-        say(f"note: {error}")
-        return scale_of(extent for extent in extents if extent.kind != FLOAT)
+    scale, why_not = scale_of_known(extents)
+    if why_not:
+        say(f"note: {why_not}")
+    return scale
 
 
 def _prepare_elsewhere(

@@ -1,32 +1,32 @@
 """Near-duplicates: photographs of one eye that stand twice in a collection, also turned, moved, enlarged or mirrored.
 
-Two stages. Low frequencies of every photograph, in COARSE poses, are compared with those of all others by matrix products. The
-few pairs that are alike are compared at 64 pixels in finer poses, over all small shifts.
+Three stages, each for what the one before leaves. Low frequencies of every photograph, in coarse poses, are compared with those of
+all others by matrix products; at half the size in finer poses; at 64 pixels in the finest, over all small shifts.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
-from scipy import ndimage
 
 from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.data.prepare import half_views, thumbnails
+from fundusgan_jax.data.prepare import low_frequencies as low
+from fundusgan_jax.data.prepare.half_views import Views, half_likeness
+from fundusgan_jax.data.prepare.low_frequencies import (
+    FREQUENCIES,
+    best_poses,
+    low_frequencies,
+    low_likeness,
+    posed_low_frequencies,
+)
+from fundusgan_jax.data.prepare.thumbnails import PIXELS, likeness, unpacked
 
-THUMBNAIL = 64  # pixels of the small picture that is compared
-DETAIL_SIGMA = 1.5  # thumbnail pixels; slower changes (illumination, glow at the rim) do not count
-DETAIL_CLIP = 3.0  # in robust standard deviations: dust on the camera is bright and the same for everybody
-LOCAL_SIGMA = 4.0  # contrast is made even over this distance: a bright disc is not to outweigh the vessels
-MAX_SHIFT = 2  # thumbnail pixels that the circles of two copies may lie apart
-FREQUENCIES = 12  # each way, half waves over the thumbnail: the shortest is 11 pixels long
 # Correlation of low frequencies from which a pair is looked at more closely. Of 748,036 pairs of different patient ids among 1,224
 # clinical photographs (dme) one in 100 reaches 0.69, one in 1,000 0.80; the pairs of one eye that are known have 0.80 to 1.
 COARSE = 0.74
@@ -34,163 +34,12 @@ COARSE = 0.74
 # degrees (0.65 to 0.78), and two are of photographs without a vessel to see (0.61, 0.64), which --quality=usable rejects. Below it
 # lies one pair of one eye (0.56).
 CORRELATION = 0.6
-FINE_SHIFT = 6  # thumbnail pixels
-POSED_AT_ONCE, OTHERS_AT_ONCE = 8, 2048  # photographs on the two sides of one matrix product: 18 MB
+MIDDLE = 0.4
+POSED_AT_ONCE, OTHERS_AT_ONCE = (
+    8,
+    512,
+)  # photographs on the two sides of one matrix product: 2 MB, which stays near a core
 PAIRS_PER_BLOCK = 5_000_000  # some ten seconds of one core
-
-
-class Pose(NamedTuple):
-    """What may lie between two photographs of an eye. angle: degrees. scale: of lengths. down, right: thumbnail pixels."""
-
-    mirrored: bool
-    angle: float
-    scale: float
-    down: float = 0.0
-    right: float = 0.0
-
-
-COARSE_POSES = tuple(
-    Pose(*values)
-    for values in itertools.product(
-        (False, True), (-10, -5, 0, 5, 10), (0.93, 1.0, 1.07), (-2.5, 0, 2.5), (-2.5, 0, 2.5)
-    )
-)
-# Around the coarse pose that fits best.
-FINE_ANGLES, FINE_SCALES = (-2.5, -1.25, 0.0, 1.25, 2.5), (0.965, 1.0, 1.036)
-
-
-@lru_cache(maxsize=1)
-def _disc() -> np.ndarray:
-    """bool [64, 64]: inside 0.9 of the field of view's radius, where its rim does not reach."""
-    axis = (np.arange(THUMBNAIL) + 0.5) * 2 / THUMBNAIL - 1
-    return axis[:, None] ** 2 + axis[None, :] ** 2 < 0.9**2
-
-
-PIXELS = int(_disc().sum())
-
-
-def thumbnail(image: np.ndarray) -> np.ndarray:
-    """What is compared of a prepared picture: vessels and disc, nothing slower, nothing outside the circle.
-
-    Args:
-        image: uint8 [S, S, 3], prepared (the field of view fills the square).
-
-    Returns:
-        float32 [64, 64] with sum 0 and unit length inside the field of view and 0 outside it (all 0 for a
-        flat picture), so that a sum of products is a correlation.
-    """
-    green = Image.fromarray(np.ascontiguousarray(image[..., 1]))  # vessels have most contrast in green
-    small = np.asarray(green.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), np.float64)
-    mask = _disc() & (small > 8)
-    weight = ndimage.gaussian_filter(mask.astype(np.float64), DETAIL_SIGMA)
-    slow = ndimage.gaussian_filter(np.where(mask, small, 0.0), DETAIL_SIGMA) / np.maximum(weight, 1e-9)
-    detail = np.where(mask, small - slow, 0.0)
-    spread = 1.4826 * float(np.median(np.abs(detail[mask]))) if mask.any() else 0.0
-    limit = DETAIL_CLIP * max(spread, 0.3)  # 0.3 of 255: what rounding leaves of a flat picture
-    detail = np.clip(detail, -limit, limit)
-    energy = ndimage.gaussian_filter(detail**2, LOCAL_SIGMA)
-    weight = np.maximum(ndimage.gaussian_filter(mask.astype(np.float64), LOCAL_SIGMA), 1e-9)
-    overall = math.sqrt(float((detail**2).sum()) / max(int(mask.sum()), 1))
-    detail = np.where(mask, detail / (np.sqrt(energy / weight) + 0.5 * overall + 1e-9), 0.0)
-    detail = np.where(mask, detail - detail.sum() / max(int(mask.sum()), 1), 0.0)
-    return (detail / max(float(np.linalg.norm(detail)), 1e-9)).astype(np.float32)
-
-
-def packed(small: np.ndarray) -> np.ndarray:
-    """float32 [PIXELS]: a `thumbnail` without the corners, where it is 0."""
-    return small[_disc()]
-
-
-def unpacked(pixels: np.ndarray) -> np.ndarray:
-    """The `thumbnail` [64, 64] of `packed` pixels."""
-    small = np.zeros((THUMBNAIL, THUMBNAIL), np.float32)
-    small[_disc()] = pixels
-    return small
-
-
-def correlation(first: np.ndarray, second: np.ndarray, shift: int = MAX_SHIFT) -> float:
-    """The largest correlation of two thumbnails over shifts of up to `shift` pixels each way."""
-    return float(_shifted(first[None].astype(np.float64), second.astype(np.float64), shift).max())
-
-
-def _shifted(first: np.ndarray, second: np.ndarray, shift: int) -> np.ndarray:
-    """[P, 2 shift + 1, 2 shift + 1]: correlations of P pictures [P, 64, 64] with one, over shifts."""
-    spectrum = np.fft.rfft2(first) * np.conj(np.fft.rfft2(second))
-    table = np.fft.irfft2(spectrum, s=second.shape)
-    near = np.arange(-shift, shift + 1)
-    return np.asarray(table[:, near[:, None], near[None]])
-
-
-def _matrix(pose: Pose) -> np.ndarray:
-    """[2, 2]: from places (y, x) of a posed picture to those of the picture itself, both from the middle."""
-    angle = math.radians(pose.angle)
-    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]) / pose.scale
-    return turn @ np.diag([1.0, -1.0 if pose.mirrored else 1.0])
-
-
-def posed(small: np.ndarray, pose: Pose) -> np.ndarray:
-    """A thumbnail as it were with its eye in another pose, of unit length in the disc: float32 [64, 64]."""
-    matrix, middle = _matrix(pose), (THUMBNAIL - 1) / 2
-    offset = middle - matrix @ np.array([middle + pose.down, middle + pose.right])
-    moved = np.where(_disc(), ndimage.affine_transform(small, matrix, offset, order=1), 0)
-    return np.asarray(moved / max(float(np.linalg.norm(moved)), 1e-9), np.float32)
-
-
-@lru_cache(maxsize=1)
-def _cells() -> np.ndarray:
-    """bool [32, 32]: where the disc reaches, in cells of 2x2 pixels."""
-    return np.asarray(_disc().reshape(THUMBNAIL // 2, 2, THUMBNAIL // 2, 2).any((1, 3)))
-
-
-def _halved(pixels: np.ndarray) -> np.ndarray:
-    """float32 [N, cells]: `packed` pictures [N, PIXELS] at half their size: low frequencies need no more."""
-    whole = np.zeros((len(pixels), THUMBNAIL, THUMBNAIL), np.float32)
-    whole[:, _disc()] = pixels
-    half = THUMBNAIL // 2
-    return np.asarray(whole.reshape(-1, half, 2, half, 2).mean((2, 4))[:, _cells()])
-
-
-@lru_cache(maxsize=1)
-def _coarse_bases() -> np.ndarray:
-    """float32 [poses, frequencies, cells]: what the cells of a picture are multiplied by for the low frequencies that it has
-    in each of COARSE_POSES, the first of all as it is."""
-    axis = 2 * np.arange(THUMBNAIL // 2) - (THUMBNAIL / 2 - 1)
-    places = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)[_cells()]
-    bases = []
-    for pose in (Pose(False, 0.0, 1.0), *COARSE_POSES):
-        moved = places @ np.linalg.inv(_matrix(pose)).T + (pose.down, pose.right) + THUMBNAIL / 2
-        waves = np.cos(np.pi / THUMBNAIL * moved[..., None] * np.arange(FREQUENCIES)).astype(np.float32)
-        both = waves[:, 0, :, None] * waves[:, 1, None, :]
-        bases.append(both.reshape(len(places), -1).T[1:])
-    return np.stack(bases)
-
-
-def _unit(values: np.ndarray) -> np.ndarray:
-    return values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-9)
-
-
-def low_frequencies(pixels: np.ndarray) -> np.ndarray:
-    """float32 [N, F] of `packed` pictures [N, PIXELS], of unit length."""
-    return _unit(_halved(pixels) @ _coarse_bases()[0].T)
-
-
-def posed_low_frequencies(pixels: np.ndarray) -> np.ndarray:
-    """float32 [N, poses, F]: the same of the pictures in COARSE_POSES."""
-    bases = _coarse_bases()[1:]
-    count, size = bases.shape[:2]
-    return _unit((_halved(pixels) @ bases.reshape(count * size, -1).T).reshape(len(pixels), count, size))
-
-
-def likeness(first: np.ndarray, second: np.ndarray, pose: Pose) -> float:
-    """The largest correlation of two thumbnails, the first in poses around a coarse one, over shifts."""
-    views = np.stack(
-        [
-            posed(first, Pose(pose.mirrored, pose.angle + angle, pose.scale * scale))
-            for angle in FINE_ANGLES
-            for scale in FINE_SCALES
-        ]
-    )
-    return float(_shifted(views.astype(np.float64), second.astype(np.float64), FINE_SHIFT).max())
 
 
 class Pictures(NamedTuple):
@@ -214,25 +63,31 @@ def pairs_of_block(pictures: Pictures, block: Block) -> Iterator[tuple[int, int,
     for start in range(block.start, block.stop, POSED_AT_ONCE):
         own = np.arange(start, min(start + POSED_AT_ONCE, block.stop))
         views = posed_low_frequencies(np.asarray(pictures.pixels[own]))
-        rest = range(start + 1, len(pictures.groups), OTHERS_AT_ONCE)
-        pairs = [pair for first in rest for pair in _alike(pictures, own, views, first)]
-        yield from sorted(pairs)
+        starts = range(start + 1, len(pictures.groups), OTHERS_AT_ONCE)
+        found = np.concatenate([_roughly_alike(pictures, own, views, first) for first in starts])
+        for row, one in enumerate(own):
+            yield from _alike(pictures, int(one), views[row], found[found[:, 0] == row, 1])
+
+
+def _roughly_alike(pictures: Pictures, own: np.ndarray, views: np.ndarray, first: int) -> np.ndarray:
+    """[K, 2]: (place in `own`, j) of pairs whose low frequencies are alike, of the OTHERS_AT_ONCE photographs from `first`."""
+    others = np.arange(first, min(first + OTHERS_AT_ONCE, len(pictures.groups)))
+    wanted = (pictures.groups[own][:, None] != pictures.groups[others]) & (own[:, None] < others)
+    pairs = np.argwhere((low_likeness(views, pictures.coarse[others]) >= COARSE) & wanted)
+    return pairs + (0, first)
 
 
 def _alike(
-    pictures: Pictures, own: np.ndarray, views: np.ndarray, first: int
+    pictures: Pictures, one: int, views: np.ndarray, others: np.ndarray
 ) -> Iterator[tuple[int, int, float]]:
-    """The pairs of photographs `own` with those from `first` on, OTHERS_AT_ONCE of them."""
-    others = np.arange(first, min(first + OTHERS_AT_ONCE, len(pictures.groups)))
-    products = views.reshape(-1, views.shape[-1]) @ pictures.coarse[others].T
-    products = products.reshape(len(own), len(COARSE_POSES), len(others))
-    wanted = (pictures.groups[own][:, None] != pictures.groups[others]) & (own[:, None] < others)
-    for row, column in np.argwhere((products.max(1) >= COARSE) & wanted):
-        i, j = int(own[row]), int(others[column])
-        pose = COARSE_POSES[int(products[row, :, column].argmax())]
-        alike = likeness(unpacked(pictures.pixels[i]), unpacked(pictures.pixels[j]), pose)
+    """The pairs of a photograph with others whose low frequencies are alike; views: of `posed_low_frequencies`."""
+    poses = best_poses(views, pictures.coarse[others])
+    small = unpacked(pictures.pixels[one])
+    half = half_likeness(Views(small), poses, unpacked(pictures.pixels[others]))
+    for place in np.flatnonzero(half >= MIDDLE):
+        alike = likeness(small, unpacked(pictures.pixels[others[place]]), poses[place])
         if alike >= CORRELATION:
-            yield i, j, alike
+            yield one, int(others[place]), alike
 
 
 def blocks_of(count: int) -> list[Block]:
@@ -263,12 +118,15 @@ def picture_folder(
         load: gives picture i as `packed`; called once each, in order.
 
     Returns:
-        The folder; its name is that of its content, so that the answers in it are of these pictures.
+        The folder; its name is that of its content and of the code that compares, so that the answers in it are of these
+        pictures and of this search.
     """
     number = {patient: index for index, patient in enumerate(sorted(set(patients)))}
     groups = np.asarray([number[patient] for patient in patients], np.int64)
-    digest = hashlib.sha256("\n".join(keys).encode() + groups.tobytes()).hexdigest()
-    folder = work / f"near_{digest[:32]}"
+    digest = hashlib.sha256("\n".join(keys).encode() + groups.tobytes())
+    for file in (__file__, thumbnails.__file__, low.__file__, half_views.__file__):
+        digest.update(Path(file).read_bytes())
+    folder = work / f"near_{digest.hexdigest()[:32]}"
     if not (folder / "groups.npy").is_file():
         coarse = np.empty((len(keys), FREQUENCIES**2 - 1), np.float32)
         with atomic_write(folder / "pixels.npy") as temporary, open(temporary, "wb") as file:

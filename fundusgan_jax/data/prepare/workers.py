@@ -23,7 +23,7 @@ from fundusgan_jax.anatomy import quality
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.data import damage, decoded, dicom_files, raster_files, value_ranges
 from fundusgan_jax.data.decoded import Scale
-from fundusgan_jax.data.prepare import circle, near_duplicates, preprocess
+from fundusgan_jax.data.prepare import circle, preprocess, thumbnails
 from fundusgan_jax.data.read_image import read_extent
 from fundusgan_jax.data.value_ranges import Extent
 from fundusgan_jax.progress import Progress
@@ -77,7 +77,7 @@ def _code_digest() -> str:
     modules = (
         preprocess,
         circle,
-        near_duplicates,
+        thumbnails,
         quality,
         damage,
         decoded,
@@ -137,13 +137,13 @@ def prepare_file(task: Task, work: str, recipe: Recipe) -> Outcome:
         reason = f"reading failed: {type(error).__name__}: {error}"
     outcome = Outcome(" ".join(reason.split()), content, "", note, measures, squashed)
     if image is not None:
-        small = near_duplicates.thumbnail(image)
+        small = thumbnails.thumbnail(image)
         pixels = hashlib.sha256(image.tobytes()).hexdigest()
         outcome = outcome._replace(pixels=pixels)
         with atomic_write(Path(work, f"{task.key}.png")) as temporary:
             Image.fromarray(image).save(temporary, format="PNG", compress_level=6)
         with atomic_write(Path(work, f"{task.key}.npy")) as temporary:
-            np.save(temporary, near_duplicates.packed(small))
+            np.save(temporary, thumbnails.packed(small))
     _write_outcome(work, task, outcome)
     return outcome
 

@@ -16,25 +16,26 @@ from PIL import Image, ImageEnhance
 
 from fundusgan_jax.data.phantom.render import render
 from fundusgan_jax.data.prepare import near_duplicates
+from fundusgan_jax.data.prepare.half_views import Views, half_likeness
+from fundusgan_jax.data.prepare.low_frequencies import (
+    COARSE_POSES,
+    FREQUENCIES,
+    best_poses,
+    low_frequencies,
+    low_likeness,
+    posed_low_frequencies,
+)
 from fundusgan_jax.data.prepare.near_duplicates import (
     COARSE,
-    COARSE_POSES,
     CORRELATION,
-    FREQUENCIES,
-    Pose,
+    MIDDLE,
     blocks_of,
-    correlation,
     is_answered,
-    likeness,
-    low_frequencies,
-    packed,
     pairs_in,
     picture_folder,
-    posed,
-    posed_low_frequencies,
     search_block,
-    thumbnail,
 )
+from fundusgan_jax.data.prepare.thumbnails import Pose, correlation, likeness, packed, posed, thumbnail
 
 
 def reduced(picture: Image.Image) -> np.ndarray:
@@ -127,6 +128,34 @@ def test_low_frequencies_of_a_posed_picture_are_those_of_the_picture_in_that_pos
         assert float(views[number] @ direct) > 0.9, COARSE_POSES[number]
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_best_coarse_pose_is_found_also_of_a_mirror_image(mirrored: bool) -> None:
+    """A mirror image takes no products of its own: those of frequencies that are odd across change their sign."""
+    small = thumbnail(reduced(Image.fromarray(render(4, 256).image)))
+    views = posed_low_frequencies(packed(small)[None])
+    for pose in COARSE_POSES[::23]:
+        pose = pose._replace(mirrored=mirrored)
+        other = low_frequencies(packed(posed(small, pose))[None])
+        (best,) = best_poses(views[0], other)
+        assert best == pose
+        (alike,) = low_likeness(views, other)[0]
+        assert alike > 0.9
+        direct = low_frequencies(packed(posed(small, best))[None])[0] @ other[0]
+        assert float(direct) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_pictures_at_half_their_size_are_alike_in_their_pose_alone(mirrored: bool) -> None:
+    small, stranger = (thumbnail(reduced(Image.fromarray(render(seed, 256).image))) for seed in (4, 5))
+    near, far = Pose(mirrored, 6.0, 0.98, 1.5, -2.0), Pose(mirrored, -8.0, 1.05)
+    others = np.stack([posed(small, near), posed(small, far), stranger])
+    asked = [Pose(mirrored, 5, 1.0)] * 3
+    alike = half_likeness(Views(small), asked, others)
+    assert alike[0] > 0.7 and max(alike[1:]) < MIDDLE, alike
+    wrong = half_likeness(Views(small), [Pose(not mirrored, 5, 1.0)], others[:1])
+    assert wrong[0] < MIDDLE
+
+
 def search(work: Path, small: Sequence[np.ndarray], patients: Sequence[str]) -> list[tuple[int, int, float]]:
     """All pairs, block by block."""
     keys = [hashlib.sha256(one.tobytes()).hexdigest() for one in small]
@@ -202,14 +231,16 @@ def test_blocks_find_what_comparing_every_pair_finds(tmp_path: Path, monkeypatch
     pixels = np.stack([packed(one) for one in small])
     low, expected, near = low_frequencies(pixels), [], 0
     for i, j in itertools.combinations(range(16), 2):
-        products = posed_low_frequencies(pixels[i : i + 1])[0] @ low[j]
-        if patients[i] == patients[j] or products.max() < COARSE:
+        views = posed_low_frequencies(pixels[i : i + 1])
+        if patients[i] == patients[j] or low_likeness(views, low[j : j + 1]) < COARSE:
             continue
         near += 1
-        alike = likeness(small[i], small[j], COARSE_POSES[int(products.argmax())])
-        if alike >= CORRELATION:
+        (pose,) = best_poses(views[0], low[j : j + 1])
+        if half_likeness(Views(small[i]), [pose], small[j][None]) < MIDDLE:
+            continue
+        if likeness(small[i], small[j], pose) >= CORRELATION:
             expected.append((i, j))
-    assert 112 > near > len(expected) > 5  # both stages hold something back
+    assert 112 > near > len(expected) > 5  # the stages hold something back
     assert len(blocks_of(16)) == 1
     assert [pair[:2] for pair in search(tmp_path / "whole", small, patients)] == expected
     monkeypatch.setattr(near_duplicates, "PAIRS_PER_BLOCK", 25)
