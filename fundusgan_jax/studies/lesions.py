@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fundusgan_jax.evaluate.segmentation import Segmenter
     from fundusgan_jax.folder_lock import owned_folder
     from fundusgan_jax.studies.lesion_figures import measured, read_outlined, summary
+    from fundusgan_jax.studies.study_results import plain
     from fundusgan_jax.weights.vessel_weights import read_vessel_weights
 
     with waiting("reading the networks"):
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             draw(flags.output / PICTURE, photographs, result, paints)
         with atomic_write(flags.output / FILE) as temporary:
             temporary.write_text(
-                json.dumps(_finite({**about, "kinds": record}), indent=1, allow_nan=False) + "\n"
+                json.dumps(plain({**about, "kinds": record}), indent=1, allow_nan=False) + "\n"
             )
     print("\n".join(lines_of(record)))
     print(f"lesions: {flags.output / TABLE}\nfigures: {flags.output / FILE}", flush=True)
@@ -210,13 +210,6 @@ def lines_of(record: dict[str, Any]) -> list[str]:
             ]
             lines.append(f"  {name:<20} {', '.join(parts)}")
     return lines
-
-
-def _finite(value: Any) -> Any:
-    """NaN as None: JSON has none."""
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 if __name__ == "__main__":

@@ -163,6 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--seed={flags.seed} must be at least 0")
     # After --help and the flags' mistakes have been answered: what follows takes seconds to import.
     from fundusgan_jax.atomic import atomic_write
+    from fundusgan_jax.studies.study_results import plain
 
     record = compare(flags.classifier, flags.workdir, flags.step, flags.seed)
     print(f"{record['photographs']} held-out photographs, AUC {_shown(record['auc'])}")
@@ -170,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"  {name:<16} " + ", ".join(f"{figure} {_shown(value)}" for figure, value in figures.items()))
     if flags.output is not None:
         with atomic_write(flags.output) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n")
+            temporary.write_text(json.dumps(plain(record), indent=1, allow_nan=False) + "\n")
         print(f"figures: {flags.output}", flush=True)
     return 0
 

@@ -1,12 +1,19 @@
 """studies.opinion: kappa and areas against scikit-learn, identity and noise, mistakes."""
 
+import json
+
+import jax
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
+from configs import classifier
+from fundusgan_jax.data.phantom.render import LABEL_NAMES
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.steps.classifier_step import first_classifier
 from fundusgan_jax.studies import opinion
 from fundusgan_jax.studies.opinion import compare, kappas, opinion_of
+from fundusgan_jax.weights.classifier_weights import open_classifier
 from tests.support.tiny import tiny_config
 from tests.support.workdirs import untrained_workdir
 
@@ -38,9 +45,55 @@ def test_the_same_noise_and_an_opinion_that_is_lost():
     assert lost.kappa[1] < 0 < lost.kappa[2] and lost.auc_change[2] < 0
 
 
-def test_mistakes_are_one_line(tmp_path):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A classifier and a FundusGAN that nobody has trained, over the same phantoms."""
+    folder = tmp_path_factory.mktemp("opinion")
+    phantoms = {"data__dataset": "phantom", "data__phantom_num": 12}
+    model = untrained_workdir(folder / "model", tiny_config(**phantoms))
+    config = classifier.get_config()
+    small = {
+        "data.dataset": "phantom",
+        "data.classes": ",".join(LABEL_NAMES),
+        "data.phantom_num": 12,
+        "data.resolution": 64,
+        "classifier.network": "squeezenet",
+    }
+    config.update_from_flattened_dict(small | {"classifier.width": 0.125, "eval.batch_size": 8})
+    state = first_classifier(config, np.full(len(LABEL_NAMES), 1 / len(LABEL_NAMES), np.float32))
+    return untrained_workdir(folder / "judge", config, state), model, state
+
+
+def test_the_command_judges_reconstructions_and_reduced_photographs(runs, tmp_path, capsys):
+    judge, model, _ = runs
+    output = tmp_path / "opinion.json"
+    assert opinion.main([f"--classifier={judge}", f"--workdir={model}", f"--output={output}"]) == 0
+    record = json.loads(output.read_text())
+    # At 64 px "reduced to 64 px" would be the photograph itself.
+    assert list(record["ways"]) == ["reconstructed", "reduced to 16 px"]
+    assert record["photographs"] == 4 and all(
+        0 <= one["agreement"][0] <= 1 for one in record["ways"].values()
+    )
+    assert f"{record['photographs']} held-out photographs, AUC" in capsys.readouterr().out
+
+
+def test_the_loss_takes_the_classifier_of_a_workdir(runs):
+    judge, model, state = runs
+    weights = {"loss__classifier": 1.0, "loss__classifier_workdir": str(judge)}
+    frozen = open_classifier(tiny_config(**weights))
+    for ours, theirs in zip(jax.tree.leaves(frozen.variables["params"]), jax.tree.leaves(state.ema.params)):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(UserError, match="classifies 64 px, data.resolution is 128"):
+        open_classifier(tiny_config(**weights, data__resolution=128))
+    with pytest.raises(UserError, match="is no classifier; name a run of configs/classifier.py"):
+        open_classifier(tiny_config(loss__classifier=1.0, loss__classifier_workdir=str(model)))
+
+
+def test_mistakes_are_one_line(runs, tmp_path):
+    judge, model, _ = runs
     with pytest.raises(UserError, match="must be at least 0"):
         opinion.main([f"--classifier={tmp_path}", f"--workdir={tmp_path}", "--seed=-1"])
-    run = untrained_workdir(tmp_path / "run", tiny_config())
     with pytest.raises(UserError, match="is no classifier; name a run of configs/classifier.py"):
-        compare(run, run, "best", 0)
+        compare(model, model, "best", 0)
+    with pytest.raises(UserError, match="reconstructs no photographs"):
+        compare(judge, judge, "best", 0)
