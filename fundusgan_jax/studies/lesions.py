@@ -28,8 +28,8 @@ our lesion candidates lie on them. lesions.csv has every lesion, lesions.json th
 
 FILE, TABLE, PICTURE = "lesions.json", "lesions.csv", "lesions.png"
 MODEL, LEAST_SIDE = "reconstruction", 128
-# Lesions of a picture, and half the side of what is cut out around each, in shares of the photograph's.
-SHOWN, REACH = 8, 0.04
+# Lesions of each kind in the picture, and half the side of what is cut out around each, in shares of the photograph's.
+SHOWN, REACH = 2, 0.04
 
 
 def parser() -> Parser:
@@ -169,19 +169,22 @@ def write_lesions(path: Path, result: Measured, paints: Sequence[str]) -> None:
 
 
 def draw(path: Path, photographs: Sequence[Outlined], result: Measured, paints: dict[str, Paint]) -> None:
-    """The lesions of most contrast, at most two a photograph: first the photograph, then each paint, a row for each."""
+    """Of each kind the lesions of most contrast, of different photographs: the photograph, then each paint, a row for each."""
     import numpy as np
 
     from fundusgan_jax.report.grid import image_grid, readable, save_png
 
     images = {one.file: one.image for one in photographs}
     chosen: list[Any] = []
-    for lesion in sorted(result.lesions, key=lambda one: -abs(one.blob.contrast)):
-        near = REACH * len(images[lesion.file])
-        centre = (lesion.blob.row, lesion.blob.col)
-        fits = all(near < place < len(images[lesion.file]) - near - 1 for place in centre)
-        if fits and sum(one.file == lesion.file for one in chosen) < 2 and len(chosen) < SHOWN:
-            chosen.append(lesion)
+    for kind in result.outlined:
+        files: set[str] = set()
+        for lesion in sorted(result.lesions, key=lambda one: -abs(one.blob.contrast)):
+            side = len(images[lesion.file])
+            near = REACH * side + 1
+            fits = all(near < place < side - near for place in (lesion.blob.row, lesion.blob.col))
+            if lesion.kind == kind and fits and lesion.file not in files and len(files) < SHOWN:
+                files.add(lesion.file)
+                chosen.append(lesion)
     rows = []
     for lesion in chosen:
         image = images[lesion.file]
