@@ -194,10 +194,10 @@ def loss_terms(
         )
         total = total + settings.vessel * terms["vessel"]
     if config.loss.lesion > 0 or config.loss.lesion_detail > 0:
-        of_lesions = lesion_terms(reconstruction.image, image, inside_of(image))
-        for name in (name for name in of_lesions if config.loss[name] > 0):
-            terms[name] = of_lesions[name]
-            total = total + config.loss[name] * terms[name]
+        for name, term in lesion_terms(reconstruction.image, image, inside_of(image)).items():
+            if config.loss[name] > 0:
+                terms[name] = term
+                total = total + config.loss[name] * term
     if classifier is not None:
         terms["classifier"] = evidence_term(classifier, reconstruction.image, image, config.train.remat)
         total = total + config.loss.classifier * terms["classifier"]
