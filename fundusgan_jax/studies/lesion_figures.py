@@ -40,8 +40,8 @@ KINDS = {
 DISC_CLASS, ALL = 5, "all"
 # Pixels beyond an outline, as a share of the field of view's diameter, that a candidate may lie off it.
 TOLERANCE = 0.004
-# Pixels: a fit that ends near its narrowest (0.4) has no width, and any height.
-NARROWEST = 0.5
+# Pixels, and of 255: a fit that ends near its narrowest (0.4) or beyond what a byte can show has no width of its own.
+NARROWEST, HIGHEST = 0.5, 255.0
 RECOVERED = ("contrast", "shift", "sharpness")
 # uint8 [S, S, 3] -> what is painted of it, of the same size.
 Paint = Callable[[np.ndarray], np.ndarray]
@@ -191,7 +191,7 @@ def _lesions(
         # At half of its height a Gaussian is 2.355 standard deviations wide; an outline is drawn a little wider.
         start = max(outline.radius / 1.3, 0.7)
         blob = fitted(one.image, seen, outline.row, outline.col, start, outline.sign)
-        if blob is None or abs(blob.contrast) < LEAST_CONTRAST or blob.sigma < NARROWEST:
+        if blob is None or not LEAST_CONTRAST <= abs(blob.contrast) <= HIGHEST or blob.sigma < NARROWEST:
             continue
         again = {name: recovery([blob], image, seen)._asdict() for name, image in painted.items()}
         lesions.append(Lesion(one.file, outline.kind, outline.radius, blob, again))

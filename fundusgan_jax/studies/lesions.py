@@ -169,7 +169,8 @@ def write_lesions(path: Path, result: Measured, paints: Sequence[str]) -> None:
 
 
 def draw(path: Path, photographs: Sequence[Outlined], result: Measured, paints: dict[str, Paint]) -> None:
-    """Of each kind the lesions of most contrast, of different photographs: the photograph, then each paint, a row for each."""
+    """Of each kind the most conspicuous lesions (contrast times area), of different photographs: the photograph, then each paint,
+    a row for each."""
     import numpy as np
 
     from fundusgan_jax.report.grid import image_grid, readable, save_png
@@ -178,7 +179,7 @@ def draw(path: Path, photographs: Sequence[Outlined], result: Measured, paints: 
     chosen: list[Any] = []
     for kind in result.outlined:
         files: set[str] = set()
-        for lesion in sorted(result.lesions, key=lambda one: -abs(one.blob.contrast)):
+        for lesion in sorted(result.lesions, key=lambda one: -abs(one.blob.contrast) * one.blob.sigma**2):
             side = len(images[lesion.file])
             near = REACH * side + 1
             fits = all(near < place < side - near for place in (lesion.blob.row, lesion.blob.col))
