@@ -38,7 +38,8 @@ def limits_of(measured: list[dict[str, float]]) -> dict[str, float]:
 def judged(measured: dict[str, float], limits: dict[str, float]) -> Connection:
     """An image's `connection` against the limits of `limits_of`; without vessels it is broken."""
     usual = all(measured[name] <= limits[name] for name in AT_MOST) and measured[AT_LEAST] >= limits[AT_LEAST]
-    return Connection(*(measured[name] for name in (*AT_MOST, AT_LEAST)), not usual)
+    pieces, end_points, orphan_share, density = (measured[name] for name in (*AT_MOST, AT_LEAST))
+    return Connection(pieces, end_points, orphan_share, density, not usual)
 
 
 def vessel_check(photographs: Any, segment: Segment) -> VesselCheck:

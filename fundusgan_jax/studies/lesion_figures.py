@@ -175,10 +175,10 @@ def _candidates(one: Outlined, mask: np.ndarray, vessels: np.ndarray) -> list[Ca
     rows = []
     for kind, sign in KINDS.values():
         of_sign = [blob for blob in found if blob.kind == sign]
-        small = [tuple(x[2:]) for x in _small(one.outlines, mask) if x.kind == kind]
-        every = [tuple(x[2:]) for x in one.outlines if x.sign == sign]
-        hit = detection(of_sign, small, tolerance).recall  # type: ignore[arg-type]
-        right = detection(of_sign, every, tolerance).precision if every else 0.0 if of_sign else float("nan")  # type: ignore[arg-type]
+        small = [(x.row, x.col, x.radius) for x in _small(one.outlines, mask) if x.kind == kind]
+        every = [(x.row, x.col, x.radius) for x in one.outlines if x.sign == sign]
+        hit = detection(of_sign, small, tolerance).recall
+        right = detection(of_sign, every, tolerance).precision if every else 0.0 if of_sign else float("nan")
         rows.append(Candidates(one.file, kind, len(small), hit, len(of_sign), right))
     return rows
 

@@ -97,7 +97,12 @@ def opinion_of(
         area - of_photographs,
         (weights * moved).sum(1) / total,
     )
-    return Opinion(*((float(one[0]), *map(float, interval_of(one[1:]))) for one in figures))
+
+    def of_draws(values: np.ndarray) -> tuple[float, float, float]:
+        interval = interval_of(values[1:])
+        return float(values[0]), interval.low, interval.high
+
+    return Opinion(*map(of_draws, figures))
 
 
 def compare(classifier: Path, workdir: Path, step: str, seed: int) -> dict[str, Any]:
