@@ -14,6 +14,7 @@ import jax
 from benchmarks.harness import driver
 from benchmarks.harness.timing import WARM_UP, Measurement, Timer
 from benchmarks.harness.training import Choice, Training, work_of
+from fundusgan_jax.steps.lesion_term import LESION_TERMS
 from fundusgan_jax.steps.topology_losses import LOSSES
 
 DESCRIPTION = """Times FundusGAN's training step with and without a term of its loss, on random photographs. The steps take turns,
@@ -21,7 +22,6 @@ so that what else the machine does weighs on all alike; figures: what each term 
 of the ratio less 1. Other settings by --config.NAME=VALUE: --config.loss.vessel_side=256."""
 
 WITHOUT = "without"
-LESION_TERMS = ("lesion", "lesion_detail")
 TERMS = (*LOSSES, *LESION_TERMS)
 
 

@@ -26,7 +26,7 @@ from fundusgan_jax.steps.adversary import (
 )
 from fundusgan_jax.steps.evidence_term import FrozenClassifier, evidence_term
 from fundusgan_jax.steps.latents import initial_mapping
-from fundusgan_jax.steps.lesion_term import lesion_terms
+from fundusgan_jax.steps.lesion_term import LESION_TERMS, lesion_terms
 from fundusgan_jax.steps.optimiser import (
     averaged,
     blocks_on,
@@ -193,7 +193,7 @@ def loss_terms(
             config.train.remat,
         )
         total = total + settings.vessel * terms["vessel"]
-    if config.loss.lesion > 0 or config.loss.lesion_detail > 0:
+    if any(config.loss[name] > 0 for name in LESION_TERMS):
         for name, term in lesion_terms(reconstruction.image, image, inside_of(image)).items():
             if config.loss[name] > 0:
                 terms[name] = term

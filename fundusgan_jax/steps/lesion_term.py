@@ -11,6 +11,7 @@ from jax import Array, lax
 
 from fundusgan_jax.steps.topology_losses import dilated
 
+LESION_TERMS = ("lesion", "lesion_detail", "finest_band")
 # Half of the widest spot over the photograph's side, as `anatomy.lesions.HAT_RADIUS` of its field of view; in pixels at least three.
 HAT_RADIUS, LEAST_RADIUS = 0.012, 3
 # Steps of the lines, in rows and columns: a spot is shorter than a line in every direction, a vessel is longer in one. Of dark bars
@@ -109,12 +110,19 @@ def _mean_over(where: Array, difference: Array) -> Array:
 
 
 def lesion_terms(painted: Array, image: Array, inside: Array) -> dict[str, Array]:
-    """Scalars: under 'lesion' the mean absolute difference on the photograph's spots, under 'lesion_detail' that of the
-    finest bands there, which a blurred spot loses.
+    """Scalars by the names of LESION_TERMS.
+
+    'lesion': mean absolute difference on the photograph's spots. 'lesion_detail': that of the finest bands there, which a
+    blurred spot loses. 'finest_band': that of the finest band alone, over the whole field of view.
 
     Args:
         painted: [N, S, S, 3] in [-1, 1]; the gradient flows to it. image: the photographs, constant. inside: bool [N, S, S].
     """
     where, image = spots(image, inside), lax.stop_gradient(image)
     detail = _detail(painted - image)  # bands are linear
-    return {"lesion": _mean_over(where, painted - image), "lesion_detail": _mean_over(where, detail)}
+    values = (
+        _mean_over(where, painted - image),
+        _mean_over(where, detail),
+        _mean_over(inside.astype(image.dtype), detail[..., : image.shape[-1]]),
+    )
+    return dict(zip(LESION_TERMS, values, strict=True))

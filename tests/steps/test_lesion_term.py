@@ -12,7 +12,14 @@ from fundusgan_jax.models.encoder import EncoderOutput
 from fundusgan_jax.models.fundusgan import Reconstruction
 from fundusgan_jax.steps.evidence_term import FrozenClassifier, evidence_term
 from fundusgan_jax.steps.fundusgan_step import loss_terms
-from fundusgan_jax.steps.lesion_term import DIRECTIONS, lesion_terms, spot_heights, spots
+from fundusgan_jax.steps.lesion_term import (
+    DIRECTIONS,
+    FEW_SPOTS,
+    LESION_TERMS,
+    lesion_terms,
+    spot_heights,
+    spots,
+)
 from fundusgan_jax.weights.classifier_weights import open_classifier
 from tests.support.tiny import tiny_config
 
@@ -88,11 +95,19 @@ def test_blur_and_loss_cost_and_what_lies_elsewhere_does_not():
         assert 0 < float(blurred[name]) < float(lost[name])
     elsewhere = image.at[:, 130:140, 90:100].add(0.3)
     moved = lesion_terms(elsewhere, image, inside)
-    assert all(float(moved[name]) < 0.02 * float(lost[name]) for name in same)
+    assert all(float(moved[name]) < 0.02 * float(lost[name]) for name in ("lesion", "lesion_detail"))
+    # The finest band is compared everywhere: x less its binomial mean, by SciPy.
+    weights = np.array([1, 4, 6, 4, 1]) / 16
+    change = np.asarray(elsewhere - image, np.float64)
+    lower = ndimage.convolve1d(
+        ndimage.convolve1d(change, weights, 1, mode="nearest"), weights, 2, mode="nearest"
+    )
+    wanted = np.abs(change - lower).mean(-1)[0][INSIDE].sum() / (INSIDE.sum() + FEW_SPOTS * INSIDE.size)
+    assert float(moved["finest_band"]) == pytest.approx(wanted, rel=1e-4)
     # A change of brightness that is as large on the spots costs the whole error, and the detail next to nothing.
     brighter = lesion_terms(image + 0.1, image, inside)
     assert float(brighter["lesion"]) > 0.5 * float(lost["lesion"])
-    assert float(brighter["lesion_detail"]) < 1e-6
+    assert float(brighter["lesion_detail"]) < 1e-6 and float(brighter["finest_band"]) < 1e-6
 
 
 def test_gradients_reach_the_painted_image_alone():
@@ -137,9 +152,14 @@ def test_terms_enter_the_loss_by_their_weights(tiny_classifier):
     encoded = EncoderOutput(**{**dict.fromkeys(EncoderOutput._fields), "w_plus": jnp.zeros((2, 10, 8))})
     painted = Reconstruction(0.9 * image, encoded, {})
     off = loss_terms(tiny_config(), painted, image, jnp.zeros(8), None)
-    weights = {"loss__lesion": 2.0, "loss__lesion_detail": 0.5, "loss__classifier": 0.25}
+    weights = {
+        "loss__lesion": 2.0,
+        "loss__lesion_detail": 0.5,
+        "loss__finest_band": 3.0,
+        "loss__classifier": 0.25,
+    }
     on = loss_terms(tiny_config(**weights), painted, image, jnp.zeros(8), None, None, tiny_classifier)
-    assert set(on) - set(off) == {"lesion", "lesion_detail", "classifier"}
+    assert set(on) - set(off) == {*LESION_TERMS, "classifier"}
     added = sum(weight * float(on[name.removeprefix("loss__")]) for name, weight in weights.items())
     assert float(on["loss"]) == pytest.approx(float(off["loss"]) + added, rel=1e-5)
 
