@@ -1,4 +1,4 @@
-"""The console command: fundusgan train, eval, generate, plan, prepare, evaluate, weights, reader_study, ablation, disentanglement, shortcuts, imbalance, augmentation, gradcam, vessels, doctor."""
+"""The console command: fundusgan train, eval, generate, plan, prepare, evaluate, weights, reader_study, ablation, disentanglement, shortcuts, imbalance, augmentation, gradcam, lesions, opinion, vessels, doctor."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ COMMANDS = {
     "imbalance": Command("fundusgan_jax.studies.imbalance", "what synthetic images of a rare class are worth"),
     "augmentation": Command("fundusgan_jax.studies.augmentation", "what synthetic images add to all photographs"),
     "gradcam": Command("fundusgan_jax.studies.gradcam", "where a classifier finds what speaks for a class"),
+    "lesions": Command("fundusgan_jax.studies.lesions", "outlined lesions in photographs and in reconstructions"),
+    "opinion": Command("fundusgan_jax.studies.opinion", "whether a classifier's opinion survives reconstruction"),
     "vessels": Command("fundusgan_jax.vessels", "segments the vessels of photographs, scores and measures them"),
     "doctor": Command("fundusgan_jax.doctor", "looks the machine over and names what to mend"),
 }  # fmt: skip

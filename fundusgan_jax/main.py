@@ -148,6 +148,12 @@ def _add_drawing_flags(flags: Parser) -> None:
         help="generate, new images: as --nearest; for each copy the next sample is drawn, rejected.csv lists what was left out",
     )
     flags.add_argument(
+        "--reject",
+        action="store_true",
+        help="generate, new images from 128 px on: images whose vessels are in more pieces, have more ends, lie more beside the tree "
+        "or are fewer than those of 95 %% of the training photographs make way for the next sample",
+    )
+    flags.add_argument(
         "--truncation", type=float, default=1.0, help="generate: truncation_psi towards w_avg (default 1)"
     )
     flags.add_argument(
@@ -287,6 +293,7 @@ def _evaluate(config: ConfigDict, workdir: Path, step: str) -> None:
 
 
 def _generate(config: ConfigDict, workdir: Path, flags: argparse.Namespace) -> None:
+    from fundusgan_jax.evaluate.connection import open_vessel_check
     from fundusgan_jax.evaluate.copies import open_copy_check
     from fundusgan_jax.generate.command import generate_images
     from fundusgan_jax.generate.request import Request
@@ -310,8 +317,9 @@ def _generate(config: ConfigDict, workdir: Path, flags: argparse.Namespace) -> N
         sampling_steps=flags.sampling_steps,
         nearest=flags.nearest,
         reject_copies=flags.reject_copies,
+        reject=flags.reject,
     )
-    generate_images(config, workdir, flags.step, request, open_copy_check)
+    generate_images(config, workdir, flags.step, request, open_copy_check, open_vessel_check)
 
 
 if __name__ == "__main__":

@@ -108,6 +108,11 @@ SETTINGS = {
         choices=("skeleton_recall", "cldice", "l1")),
     "loss.vessel_weights": Setting("", "file of python -m fundusgan_jax.vessels export; '' takes the one of the package"),
     "loss.vessel_side": Setting(0, "side in pixels that images are segmented at; 0 takes the network's scale, at most twice data.resolution; less costs less and sees less", least=0),
+    "loss.lesion": Setting(0.0, "weight of the mean absolute error on small bright and dark spots of the photograph; 0 leaves it out", least=0),
+    "loss.lesion_detail": Setting(0.0, "weight of the same in the finest bands of a Laplacian pyramid, which a blurred spot loses", least=0),
+    "loss.finest_band": Setting(0.0, "weight of the mean absolute error in the finest band of a Laplacian pyramid, in the whole field of view", least=0),
+    "loss.classifier": Setting(0.0, "weight of the difference of a frozen classifier's features; 0 leaves it out", least=0),
+    "loss.classifier_workdir": Setting("", "workdir of that classifier, a run of configs/classifier.py at the same data.resolution"),
     "loss.perceptual_weights": Setting("", "file of its weights; '' looks in the cache folder", may_change=True),
 
     "loss.class_weighting": Setting("none", "classifier: 'none', 'balanced' (rare classes weigh more) or 'logit_adjusted' (the classes' shares are added to the logits in training)",

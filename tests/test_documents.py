@@ -19,6 +19,8 @@ from fundusgan_jax.studies.augmentation import parser as augmentation_parser
 from fundusgan_jax.studies.disentanglement import parser as disentanglement_parser
 from fundusgan_jax.studies.gradcam import parser as gradcam_parser
 from fundusgan_jax.studies.imbalance import parser as imbalance_parser
+from fundusgan_jax.studies.lesions import parser as lesions_parser
+from fundusgan_jax.studies.opinion import parser as opinion_parser
 from fundusgan_jax.studies.shortcuts import parser as shortcuts_parser
 from fundusgan_jax.vessels.__main__ import parser as vessels_parser
 from fundusgan_jax.weights.__main__ import _parser as weights_parser
@@ -40,6 +42,8 @@ PARSERS = {
     "fundusgan_jax.studies.augmentation": augmentation_parser,
     "fundusgan_jax.studies.gradcam": gradcam_parser,
     "fundusgan_jax.studies.imbalance": imbalance_parser,
+    "fundusgan_jax.studies.lesions": lesions_parser,
+    "fundusgan_jax.studies.opinion": opinion_parser,
     "fundusgan_jax.studies.shortcuts": shortcuts_parser,
 }
 FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)

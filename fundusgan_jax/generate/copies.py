@@ -1,4 +1,4 @@
-"""New images one after another: each beside its nearest training photograph where that is asked for, copies drawn again."""
+"""New images one after another: what is asked about each is looked up, copies and broken vessels make way for the next number."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.generate.request import REJECTED, Request, write_index
+from fundusgan_jax.generate.vessel_check import VesselCheck
 
 COLUMNS = ("nearest_photograph", "correlation", "distance", "copy")
 # Of a model that repeats its photographs there is no end of copies: draws for an image that is wanted, and some more.
@@ -55,18 +56,21 @@ class Painted(NamedTuple):
 
 
 class NewImages:
-    """--num new images: sample 0 and on, without those that are copies where request.reject_copies says so.
+    """--num new images: sample 0 and on, without those that request.reject_copies and request.reject leave out.
 
     Args:
         request: how many, and what is to be known of them.
         look_up: the search among training photographs; None where there is none.
+        vessel_check: measures the vessels of images; None without request.reject.
     """
 
-    def __init__(self, request: Request, look_up: LookUp | None = None) -> None:
-        self._request, self._look_up = request, look_up
+    def __init__(
+        self, request: Request, look_up: LookUp | None = None, vessel_check: VesselCheck | None = None
+    ) -> None:
+        self._request, self._look_up, self._vessel_check = request, look_up, vessel_check
         self._rejected: list[dict[str, Any]] = []
-        num = request.num_images
-        self.most = MOST_DRAWS * num + MORE_DRAWS if request.reject_copies else num
+        num, self._draws_again = request.num_images, request.reject_copies or request.reject
+        self.most = MOST_DRAWS * num + MORE_DRAWS if self._draws_again else num
 
     def batches(
         self, draw: Callable[[np.ndarray], list[Painted]], batch_size: int
@@ -78,41 +82,68 @@ class NewImages:
             batch_size: numbers drawn at a time.
 
         Raises:
-            UserError: nearly all images are copies.
+            UserError: nearly all images are rejected.
         """
         drawn = kept = 0
         while kept < self._request.num_images:
             size = min(batch_size, self._request.num_images - kept)
             numbers = np.arange(drawn, min(drawn + size, self.most))
             if not len(numbers):
-                raise UserError(
-                    f"--reject_copies: {len(self._rejected)} of {drawn} images are copies of training photographs, this model "
-                    "repeats them; take an earlier --step, or leave --reject_copies out and look at index.csv"
-                )
-            batch = self._looked_up(draw(numbers))
+                raise UserError(self._nearly_all(drawn))
+            batch = self._kept(draw(numbers))
             drawn, kept = drawn + len(numbers), kept + len(batch)
             yield batch
 
-    def _looked_up(self, batch: list[Painted]) -> list[Painted]:
-        if not self._request.looks_up:
-            return batch
-        if self._look_up is None:
-            return [one._replace(row=one.row | dict.fromkeys(COLUMNS, "")) for one in batch]
+    def _nearly_all(self, drawn: int) -> str:
+        copies, broken = self._counts()
+        if copies >= broken:
+            return (
+                f"--reject_copies: {copies} of {drawn} images are copies of training photographs, this model "
+                "repeats them; take an earlier --step, or leave --reject_copies out and look at index.csv"
+            )
+        return (
+            f"--reject: the vessels of {broken} of {drawn} images are more broken, or fewer, than those of 95 % of the training "
+            "photographs; train longer, or leave --reject out"
+        )
+
+    def _counts(self) -> tuple[int, int]:
+        """How many of the rejected images are copies, and of how many the vessels are broken."""
+        rows = self._rejected
+        return sum(row.get("copy") == "yes" for row in rows), sum(row.get("broken") == "yes" for row in rows)
+
+    def _kept(self, batch: list[Painted]) -> list[Painted]:
+        """The images of a draw that stay; the rows of the others are noted."""
         kept = []
-        for one, nearest in zip(batch, self._look_up(np.stack([one.image for one in batch])), strict=True):
-            row = one.row | nearest.columns()
-            if nearest.copy and self._request.reject_copies:
+        for one, columns in zip(batch, self._columns([one.image for one in batch]), strict=True):
+            row = one.row | columns
+            copy = self._request.reject_copies and row.get("copy") == "yes"
+            if copy or row.get("broken") == "yes":
                 self._rejected.append(row)
             else:
                 kept.append(one._replace(row=row))
         return kept
 
+    def _columns(self, images: list[np.ndarray]) -> list[dict[str, Any]]:
+        """What index.csv says of each image beside how it was drawn."""
+        columns: list[dict[str, Any]] = [{} for _ in images]
+        if self._request.looks_up and self._look_up is None:
+            columns = [dict.fromkeys(COLUMNS, "") for _ in images]
+        elif self._request.looks_up and self._look_up is not None:
+            columns = [nearest.columns() for nearest in self._look_up(np.stack(images))]
+        if self._vessel_check is not None:
+            found = self._vessel_check(np.stack(images))
+            columns = [one | vessels.columns() for one, vessels in zip(columns, found, strict=True)]
+        return columns
+
     def finish(self, output: Path) -> None:
-        """Says how many were rejected and writes their rows to rejected.csv, where copies were to be drawn again."""
-        if not self._request.reject_copies:
+        """Says how many were rejected and writes their rows to rejected.csv, where images were to be drawn again."""
+        if not self._draws_again:
             return
-        drawn = self._request.num_images + len(self._rejected)
-        print(f"{len(self._rejected)} of {drawn} drawn images rejected as copies of training photographs")
+        drawn, (copies, broken) = self._request.num_images + len(self._rejected), self._counts()
+        if self._request.reject_copies:
+            print(f"{copies} of {drawn} drawn images rejected as copies of training photographs")
+        if self._request.reject:
+            print(f"{broken} of {drawn} drawn images rejected for their vessels")
         if self._rejected:
             write_index(output / REJECTED, self._rejected)
 

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.generate.copies import LookUp, NewImages, Painted
+from fundusgan_jax.generate.copies import NewImages, Painted
 from fundusgan_jax.generate.latent_sampler import LatentSampler, Wanted
 from fundusgan_jax.generate.marks import save_synthetic, saved_by_threads, say_one_colour
 from fundusgan_jax.generate.prior import check_label
@@ -27,19 +27,19 @@ BETWEEN, STRIP = 8, "strip.png"
 
 
 def generate_latent(
-    config: ConfigDict, workdir: Path, step: str, output: Path, request: Request, look_up: LookUp | None
+    config: ConfigDict, workdir: Path, step: str, output: Path, request: Request, new: NewImages
 ) -> None:
-    """Writes what request.method asks for to `output`, index.csv last; the dataset is needed by `look_up` alone.
+    """Writes what request.method asks for to `output`, index.csv last; the dataset is needed by what `new` looks up alone.
 
     sample: --num new images. interpolate: a round trip through --num samples of one class and one eye, and strip.png.
 
     Raises:
-        UserError: another method, a label that the model does not have, or nearly all images are copies.
+        UserError: another method, a label that the model does not have, or nearly all images are rejected.
     """
     _check(config, request)
     _, number, state = restore_state(workdir, step, config)
     assert isinstance(state, LatentState)  # config.task says so
-    sampler, new = LatentSampler(config, state), NewImages(request, look_up)
+    sampler = LatentSampler(config, state)
     label = request.label if request.label >= 0 else None
     wanted = sampler.wanted(
         np.arange(new.most), request.seed, label, request.guidance, request.sampling_steps

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.generate.copies import LookUp, NewImages, Painted
+from fundusgan_jax.generate.copies import NewImages, Painted
 from fundusgan_jax.generate.latents import read_latents, truncated, written_latents
 from fundusgan_jax.generate.marks import save_synthetic, saved_by_threads, say_one_colour
 from fundusgan_jax.generate.request import INDEX, LATENTS, Request, write_index
@@ -43,7 +43,7 @@ class Drawing:
 
 
 def generate_prior(
-    config: ConfigDict, workdir: Path, step: str, output: Path, request: Request, look_up: LookUp | None
+    config: ConfigDict, workdir: Path, step: str, output: Path, request: Request, new: NewImages
 ) -> None:
     """Writes what request.method asks for to `output`, index.csv last.
 
@@ -51,7 +51,7 @@ def generate_prior(
     by --num images, coarse styles down, fine styles across, and grid.png. request.save_latents adds latents.npz.
 
     Raises:
-        UserError: a photograph's method, a label the model does not have, too few samples, or nearly all are copies.
+        UserError: a photograph's method, a label the model does not have, too few samples, or nearly all are rejected.
     """
     method = request.method or "sample"
     if method not in METHODS:
@@ -70,7 +70,6 @@ def generate_prior(
         painted = _painted(sampler, latents.index, w)
         drawing = Drawing(f"painting {request.latents.name}", len(w), painted)
     elif method == "sample":
-        new = NewImages(request, look_up)
         labels = labels_of(config, workdir, new.most, request.seed, request.label)
         batches = new.batches(functools.partial(_samples, sampler, labels, request), sampler.batch_size)
         drawing = Drawing(method, request.num_images, batches, new=new)

@@ -26,7 +26,7 @@ class Request(NamedTuple):
     direction, amount: of an edit, a name of directions.npz and how far, in standard deviations.
     guidance, sampling_steps: of a flow over latents; None: the run's settings flow.guidance and flow.sampling_steps.
     nearest: whether index.csv names the nearest training photograph of each new image; reject_copies: and copies are
-    drawn again.
+    drawn again. reject: images whose vessels are more broken than photographs' are drawn again.
     """
 
     output: Path | None
@@ -44,6 +44,7 @@ class Request(NamedTuple):
     sampling_steps: int | None = None
     nearest: bool = False
     reject_copies: bool = False
+    reject: bool = False
 
     @property
     def looks_up(self) -> bool:

@@ -25,7 +25,9 @@ from fundusgan_jax.steps.adversary import (
     initial_adversary,
     update_adversary,
 )
+from fundusgan_jax.steps.evidence_term import FrozenClassifier, evidence_term
 from fundusgan_jax.steps.latents import initial_mapping
+from fundusgan_jax.steps.lesion_term import LESION_TERMS, lesion_terms
 from fundusgan_jax.steps.optimiser import (
     averaged,
     blocks_on,
@@ -36,7 +38,7 @@ from fundusgan_jax.steps.optimiser import (
     schedule,
 )
 from fundusgan_jax.steps.step import Metrics, StepConstants, StepInput, StepOutput
-from fundusgan_jax.steps.vessel_term import FrozenSegmenter, vessel_term
+from fundusgan_jax.steps.vessel_term import FrozenSegmenter, inside_of, vessel_term
 
 AXIS = "data"
 # What a sample's random key is for: the noise on its latent.
@@ -176,6 +178,7 @@ def loss_terms(
     w_avg: Array,
     perceptual: PerceptualNet | None,
     segmenter: FrozenSegmenter | None = None,
+    classifier: FrozenClassifier | None = None,
 ) -> dict[str, Array]:
     """The unweighted terms and, under 'loss', their weighted sum; scalars."""
     terms = {
@@ -204,6 +207,14 @@ def loss_terms(
             config.train.remat,
         )
         total = total + settings.vessel * terms["vessel"]
+    if any(config.loss[name] > 0 for name in LESION_TERMS):
+        for name, term in lesion_terms(reconstruction.image, image, inside_of(image)).items():
+            if config.loss[name] > 0:
+                terms[name] = term
+                total = total + config.loss[name] * term
+    if classifier is not None:
+        terms["classifier"] = evidence_term(classifier, reconstruction.image, image, config.train.remat)
+        total = total + config.loss.classifier * terms["classifier"]
     return {"loss": total, **terms}
 
 
@@ -249,7 +260,13 @@ def generator_phase(
             latent_noise=noise,
         )
         terms = loss_terms(
-            config, painted, batch.image, variables.w_avg, constants.perceptual, constants.segmenter
+            config,
+            painted,
+            batch.image,
+            variables.w_avg,
+            constants.perceptual,
+            constants.segmenter,
+            constants.classifier,
         )
         if adversary is not None:
             judged = generator_logits(

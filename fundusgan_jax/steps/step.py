@@ -11,6 +11,7 @@ from jax import Array
 
 from fundusgan_jax.models.lpips import PerceptualNet
 from fundusgan_jax.steps.batch import SWAPPED_EYE, Batch, Photographs, RawBatch, photographs_at, to_float
+from fundusgan_jax.steps.evidence_term import FrozenClassifier
 from fundusgan_jax.steps.vessel_term import FrozenSegmenter
 
 State = TypeVar("State")
@@ -21,12 +22,13 @@ class StepConstants(NamedTuple):
 
     perceptual: the frozen perceptual network, or None where loss.lpips is 0. dataset: the training split where the
     devices hold it (data.cache=device), else None; of task=latent its latents. segmenter: the frozen segmentation network, or
-    None where loss.vessel is 0.
+    None where loss.vessel is 0. classifier: the frozen classifier, or None where loss.classifier is 0.
     """
 
     perceptual: PerceptualNet | None = None
     dataset: Photographs | None = None
     segmenter: FrozenSegmenter | None = None
+    classifier: FrozenClassifier | None = None
 
 
 class StepInput(NamedTuple):

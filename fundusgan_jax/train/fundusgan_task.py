@@ -26,6 +26,7 @@ from fundusgan_jax.steps.fundusgan_step import (
 from fundusgan_jax.steps.step import Phase, StepConstants
 from fundusgan_jax.train.task import Run
 from fundusgan_jax.train.transfer import initialised_from
+from fundusgan_jax.weights.classifier_weights import open_classifier
 from fundusgan_jax.weights.import_torchvision import load_backbone
 from fundusgan_jax.weights.vessel_weights import open_segmenter
 from fundusgan_jax.workdir.contents import ema_variables
@@ -38,7 +39,9 @@ class FundusGANTask:
 
     def __init__(self, run: Run) -> None:
         self.run, self.config = run, run.config
-        self.constants = StepConstants(run.perceptual, segmenter=open_segmenter(run.config))
+        self.constants = StepConstants(
+            run.perceptual, segmenter=open_segmenter(run.config), classifier=open_classifier(run.config)
+        )
         self.scorer = FundusGANScorer(run.config, run.dataset, run.perceptual)
         settings = {"config": FrozenConfigDict(run.config), "axis_name": AXIS}
         discriminator = functools.partial(discriminator_phase, **settings)

@@ -129,7 +129,7 @@ class Planner:
             constants = StepConstants(dataset=latent_dataset_shapes(config, self.kept))
         else:
             dataset = photograph_shapes(self.kept, side) if self.kept else None
-            # The segmenter of loss.vessel comes with its weights.
+            # The segmenter of loss.vessel and the classifier of loss.classifier come with their weights.
             constants = jax.eval_shape(lambda x: x, task.constants)._replace(dataset=dataset)
         batch = raw_batch_shapes(size, side, not self.kept, image_channels(config.task))
         return task.shapes(config.train.num_steps), batch, constants

@@ -72,6 +72,9 @@ def _add_compare(commands: argparse._SubParsersAction[Parser]) -> None:
     compare.add_argument("--split", default="test", help="of a prepared --real: its name, or 'all' (test)")
     compare.add_argument("--synthetic", type=Path, required=True, metavar="DIR", help="folder of images")
     compare.add_argument(
+        "--camera", type=Path, metavar="DIR", help="photographs of another camera: how much these differ, too"
+    )
+    compare.add_argument(
         "--output",
         type=Path,
         required=True,

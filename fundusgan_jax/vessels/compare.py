@@ -11,7 +11,15 @@ from fundusgan_jax.folder_lock import owned_folder
 from fundusgan_jax.progress import waiting
 from fundusgan_jax.vessels.compare_page import write_page
 from fundusgan_jax.vessels.comparison import as_json, compared, lines_of
-from fundusgan_jax.vessels.measured_sets import REAL, SYNTHETIC, measured, open_sets, segmenters
+from fundusgan_jax.vessels.measured_sets import (
+    CAMERA,
+    REAL,
+    SYNTHETIC,
+    measured,
+    open_camera,
+    open_sets,
+    segmenters,
+)
 from fundusgan_jax.vessels.segment import MEASURES_FILE, write_table
 from fundusgan_jax.weights.vessel_weights import read_vessel_weights
 
@@ -34,9 +42,12 @@ def compare_sets(flags: argparse.Namespace) -> None:
         real, synthetic, side = open_sets(
             flags.real, flags.split, flags.synthetic, flags.preprocess, flags.resolution
         )
+        other = open_camera(flags.camera, flags.preprocess, side) if flags.camera else None
         sets = measured(real, REAL, maps, side), measured(synthetic, SYNTHETIC, maps, side)
-        write_table(output / MEASURES_FILE, [*sets[0].rows, *sets[1].rows])
-        comparison = compared(*sets, maps, flags.seed, side, weights.name, flags.positions)
+        camera = measured(other, CAMERA, maps, side) if other else None
+        rows = [row for one in (*sets, camera) if one for row in one.rows]
+        write_table(output / MEASURES_FILE, rows)
+        comparison = compared(*sets, maps, flags.seed, side, weights.name, flags.positions, camera)
         with atomic_write(output / FILE) as temporary:
             temporary.write_text(json.dumps(as_json(comparison), indent=1, allow_nan=False) + "\n")
         write_page(output / REPORT, comparison, maps, flags.synthetic, flags.photographs)

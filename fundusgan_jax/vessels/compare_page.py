@@ -19,7 +19,7 @@ from fundusgan_jax.report.elements import cell, note, picture, table
 from fundusgan_jax.report.grid import image_grid, readable
 from fundusgan_jax.report.page import NO_PHOTOGRAPHS, STYLE, WITH_PHOTOGRAPHS
 from fundusgan_jax.report.table import between, shown
-from fundusgan_jax.vessels.comparison import PAPER, Comparison, verdict
+from fundusgan_jax.vessels.comparison import PAPER, Comparison, by_camera, verdict
 from fundusgan_jax.vessels.measured_sets import Maps, shows_nobody
 
 LINE_STYLES = ("-", "--")  # of the segmenters
@@ -72,8 +72,13 @@ def write_page(path: Path, comparison: Comparison, maps: Maps, synthetic: Path, 
 def _facts(comparison: Comparison) -> str:
     real, synthetic = comparison.real.images, comparison.synthetic.images
     patients = f" of {len(set(real.groups))} patients" if real.groups else ", patients unknown"
+    camera = (
+        f", {len(comparison.camera.photographs.images)} photographs of another camera"
+        if comparison.camera
+        else ""
+    )
     return (
-        f"{len(real)} photographs{patients}, {len(synthetic)} synthetic images, {comparison.side} px; network "
+        f"{len(real)} photographs{patients}, {len(synthetic)} synthetic images{camera}, {comparison.side} px; network "
         f"{comparison.weights}, mean of {comparison.positions} mirrored copies"
     )
 
@@ -82,7 +87,10 @@ def _segmenter_section(comparison: Comparison, segmenter: str) -> str:
     found = comparison.differences[segmenter]
     adjusted = comparison.adjusted_p[segmenter]
     paper = [_paper_line(name, found[name], comparison.side) for name in PAPER if name in found]
-    honest = [_honest_line(name, one, adjusted[name]) for name, one in found.items()]
+    honest = [
+        _honest_line(name, one, adjusted[name]) + _camera_cells(comparison, segmenter, name)
+        for name, one in found.items()
+    ]
     missing = [TITLES[name] for name in TITLES if name not in found]
     left_out = (
         note(f"Left out, because too few images have a value: {', '.join(missing)}.") if missing else ""
@@ -91,6 +99,7 @@ def _segmenter_section(comparison: Comparison, segmenter: str) -> str:
     honest_head = [
         "", "real", "synthetic", "images", "difference, 95 % interval", "p (Welch, Holm)", "g, 95 % interval",
         "SD ratio, 95 % interval", "KS", "p (KS)", "p (equivalence)", "means", "photographs: |g|", "KS ", "SD ratio ",
+        *(("another camera: g", "KS  ", "SD ratio  ") if comparison.camera else ()),
     ]  # fmt: skip
     return "".join(
         [
@@ -139,6 +148,13 @@ def _honest_line(name: str, one: SetDifference, adjusted_p: float) -> list[str]:
     ]
 
 
+def _camera_cells(comparison: Comparison, segmenter: str, name: str) -> list[str]:
+    """What another camera's photographs differ by; nothing where there is none."""
+    one = by_camera(comparison, segmenter, name)
+    values = (one.hedges_g, one.ks, one.sd_ratio) if one else (math.nan,) * 3
+    return [cell(shown(value)) for value in values] if comparison.camera else []
+
+
 def _distributions(comparison: Comparison) -> str:
     """Cumulative distributions of every measure; they show a difference of spreads as well as of means."""
     if importlib.util.find_spec("matplotlib") is None:
@@ -151,13 +167,16 @@ def _distributions(comparison: Comparison) -> str:
     names = [name for name in TITLES if any(name in found for found in comparison.differences.values())]
     if not names:
         return ""
+    sides = [(comparison.real, "#1f5a99"), (comparison.synthetic, "#c0392b")]
+    if comparison.camera:
+        sides.append((comparison.camera.photographs, "#888888"))
     rows = -(-len(names) // 4)
     figure, axes = pyplot.subplots(rows, 4, figsize=(11, 2.1 * rows), layout="constrained", squeeze=False)
     for axis in axes.flat[len(names) :]:
         axis.axis("off")
     for axis, name in zip(axes.flat, names):
         for segmenter, style in zip(comparison.differences, LINE_STYLES):
-            for side, colour in ((comparison.real, "#1f5a99"), (comparison.synthetic, "#c0392b")):
+            for side, colour in sides:
                 values = side.values[segmenter][name]
                 values = values[np.isfinite(values)]
                 if len(values):
@@ -168,7 +187,7 @@ def _distributions(comparison: Comparison) -> str:
         "<h2>Distributions</h2>"
         + _png(figure, "distributions of measures")
         + note(
-            "Share of images below a value. Blue: photographs; red: synthetic images. Full lines: "
+            "Share of images below a value. Blue: photographs; red: synthetic images; grey: another camera's, where given. Full lines: "
             f"{', dashed: '.join(comparison.differences)}."
         )
     )

@@ -38,19 +38,31 @@ class Abnormal(NamedTuple):
     deviations: float
 
 
+# segmenter -> measure -> its difference from the photographs; those of too few values are left out.
+Differences = dict[str, dict[str, SetDifference]]
+
+
+class Camera(NamedTuple):
+    """Photographs of another camera, and how they differ from the photographs: a yardstick."""
+
+    photographs: MeasuredSet
+    differences: Differences
+
+
 class Comparison(NamedTuple):
-    """differences: segmenter -> measure -> its difference, those of too few values left out. adjusted_p: Welch's p by Holm
+    """differences: of the synthetic images. adjusted_p: Welch's p by Holm
     over a segmenter's measures. abnormal: synthetic images by the network's maps, the worst first. side: of the images in
-    pixels. weights: of the network. positions: mirrored copies."""
+    pixels. weights: of the network. positions: mirrored copies. camera: None where no other one is known."""
 
     real: MeasuredSet
     synthetic: MeasuredSet
-    differences: dict[str, dict[str, SetDifference]]
+    differences: Differences
     adjusted_p: dict[str, dict[str, float]]
     abnormal: list[Abnormal]
     side: int
     weights: str
     positions: int
+    camera: Camera | None = None
 
 
 def compared(
@@ -61,24 +73,36 @@ def compared(
     side: int,
     weights: str,
     positions: int,
+    camera: MeasuredSet | None = None,
 ) -> Comparison:
-    """The statistics of two measured sets; seed: of the draws of patients."""
-    groups = real.images.groups, synthetic.images.groups
-    differences: dict[str, dict[str, SetDifference]] = {name: {} for name in maps}
-    progress = Progress(len(maps) * len(TITLES), "measure", "comparing")
-    with progress.running():
-        for segmenter in maps:
-            for name in TITLES:
-                values = real.values[segmenter][name], synthetic.values[segmenter][name]
-                if (found := set_difference(*values, groups, seed)) is not None:
-                    differences[segmenter][name] = found
-                progress.update()
+    """The statistics of two measured sets; seed: of the draws of patients. camera: photographs of another one."""
+    differences = _differences(real, synthetic, maps, seed, "comparing")
     adjusted = {
         segmenter: dict(zip(found, map(float, holm(np.array([one.welch.p for one in found.values()])))))
         for segmenter, found in differences.items()
     }
     worst = most_abnormal(real, synthetic, next(iter(maps)))
-    return Comparison(real, synthetic, differences, adjusted, worst, side, weights, positions)
+    other = Camera(camera, _differences(real, camera, maps, seed, "comparing cameras")) if camera else None
+    return Comparison(real, synthetic, differences, adjusted, worst, side, weights, positions, other)
+
+
+def _differences(real: MeasuredSet, other: MeasuredSet, maps: Maps, seed: int, label: str) -> Differences:
+    groups = real.images.groups, other.images.groups
+    differences: Differences = {name: {} for name in maps}
+    progress = Progress(len(maps) * len(TITLES), "measure", label)
+    with progress.running():
+        for segmenter in maps:
+            for name in TITLES:
+                values = real.values[segmenter][name], other.values[segmenter][name]
+                if (found := set_difference(*values, groups, seed)) is not None:
+                    differences[segmenter][name] = found
+                progress.update()
+    return differences
+
+
+def by_camera(comparison: Comparison, segmenter: str, name: str) -> SetDifference | None:
+    """The difference of the other camera's photographs in a measure; None where it is not known."""
+    return comparison.camera.differences[segmenter].get(name) if comparison.camera else None
 
 
 def most_abnormal(real: MeasuredSet, synthetic: MeasuredSet, segmenter: str) -> list[Abnormal]:
@@ -117,10 +141,14 @@ def verdict(one: SetDifference, adjusted_p: float) -> str:
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
     """The figures in JSON's types; null for what is unknown."""
-    real, synthetic = comparison.real.images, comparison.synthetic.images
+    sets = {"real": comparison.real, "synthetic": comparison.synthetic}
+    if comparison.camera:
+        sets["camera"] = comparison.camera.photographs
     return {
-        "real": {"name": real.name, "images": len(real), "fingerprint": real.fingerprint},
-        "synthetic": {"name": synthetic.name, "images": len(synthetic), "fingerprint": synthetic.fingerprint},
+        **{
+            kind: {"name": one.images.name, "images": len(one.images), "fingerprint": one.images.fingerprint}
+            for kind, one in sets.items()
+        },
         "side": comparison.side,
         "weights": comparison.weights,
         "positions": comparison.positions,
@@ -130,6 +158,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
                     **_plain(one),
                     "adjusted_p": _plain(comparison.adjusted_p[segmenter][name]),
                     "verdict": verdict(one, comparison.adjusted_p[segmenter][name]),
+                    "camera": _plain(by_camera(comparison, segmenter, name)),
                 }
                 for name, one in found.items()
             }
@@ -150,15 +179,21 @@ def lines_of(comparison: Comparison) -> list[str]:
     real, synthetic = comparison.real.images, comparison.synthetic.images
     patients = f" of {len(set(real.groups))} patients" if real.groups else ""
     lines = [f"{len(real)} photographs{patients}, {len(synthetic)} synthetic images, {comparison.side} px"]
+    camera = comparison.camera
+    if camera:
+        lines.append(f"another camera: {len(camera.photographs.images)} photographs")
     for segmenter, found in comparison.differences.items():
         lines.append(
-            f"\n{segmenter:<46}{'real':>10}{'synthetic':>11}{'g':>8}{'SD ratio':>10}{'KS':>7}{'halves':>8}  means"
+            f"\n{segmenter:<46}{'real':>10}{'synthetic':>11}{'g':>8}{'SD ratio':>10}{'KS':>7}{'halves':>8}{'camera' if camera else '':>8}  means"
         )
         for name, one in found.items():
-            p = comparison.adjusted_p[segmenter][name]
+            p, theirs = comparison.adjusted_p[segmenter][name], by_camera(comparison, segmenter, name)
+            of_camera = f"{theirs.ks:.2f}" if theirs else ""
             lines.append(
                 f"{TITLES[name]:<46}{shown(one.real.mean):>10}{shown(one.other.mean):>11}{one.hedges_g:>8.2f}"
-                f"{one.sd_ratio:>10.2f}{one.ks:>7.2f}{one.halves.ks:>8.2f}  {verdict(one, p)}"
+                f"{one.sd_ratio:>10.2f}{one.ks:>7.2f}{one.halves.ks:>8.2f}{of_camera:>8}  {verdict(one, p)}"
             )
     lines.append("halves: 95th percentile of KS between two halves of the photographs, by patients")
+    if camera:
+        lines.append("camera: KS between the photographs and those of another camera")
     return lines

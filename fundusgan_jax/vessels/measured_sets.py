@@ -19,7 +19,7 @@ from fundusgan_jax.evaluate.segmentation import Segmenter
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.weights.vessel_weights import VesselWeights
 
-REAL, SYNTHETIC = "real", "synthetic"
+REAL, SYNTHETIC, CAMERA = "real", "synthetic", "another camera's"
 # The segmenters by name: the trained network, and the filter that shares nothing with it.
 NETWORK, FILTER = "network", "ridge filter"
 # [H, W, 3] uint8 and its field of view [H, W] -> bool [H, W].
@@ -71,11 +71,16 @@ def open_sets(
     return photographs, of_folder(synthetic, preprocess or alone, side), side
 
 
+def open_camera(folder: Path, preprocess: Preprocessing | None, side: int) -> ImageSet:
+    """Photographs of another camera, prepared as the photographs are ('fundus' where preprocess is None)."""
+    return of_folder(folder, preprocess or "fundus", side)
+
+
 def measured(images: ImageSet, kind: str, maps: Maps, side: int) -> MeasuredSet:
     """Every image of a set by every segmenter.
 
     Args:
-        images: of `open_sets`. kind: REAL or SYNTHETIC. maps: of `segmenters`. side: that every image must have, in pixels.
+        images: of `open_sets`. kind: REAL, SYNTHETIC or CAMERA. maps: of `segmenters`. side: that every image must have, in pixels.
 
     Raises:
         UserError: an image has another size: measures are in pixels.

@@ -28,7 +28,7 @@ from fundusgan_jax.workdir.contents import restore_state
 
 # What an output folder holds beside its maps: threshold and weights they were made with.
 FILE, MEASURES_FILE = "segmentation.json", "measures.csv"
-PROBABILITY, VESSELS = "probability", "vessels"
+PROBABILITY, VESSELS, FIELD = "probability", "vessels", "field_of_view"
 
 
 def weights_of_workdir(workdir: Path, step: str) -> VesselWeights:
@@ -78,7 +78,8 @@ def photographs_of(folder: Path) -> dict[str, Path]:
 
 
 def segment_folder(flags: argparse.Namespace) -> None:
-    """Writes OUTPUT/probability/NAME.png and OUTPUT/vessels/NAME.png of each photograph; flags of the command.
+    """Writes OUTPUT/probability/NAME.png, OUTPUT/vessels/NAME.png and OUTPUT/field_of_view/NAME.png, which score takes for
+    --masks, of each photograph; flags of the command.
 
     A file that is no photograph is left out and named.
     """
@@ -137,6 +138,7 @@ def _segmented(
                 vessels = (probability >= threshold) & mask
                 _write_map(output / PROBABILITY / f"{name}.png", np.rint(255 * probability))
                 _write_map(output / VESSELS / f"{name}.png", 255 * vessels)
+                _write_map(output / FIELD / f"{name}.png", 255 * mask)
                 if measured:
                     rows.append({"file": name, **photograph_measures(image, mask, vessels)})
             progress.update()

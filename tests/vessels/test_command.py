@@ -7,11 +7,13 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from configs import vessels as configuration
 from fundusgan_jax.data.phantom.render import render
+from fundusgan_jax.data.traced import Traced
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.evaluate.segmentation import Segmenter
+from fundusgan_jax.evaluate.segmentation import Segmenter, score_photographs
 from fundusgan_jax.steps.segmentation_step import first_segmentation
 from fundusgan_jax.vessels.__main__ import main
 from fundusgan_jax.vessels.score import partner, score_folders
@@ -108,6 +110,21 @@ def test_maps_of_sixteen_bits_have_one_scale(tmp_path):
         Image.fromarray(np.where(truth, top, 0).astype(np.uint16)).save(tmp_path / "maps" / f"{name}.png")
     scored = score_folders(tmp_path / "maps", tmp_path / "truth", None, 0.5)
     np.testing.assert_array_equal(scored.per_photograph["sensitivity"], [1, 0])
+
+
+def test_the_pooled_area_is_that_of_all_pixels_at_once():
+    rng = np.random.default_rng(0)
+    photographs = []
+    for number in range(3):
+        truth, mask = rng.random((2, 40, 50)) < [[[0.15]], [[0.8]]]
+        value = np.clip(rng.normal(90 + 40 * truth, 40 + 10 * number), 0, 255).astype(np.uint8)
+        photographs.append(Traced(str(number), value, truth, mask))
+    scored = score_photographs(lambda one: one.image / np.float32(255), photographs, 0.5)
+    truth, value = (
+        np.concatenate([getattr(one, name)[one.mask] for one in photographs]) for name in ("truth", "image")
+    )
+    assert scored.figures["auc_pooled"] == pytest.approx(roc_auc_score(truth, value), abs=1e-12)
+    assert scored.figures["auc_pooled"] != pytest.approx(scored.figures["auc"], abs=1e-4)
 
 
 def test_names_of_drive_and_hrf_find_each_other(tmp_path):

@@ -17,7 +17,7 @@ from fundusgan_jax.steps.segmentation_step import first_segmentation
 from fundusgan_jax.vessels.__main__ import main
 from fundusgan_jax.vessels.compare_page import write_page
 from fundusgan_jax.vessels.comparison import compared, most_abnormal, verdict
-from fundusgan_jax.vessels.measured_sets import FILTER, NETWORK, MeasuredSet, shows_nobody
+from fundusgan_jax.vessels.measured_sets import CAMERA, FILTER, NETWORK, MeasuredSet, shows_nobody
 from fundusgan_jax.weights.vessel_weights import write_vessel_weights
 
 SIDE = 128
@@ -53,10 +53,12 @@ def words(folder, output, *more):
 
 
 def test_compares_two_folders_and_shows_nobody(folders, tmp_path, capsys):
-    assert main(words(folders, tmp_path / "out")) == 0
-    assert "3 photographs, 3 synthetic images, 128 px" in capsys.readouterr().out
+    assert main(words(folders, tmp_path / "out", f"--camera={folders / 'drawn'}")) == 0
+    told = capsys.readouterr().out
+    assert "3 photographs, 3 synthetic images, 128 px" in told and "another camera: 3 photographs" in told
     rows = list(csv.DictReader((tmp_path / "out" / "measures.csv").open()))
-    assert len(rows) == 2 * 6 and {row["segmenter"] for row in rows} == {NETWORK, FILTER}
+    assert len(rows) == 2 * 9 and [row["set"] for row in rows].count(CAMERA) == 6
+    assert {row["segmenter"] for row in rows} == {NETWORK, FILTER}
     result = json.loads((tmp_path / "out" / "compare.json").read_text())
     column = {
         kind: [float(r["vessel_area"]) for r in rows if (r["set"], r["segmenter"]) == (kind, FILTER)]
@@ -67,8 +69,11 @@ def test_compares_two_folders_and_shows_nobody(folders, tmp_path, capsys):
     assert found["difference"] == pytest.approx(
         np.mean(column["synthetic"]) - np.mean(column["real"]), rel=1e-5
     )
+    for measures in result["differences"].values():
+        for one in measures.values():  # the other camera's photographs are the synthetic images here
+            assert one["camera"]["ks"] == one["ks"] and one["camera"]["hedges_g"] == one["hedges_g"]
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "As the paper has it" in page and "image/png" in page
+    assert "As the paper has it" in page and "image/png" in page and "another camera: g" in page
     # The images came without an index.csv that says of what they were made: they may show a patient.
     assert "image/jpeg" not in page and "12.png" not in page and "--photographs" in page
     with pytest.raises(UserError, match="holds a comparison"):
