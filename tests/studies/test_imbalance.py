@@ -18,7 +18,7 @@ from fundusgan_jax.studies import augmentation, imbalance
 from fundusgan_jax.studies.frozen_probe import Classifier, Labelled, fit_logistic
 from fundusgan_jax.studies.provenance import provenance
 from fundusgan_jax.studies.study_flags import class_groups
-from fundusgan_jax.studies.study_images import label_name, open_photographs, validation_mask
+from fundusgan_jax.studies.study_images import label_name, open_photographs, read_synthetic, validation_mask
 from fundusgan_jax.studies.study_runs import adjusted, turned
 
 SIZE, BLOCK = 32, 4
@@ -269,6 +269,23 @@ def test_small_parts():
     assert label_name("G", (), Path("x"), "f") == "G"
     with pytest.raises(UserError, match="class number 1, and what it means is not known"):
         label_name("1", (), Path("x"), "f")
+
+
+def test_classes_of_an_index_go_by_name(tmp_path):
+    """Numbers are the generator's own: here they run against the study's, and its dataset is not needed."""
+    generated(tmp_path, True, num=2)
+    with open(tmp_path / "index.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    numbers = {"N": "0", "G": "1"}
+    named = [{**row, "label": numbers[row["label"]], "label_name": row["label"]} for row in rows]
+    write_index(tmp_path / "index.csv", named)
+    found = read_synthetic(tmp_path, (("G",), ("N",)), (), SIZE, False)
+    assert [(file[0], label) for file, label in zip(found.file, found.label)] == [("G", 0)] * 2 + [
+        ("N", 1)
+    ] * 2
+    write_index(tmp_path / "index.csv", [{**row, "label_name": ""} for row in named])
+    with pytest.raises(UserError, match="class number 1, and what it means is not known"):
+        read_synthetic(tmp_path, (("G",), ("N",)), (), SIZE, False)
 
 
 def test_the_probe_weighs_and_repeats_alike():
