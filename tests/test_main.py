@@ -17,6 +17,7 @@ from PIL import Image
 
 from fundusgan_jax import main
 from fundusgan_jax.config import load_config
+from fundusgan_jax.data.phantom.render import LABEL_NAMES
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.workdir.checkpoint import Checkpoints
 from fundusgan_jax.workdir.contents import open_dataset
@@ -291,8 +292,9 @@ def test_generate_writes_pictures_and_their_index(single, straight, tmp_path, me
         assert main.main([*words, f"--output={folder}"]) == 0
     with open(folders[0] / "index.csv") as handle:
         rows = list(csv.DictReader(handle))
-    assert len(rows) == 5 and {"file", "method", "sources", "seed", "label"} <= set(rows[0])
-    assert all(row["method"] == method and row["seed"] == "3" and row["label"] for row in rows)
+    assert len(rows) == 5 and {"file", "method", "sources", "seed", "label", "label_name"} <= set(rows[0])
+    assert all(row["method"] == method and row["seed"] == "3" for row in rows)
+    assert all(row["label_name"] == LABEL_NAMES[int(row["label"])] for row in rows)
     assert all(len(row["sources"].split(";")) == (2 if method == "mix" else 1) for row in rows)
     for row in rows:
         first, again = (np.asarray(Image.open(folder / row["file"])) for folder in folders)

@@ -11,6 +11,7 @@ from PIL import Image
 
 import fundusgan_jax
 from fundusgan_jax import main
+from fundusgan_jax.data.phantom.render import LABEL_NAMES
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.generate.origin import origin_of, read_origin
 from fundusgan_jax.report.grid import GAP
@@ -100,6 +101,7 @@ def generate(workdir, output, *flags):
 def test_samples_are_functions_of_seed_number_and_class(trained, tmp_path):
     rows, five = generate(trained, tmp_path / "five", "--num=5", "--label=1", "--seed=3")
     assert [row["label"] for row in rows] == ["1"] * 5 and {row["guidance"] for row in rows} == {"1.0"}
+    assert {row["label_name"] for row in rows} == {LABEL_NAMES[1]}
     assert {row["seed"] for row in rows} == {"3"} and {row["synthetic"] for row in rows} == {"yes"}
     origin = read_origin(tmp_path / "five")
     assert (

@@ -27,7 +27,7 @@ from fundusgan_jax.generate.recipes import (
     recipe_reconstruct,
     recipe_sample,
 )
-from fundusgan_jax.generate.request import INDEX, LATENTS, Request, write_index
+from fundusgan_jax.generate.request import INDEX, LATENTS, Request, class_columns, write_index
 from fundusgan_jax.models.encoder import EncoderOutput
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.progress import Progress
@@ -111,14 +111,13 @@ def _index_row(
     recipe: Recipe, split: PackedSplit, names: tuple[str, ...], image: int, method: str
 ) -> dict[str, Any]:
     base, style = int(recipe.base[image]), int(recipe.style[image])
-    label = int(split.label[base])
     sources = [split.file[base]] + ([split.file[style]] if style != base else [])
     return {
         "file": f"{method}-{recipe.seed}-{image:06d}.png",
         "method": method,
         "sources": ";".join(sources),
         "seed": recipe.seed,
-        "label": names[label] if 0 <= label < len(names) else "",
+        **class_columns(int(split.label[base]), names),
         "crossover": int(recipe.crossover[image]) if style != base else "",
     }
 
@@ -136,7 +135,7 @@ class Job:
 
 
 def generate_fundusgan(config: ConfigDict, workdir: Path, step: str, output: Path, request: Request) -> None:
-    """Writes PNG files and index.csv (file, method, sources, seed, label, crossover, synthetic) to `output`.
+    """Writes PNG files and index.csv (file, method, sources, seed, label, label_name, crossover, synthetic) to `output`.
 
     Sources are the photographs of request.input, else the training split's: images made for a classifier must not show
     it held-out patients. request.input adds FILE-compared.png, request.save_latents latents.npz.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from fundusgan_jax.generate.copies import NewImages, Painted
 from fundusgan_jax.generate.latent_sampler import LatentSampler, Wanted
 from fundusgan_jax.generate.marks import save_synthetic, saved_by_threads, say_one_colour
 from fundusgan_jax.generate.prior import check_label
-from fundusgan_jax.generate.request import INDEX, Request, write_index
+from fundusgan_jax.generate.request import INDEX, Request, class_columns, write_index
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.report.grid import image_grid
 from fundusgan_jax.steps.batch import EYES
 from fundusgan_jax.steps.latent_step import LatentState
-from fundusgan_jax.workdir.contents import restore_state
+from fundusgan_jax.workdir.contents import label_names_of, restore_state
 
 METHODS = ("sample", "interpolate")
 # Images from one sample to the next, the first of them the sample itself: a row of strip.png.
@@ -40,7 +40,7 @@ def generate_latent(
     _, number, state = restore_state(workdir, step, config)
     assert isinstance(state, LatentState)  # config.task says so
     sampler = LatentSampler(config, state)
-    label = request.label if request.label >= 0 else None
+    label, names = request.label if request.label >= 0 else None, label_names_of(workdir)
     wanted = sampler.wanted(
         np.arange(new.most), request.seed, label, request.guidance, request.sampling_steps
     )
@@ -48,13 +48,13 @@ def generate_latent(
     def draw(numbers: np.ndarray) -> list[Painted]:
         pictures = np.concatenate(list(sampler.images(wanted.rows(numbers))))
         return [
-            Painted(_row("sample", wanted, row, row), picture)
+            Painted(_row("sample", wanted, row, row, names), picture)
             for row, picture in zip(numbers.tolist(), pictures)
         ]
 
     title = f"{request.method or 'sample'} from step {number}"
     if request.method == "interpolate":
-        index, pictures = _saved(_way(sampler, wanted), BETWEEN * request.num_images, title, output)
+        index, pictures = _saved(_way(sampler, wanted, names), BETWEEN * request.num_images, title, output)
         sheet = np.stack(pictures).reshape(request.num_images, BETWEEN, *pictures[0].shape)
         save_synthetic(output / STRIP, image_grid(sheet))
     else:
@@ -85,7 +85,7 @@ def _saved(
     return index, pictures
 
 
-def _way(sampler: LatentSampler, wanted: Wanted) -> Iterator[list[Painted]]:
+def _way(sampler: LatentSampler, wanted: Wanted, names: Sequence[str]) -> Iterator[list[Painted]]:
     """A closed way through the samples: all of the class and the eye of the first, so that nothing jumps."""
     count = len(wanted.number)
     start = np.repeat(np.arange(count), BETWEEN)
@@ -96,7 +96,7 @@ def _way(sampler: LatentSampler, wanted: Wanted) -> Iterator[list[Painted]]:
         painted = []
         for picture in batch:
             place = f"{start[frame]};{(start[frame] + 1) % count};{share[frame]:.3f}"
-            painted.append(Painted(_row("interpolate", one_kind, frame, place), picture))
+            painted.append(Painted(_row("interpolate", one_kind, frame, place, names), picture))
             frame += 1
         yield painted
 
@@ -122,15 +122,14 @@ def _check(config: ConfigDict, request: Request) -> None:
         )
 
 
-def _row(method: str, wanted: Wanted, row: int, number: int | str) -> dict[str, Any]:
-    """Of index.csv; number: of the sample, or 'FROM;TO;SHARE' of the way between two."""
-    label = int(wanted.label[row])
+def _row(method: str, wanted: Wanted, row: int, number: int | str, names: Sequence[str]) -> dict[str, Any]:
+    """Of index.csv; number: of the sample, or 'FROM;TO;SHARE' of the way between two. names: of the classes."""
     return {
         "file": f"{method}-{wanted.seed}-{row:06d}.png",
         "method": method,
         "number": number,
         "seed": wanted.seed,
-        "label": label if label >= 0 else "",
+        **class_columns(int(wanted.label[row]), names),
         "eye": EYES[wanted.eye[row]],
         "guidance": wanted.guidance,
         "sampling_steps": wanted.steps,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from fundusgan_jax.errors import UserError
 from fundusgan_jax.generate.copies import NewImages, Painted
 from fundusgan_jax.generate.latents import read_latents, truncated, written_latents
 from fundusgan_jax.generate.marks import save_synthetic, saved_by_threads, say_one_colour
-from fundusgan_jax.generate.request import INDEX, LATENTS, Request, write_index
+from fundusgan_jax.generate.request import INDEX, LATENTS, Request, class_columns, write_index
 from fundusgan_jax.generate.sample import Sampler, drawn_labels
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.report.grid import image_grid
 from fundusgan_jax.steps.prior_network import resolution_at
 from fundusgan_jax.steps.prior_state import PriorState
-from fundusgan_jax.workdir.contents import open_dataset, restore_state
+from fundusgan_jax.workdir.contents import label_names_of, open_dataset, restore_state
 
 METHODS = ("sample", "interpolate", "mix_grid")
 FRAMES_BETWEEN, FRAME_MS = 30, 50
@@ -71,7 +71,10 @@ def generate_prior(
         drawing = Drawing(f"painting {request.latents.name}", len(w), painted)
     elif method == "sample":
         labels = labels_of(config, workdir, new.most, request.seed, request.label)
-        batches = new.batches(functools.partial(_samples, sampler, labels, request), sampler.batch_size)
+        names = label_names_of(workdir) if config.model.num_labels else None
+        batches = new.batches(
+            functools.partial(_samples, sampler, labels, names, request), sampler.batch_size
+        )
         drawing = Drawing(method, request.num_images, batches, new=new)
     else:
         labels = labels_of(config, workdir, request.num_images, request.seed, request.label)
@@ -105,13 +108,15 @@ def labels_of(config: ConfigDict, workdir: Path, num: int, seed: int, label: int
     return drawn_labels(config, classes, num, seed)
 
 
-def _row(file: str, request: Request, label: int | str, sources: str) -> dict[str, Any]:
+def _row(
+    file: str, request: Request, sources: str, label: int = -1, names: Sequence[str] = ()
+) -> dict[str, Any]:
     return {
         "file": file,
         "method": request.method or "sample",
         "sources": sources,
         "seed": request.seed,
-        "label": label,
+        **class_columns(label, names),
         "truncation": request.truncation_psi,
     }
 
@@ -152,11 +157,19 @@ def _painted(sampler: Sampler, index: list[dict[str, Any]], w: np.ndarray) -> It
         yield [Painted(row, picture, styles) for picture, (row, styles) in zip(batch, rows)]
 
 
-def _samples(sampler: Sampler, labels: np.ndarray, request: Request, numbers: np.ndarray) -> list[Painted]:
-    """The samples `numbers`; labels: of all that may be drawn."""
+def _samples(
+    sampler: Sampler, labels: np.ndarray, names: Sequence[str] | None, request: Request, numbers: np.ndarray
+) -> list[Painted]:
+    """The samples `numbers`; labels: of all that may be drawn; names: of the classes, None where the model has none."""
     w = sampler.w(numbers, labels[numbers], request.seed, request.truncation_psi)
     index = [
-        _row(f"sample-{request.seed}-{number:06d}.png", request, int(labels[number]), str(number))
+        _row(
+            f"sample-{request.seed}-{number:06d}.png",
+            request,
+            str(number),
+            -1 if names is None else int(labels[number]),
+            names or (),
+        )
         for number in numbers
     ]
     return [one for batch in _painted(sampler, index, w) for one in batch]
@@ -174,7 +187,7 @@ def _interpolation(sampler: Sampler, labels: np.ndarray, output: Path, request: 
             share = np.float32(frame / FRAMES_BETWEEN)
             name = f"interpolate-{request.seed}-{len(frames):06d}.png"
             frames.append(corners[start] + (corners[end] - corners[start]) * share)
-            index.append(_row(name, request, "", f"{start};{end};{share:.3f}"))
+            index.append(_row(name, request, f"{start};{end};{share:.3f}"))
     finish = functools.partial(save_animation, output / "animation.webp")
     return Drawing("interpolate", len(index), _painted(sampler, index, np.stack(frames)), finish)
 
@@ -188,10 +201,9 @@ def _mix_grid(sampler: Sampler, labels: np.ndarray, output: Path, request: Reque
     places = [(row, column) for row in range(num) for column in range(num)]
     mixed = [np.where(coarse, w[row], w[num + column]) for row, column in places]
     index = [
-        _row(f"{name}-{row:03d}-{column:03d}.png", request, "", f"{row};{num + column}")
-        for row, column in places
+        _row(f"{name}-{row:03d}-{column:03d}.png", request, f"{row};{num + column}") for row, column in places
     ]
-    index += [_row(f"{name}-source-{image:03d}.png", request, "", str(image)) for image in range(2 * num)]
+    index += [_row(f"{name}-source-{image:03d}.png", request, str(image)) for image in range(2 * num)]
     finish = functools.partial(_save_mix_grid, output / "grid.png", num)
     styles = np.concatenate([np.stack(mixed), sampler.w_plus(w)])
     return Drawing("mix_grid", len(index), _painted(sampler, index, styles), finish)

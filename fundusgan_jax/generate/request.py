@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,6 +119,19 @@ def _check_vacant(output: Path) -> None:
         raise UserError(
             f"{output} holds images of an unfinished or another set ({images[0]}); choose another --output, or delete them"
         )
+
+
+def class_columns(label: int, names: Sequence[str]) -> dict[str, Any]:
+    """Columns of index.csv: `label`, the class's number as --label takes it, and `label_name`; '' where there is none.
+
+    Args:
+        label: -1 unknown.
+        names: by number; empty where they are not known.
+    """
+    return {
+        "label": label if label >= 0 else "",
+        "label_name": names[label] if 0 <= label < len(names) else "",
+    }
 
 
 def write_index(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -23,13 +23,15 @@ COPY = "yes"
 
 class Source(NamedTuple):
     """One image. name: of its file. label: its class, '' where unknown. patient: whose, '' where unknown. read: ->
-    uint8 [H, W, 3]. copy: COPY, or what else index.csv says of it, '' where it says nothing."""
+    uint8 [H, W, 3]. copy: COPY, or what else index.csv says of it, '' where it says nothing. named: whether label is
+    certainly a name; an index.csv without the column label_name may have numbers."""
 
     name: str
     label: str
     patient: str
     read: Callable[[], np.ndarray]
     copy: str = ""
+    named: bool = True
 
 
 def of_argument(folder: Path, flag: str, num: int, seed: int, scratch: Path) -> list[Source]:
@@ -63,9 +65,13 @@ def of_folder(folder: Path, flag: str) -> list[Source]:
 
     def source(path: Path, name: Path) -> Source:
         row = index.get(name.as_posix(), {})
-        label = row.get("label", "") or (name.parts[0] if classes else "")
+        own = row.get("label_name") or row.get("label", "")
+        label = own or (name.parts[0] if classes else "")
         patient = row.get("sources", "").split(";")[0]
-        return Source(name.as_posix(), label, patient, lambda: read_image(path, scale), row.get("copy", ""))
+        named = bool(row.get("label_name")) or not own
+        return Source(
+            name.as_posix(), label, patient, lambda: read_image(path, scale), row.get("copy", ""), named
+        )
 
     return [source(path, name) for path, name in zip(paths, names)]
 
@@ -106,7 +112,6 @@ def _of_workdir(workdir: Path, num: int, seed: int, scratch: Path) -> list[Sourc
     # Here, because a study of two folders needs no JAX.
     from fundusgan_jax.generate.command import generate_images
     from fundusgan_jax.generate.request import Request
-    from fundusgan_jax.workdir.contents import open_dataset
     from fundusgan_jax.workdir.manifest import config_of_workdir
 
     output = Path(tempfile.mkdtemp(prefix="generated_", dir=scratch))
@@ -114,13 +119,8 @@ def _of_workdir(workdir: Path, num: int, seed: int, scratch: Path) -> list[Sourc
     drawn = config.task in ("prior", "latent")
     generate_images(config, workdir, "latest", Request(output, num, "sample" if drawn else "mix", seed=seed))
     sources = of_folder(output, "--synthetic")
-    if not drawn:
-        return sources
-    # This index holds classes by number, and the number of the sample, which is nobody's photograph.
-    names = open_dataset(config, workdir).label_names if config.model.num_labels else ()
-    return [
-        source._replace(label=names[int(source.label)] if names else "", patient="") for source in sources
-    ]
+    # A prior's index has in `sources` the number of the sample, which is nobody's photograph.
+    return [source._replace(patient="") for source in sources] if drawn else sources
 
 
 def balanced_order(

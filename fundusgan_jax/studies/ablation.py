@@ -134,7 +134,7 @@ def _plan(workdir: Path, design: Design, cells: list[Cell]) -> int:
 def _run(workdir: Path, design: Design, cells: list[Cell]) -> int:
     """Runs what is open; writes table and report."""
     from fundusgan_jax.studies.ablation_page import best_line, write_report
-    from fundusgan_jax.studies.ablation_results import collect, verdict, write_table
+    from fundusgan_jax.studies.ablation_results import collect, hardly_trained, verdict, write_table
     from fundusgan_jax.studies.ablation_runs import check_study, run_cells
 
     check_study(workdir, design)
@@ -153,6 +153,8 @@ def _run(workdir: Path, design: Design, cells: list[Cell]) -> int:
     if outcome.stopped:
         print("stopped and saved; the same command goes on")
         return STOPPED
+    if warning := hardly_trained(study):
+        print(f"note: {warning}")
     print(
         f"{verdict(study)}\n{best_line(study)}\ntable:  {workdir / 'table.csv'}\nreport: {workdir / 'report.html'}"
     )

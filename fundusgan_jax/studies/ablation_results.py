@@ -14,7 +14,7 @@ from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.metrics.contrasts import Effect, effect
 from fundusgan_jax.metrics.signatures import SIGNATURES
 from fundusgan_jax.report.evaluation import FULL_FOLDER, Evaluation, last_evaluation
-from fundusgan_jax.report.table import HIGHER_IS_BETTER, title_of
+from fundusgan_jax.report.table import HIGHER_IS_BETTER, shown, title_of
 from fundusgan_jax.studies.ablation_grid import Cell, Changes, Design, cell_folder, counterpart
 from fundusgan_jax.studies.ablation_runs import Steps, is_done
 from fundusgan_jax.workdir.manifest import read_manifest
@@ -43,12 +43,14 @@ class Run(NamedTuple):
 
 
 class Study(NamedTuple):
-    """runs: finished cells. open_cells: names of the others. metric: that ranks the runs."""
+    """runs: finished cells. open_cells: names of the others. metric: that ranks the runs. mean_photograph: that metric of the
+    mean of the training photographs in place of reconstructions, NaN where unknown."""
 
     design: Design
     runs: list[Run]
     open_cells: list[str]
     metric: str
+    mean_photograph: float = float("nan")
 
     @property
     def figures(self) -> list[str]:
@@ -95,7 +97,7 @@ def figures_of(evaluation: Evaluation, log: Sequence[dict[str, Any]], batch_size
 
 def collect(workdir: Path, design: Design, cells: Sequence[Cell]) -> Study:
     """Reads the finished cells of a study's workdir."""
-    steps, runs, left, metric = Steps(workdir, design), [], [], ""
+    steps, runs, left, metric, mean = Steps(workdir, design), [], [], "", float("nan")
     for cell in cells:
         folder = cell_folder(workdir, cell)
         evaluation = last_evaluation(folder / FULL_FOLDER)
@@ -104,9 +106,10 @@ def collect(workdir: Path, design: Design, cells: Sequence[Cell]) -> Study:
             continue
         manifest, log = read_manifest(folder) or {}, read_metrics(folder)
         metric = metric or str(manifest.get("best_metric", ""))
+        mean = evaluation.baselines.get("mean", {}).get(metric, mean)
         batch_size = manifest["config"]["train"]["batch_size"]
         runs.append(Run(cell, total, figures_of(evaluation, log, batch_size), log))
-    return Study(design, runs, left, metric)
+    return Study(design, runs, left, metric, mean)
 
 
 def main_effects(study: Study, figure: str) -> list[MainEffect]:
@@ -134,6 +137,18 @@ def best_cell(study: Study) -> tuple[Changes, Effect | None] | None:
     choose = max if study.metric in MORE_IS_BETTER else min
     best = choose(cells, key=lambda changes: float(np.mean(cells[changes])))
     return best, effect(cells, [(best, ())]) if best and () in cells else None
+
+
+def hardly_trained(study: Study) -> str:
+    """A sentence where the base is no better than the mean of the training photographs; '' where it is, or not known."""
+    runs = study.cells(study.metric).get((), [])
+    sign = 1 if study.metric in MORE_IS_BETTER else -1
+    if not runs or not sign * (float(np.mean(runs)) - study.mean_photograph) <= 0:
+        return ""
+    return (
+        f"The base is no better than the mean photograph ({title_of(study.metric)} {shown(float(np.mean(runs)))} against "
+        f"{shown(study.mean_photograph)}): it is hardly trained, and effects may differ later. Give a larger budget."
+    )
 
 
 def verdict(study: Study) -> str:

@@ -117,7 +117,7 @@ def read_synthetic(
     """The images of a folder that --mode=generate wrote, or of one with a folder for each class.
 
     Args:
-        numbered: class names of the generator's dataset, for an index.csv that has numbers; empty: unknown.
+        numbered: class names of the generator's dataset, for an index.csv that has numbers alone; empty: unknown.
         size: side of the photographs.
         without_copies: leaves out what the column 'copy' of index.csv calls one.
 
@@ -134,7 +134,10 @@ def read_synthetic(
         for source in sources:
             progress.update()
             told = told or source.copy != ""
-            label = number.get(label_name(source.label, numbered, folder, source.name), -1)
+            name = source.label
+            if not source.named or not name:
+                name = label_name(name, numbered, folder, source.name)
+            label = number.get(name, -1)
             if label < 0:
                 others += 1
                 continue
@@ -164,7 +167,7 @@ def read_synthetic(
 
 
 def label_name(label: str, numbered: Sequence[str], folder: Path, file: str) -> str:
-    """A class of index.csv by its name; `numbered`: names of the numbers that a flow or a prior writes.
+    """A class of index.csv by its name; `numbered`: names of the numbers, where the index has numbers alone.
 
     Raises:
         UserError: no class, or a number whose name is not known.

@@ -358,7 +358,8 @@ def _train(config: ConfigDict, workdir: Path, command: str) -> bool:
     # Not before: a mistake in --init_from, or too large a batch, must not leave a workdir that refuses the corrected command.
     if distributed.is_first():
         fingerprint = run.perceptual.fingerprint() if run.perceptual else None
-        write_manifest(workdir, config, run.dataset.fingerprint, fingerprint, best_metric(config))
+        names = run.dataset.label_names
+        write_manifest(workdir, config, run.dataset.fingerprint, fingerprint, best_metric(config), names)
     if trainer.start >= config.train.num_steps and trainer.due is None:
         trainer._close_log()
         trainer.checkpoints.close()

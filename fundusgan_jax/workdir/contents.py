@@ -8,7 +8,13 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from fundusgan_jax.config import best_metric, class_names, flatten
-from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, ensure_packed, of_classes
+from fundusgan_jax.data.packed import (
+    PackedDataset,
+    assert_patients_apart,
+    ensure_packed,
+    of_classes,
+    open_packed,
+)
 from fundusgan_jax.devices import distributed
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.fundusgan import Variables
@@ -20,7 +26,7 @@ from fundusgan_jax.steps.prior_network import resolution_at
 from fundusgan_jax.steps.prior_state import PriorState, prior_shapes
 from fundusgan_jax.steps.segmentation_step import SegmentationState, segmentation_shapes
 from fundusgan_jax.workdir.checkpoint import FOLDER, Checkpoints
-from fundusgan_jax.workdir.manifest import config_of_workdir
+from fundusgan_jax.workdir.manifest import config_of_workdir, read_manifest
 
 # Settings that make a network what it is, by the beginnings of their names; and those among them that do not.
 NETWORK = (
@@ -78,6 +84,23 @@ def open_dataset(config: ConfigDict, workdir: Path) -> PackedDataset:
     if config.task == "classifier":
         return of_classes(dataset, class_names(config) or dataset.label_names)
     return dataset
+
+
+def label_names_of(workdir: Path) -> tuple[str, ...]:
+    """Names of the classes by number, as the run's manifest has them; () where they are not known.
+
+    A manifest of an earlier version has none: then those of its dataset, where that is there unchanged.
+    """
+    manifest = read_manifest(workdir) or {}
+    if "label_names" in manifest:
+        return tuple(manifest["label_names"])
+    folder = manifest.get("config", {}).get("data", {}).get("dir", "")
+    try:
+        dataset = open_packed(folder) if folder else None
+    except UserError:
+        return ()
+    same = dataset is not None and dataset.fingerprint == manifest.get("dataset_fingerprint")
+    return dataset.label_names if dataset is not None and same else ()
 
 
 def check_resolution(config: ConfigDict, dataset: PackedDataset) -> None:

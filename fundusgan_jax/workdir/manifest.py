@@ -10,6 +10,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,12 @@ def write_manifest(
     fingerprint: str,
     perceptual_fingerprint: str | None = None,
     best_metric: str = "",
+    label_names: Sequence[str] = (),
 ) -> None:
-    """Writes WORKDIR/manifest.json; a restart keeps the first start's time and adds its own."""
+    """Writes WORKDIR/manifest.json; a restart keeps the first start's time and adds its own.
+
+    label_names: of the dataset's classes, by number.
+    """
     before = read_manifest(workdir) or {}
     start = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "command": sys.argv, "git": git_commit(),
              "devices": devices(), "versions": versions()}  # fmt: skip
@@ -104,6 +109,7 @@ def write_manifest(
         "dataset_fingerprint": fingerprint,
         "perceptual_fingerprint": perceptual_fingerprint,
         "best_metric": best_metric,
+        "label_names": list(label_names),
         "versions": start["versions"],
         "devices": start["devices"],
         "git": start["git"],

@@ -238,6 +238,20 @@ def test_classes_of_a_generated_folder(eyes, tmp_path):
     assert [source.patient for source in found] == ["photo0.jpg"] * 2 + ["photo1.jpg"] * 2
 
 
+def test_the_name_of_a_class_goes_before_its_number(eyes, tmp_path):
+    """A number alone is no name: the photographs' classes are names."""
+    rows = ["file,label,label_name", "0.png,1,glaucoma", "1.png,0,", "2.png,,"]
+    for number, image in enumerate(eyes[:3]):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    (tmp_path / "index.csv").write_text("\n".join([*rows, ""]))
+    found = of_argument(tmp_path, "--synthetic", 3, 0, tmp_path)
+    assert [(source.label, source.named) for source in found] == [
+        ("glaucoma", True),
+        ("0", False),
+        ("", True),
+    ]
+
+
 def test_places_in_pairs_have_one_class():
     real, synthetic = list("aabbbc"), list("abaab")
     first, second = in_pairs(real, synthetic)

@@ -72,7 +72,7 @@ def test_a_priors_workdir_is_sampled_with_its_classes(tmp_path):
         model__num_labels=2, data__dataset="phantom", data__phantom_num=4, data__resolution=32
     )
     with one_device():
-        workdir = untrained_workdir(tmp_path / "run", config)
+        workdir = untrained_workdir(tmp_path / "run", config, label_names=LABEL_NAMES)
         found, again = (of_argument(workdir, "--synthetic", 6, 5, tmp_path) for _ in range(2))
     assert len(found) == 6 and all(source.patient == "" for source in found)
     assert {source.label for source in found} <= set(LABEL_NAMES)

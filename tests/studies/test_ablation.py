@@ -21,6 +21,7 @@ from fundusgan_jax.studies.ablation_results import (
     Study,
     best_cell,
     collect,
+    hardly_trained,
     main_effects,
     verdict,
     write_table,
@@ -80,7 +81,8 @@ def test_a_mistake_is_one_line(tmp_path, words, message):
 def finish(folder, steps, perceptual=0.5):
     """What a training and --mode=eval leave, as far as the study reads it."""
     (folder / "evaluation").mkdir(parents=True)
-    content = {"split": "test", "num_images": 3, "resolution": 64, "baselines": {}, "step": steps,
+    baselines = {"mean": {"perceptual": 0.7}}
+    content = {"split": "test", "num_images": 3, "resolution": 64, "baselines": baselines, "step": steps,
                "model": {"ssim_fov": 0.9, "perceptual": perceptual}}  # fmt: skip
     (folder / "evaluation" / "eval.json").write_text(json.dumps(content))
     record = {"best_metric": "perceptual", "config": {"train": {"batch_size": 4}}}
@@ -193,6 +195,15 @@ def test_effects_of_known_figures_are_recovered_or_called_noise(product):
     assert verdict(noisy).startswith("No setting can be told apart")
 
 
+def test_a_base_that_is_no_better_than_the_mean_photograph_is_named(tmp_path):
+    study = known_study(1e-4)  # the base's distance is 0.6
+    assert hardly_trained(study) == "" and hardly_trained(study._replace(mean_photograph=0.61)) == ""
+    early = study._replace(mean_photograph=0.59)
+    assert "hardly trained" in hardly_trained(early) and "0.6" in hardly_trained(early)
+    assert "hardly trained" in write_report(tmp_path, early).read_text()
+    assert hardly_trained(early._replace(metric="ssim_fov")) == ""  # no run has it
+
+
 def test_one_seed_makes_no_claim():
     study = known_study(1e-4)
     alone = study._replace(runs=[run for run in study.runs if run.cell.seed == 0])
@@ -214,6 +225,7 @@ def test_collect_reads_what_the_commands_left(tmp_path):
     study = collect(tmp_path, design(), cells)
     assert [run.cell for run in study.runs] == cells[:2] and len(study.open_cells) == 6
     assert study.runs[0].figures == {"ssim_fov": 0.9, "perceptual": 0.5, "seconds_per_step": 2.0}
+    assert study.mean_photograph == 0.7
     assert Cell((), 0).name == "base-seed0"
 
 

@@ -27,7 +27,7 @@ from fundusgan_jax.studies.frozen_probe import (
 )
 from fundusgan_jax.studies.provenance import provenance
 from fundusgan_jax.studies.study_flags import class_groups
-from fundusgan_jax.studies.study_images import label_name, open_photographs, validation_mask
+from fundusgan_jax.studies.study_images import label_name, open_photographs, read_synthetic, validation_mask
 from fundusgan_jax.studies.study_runs import Inputs, training_of
 
 SIZE, BLOCK = 32, 4
@@ -332,6 +332,23 @@ def test_the_augmented_arm_shows_the_probe_every_view():
         inputs._replace(turned=np.zeros((VIEWS - 1, 0))), rows, pool, select("augmented", pool, 0)
     )
     assert len(alone.inputs) == 3 and alone.augmented
+
+
+def test_classes_of_an_index_go_by_name(tmp_path):
+    """Numbers are the generator's own: here they run against the study's, and its dataset is not needed."""
+    generated(tmp_path, True, num=2)
+    with open(tmp_path / "index.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    numbers = {"N": "0", "G": "1"}
+    named = [{**row, "label": numbers[row["label"]], "label_name": row["label"]} for row in rows]
+    write_index(tmp_path / "index.csv", named)
+    found = read_synthetic(tmp_path, (("G",), ("N",)), (), SIZE, False)
+    assert [(file[0], label) for file, label in zip(found.file, found.label)] == [("G", 0)] * 2 + [
+        ("N", 1)
+    ] * 2
+    write_index(tmp_path / "index.csv", [{**row, "label_name": ""} for row in named])
+    with pytest.raises(UserError, match="class number 1, and what it means is not known"):
+        read_synthetic(tmp_path, (("G",), ("N",)), (), SIZE, False)
 
 
 def test_the_probe_weighs_and_repeats_alike(tmp_path):

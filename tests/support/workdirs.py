@@ -21,12 +21,12 @@ def with_noise(params, strength=0.5):
     return jax.tree_util.tree_map_with_path(changed, params)
 
 
-def untrained_workdir(workdir: Path, config: ConfigDict, state=None) -> Path:
+def untrained_workdir(workdir: Path, config: ConfigDict, state=None, label_names=()) -> Path:
     """A workdir with a checkpoint of step 0; state None draws it."""
     if state is None:
         state = first_prior(config) if config.task == "prior" else first_state(config)
     state = state._replace(ema=with_noise(state.ema))
-    write_manifest(workdir, config, "nothing was trained")
+    write_manifest(workdir, config, "nothing was trained", label_names=label_names)
     checkpoints = open_checkpoints(config, workdir)
     checkpoints.save(0, jax.device_get(state))
     checkpoints.close()

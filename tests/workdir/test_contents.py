@@ -1,13 +1,18 @@
 """workdir/contents.py: workdirs of several processes, and settings of another network."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fundusgan_jax.config import flatten
+from fundusgan_jax.data.example import Example
+from fundusgan_jax.data.packed import open_packed, write_packed
 from fundusgan_jax.devices import distributed
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.workdir.contents import check_network, open_shared_checkpoints
+from fundusgan_jax.workdir.contents import check_network, label_names_of, open_shared_checkpoints
+from fundusgan_jax.workdir.manifest import read_manifest, write_manifest
 from tests.support.tiny import tiny_config
 
 
@@ -20,6 +25,23 @@ def test_a_workdir_that_is_not_shared_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(distributed, "first_says", lambda work: 8)
     with pytest.raises(UserError, match="file system that all processes share"):
         open_shared_checkpoints(tiny_config(), tmp_path)
+
+
+def test_names_of_classes_are_the_manifests_and_before_it_had_any_the_datasets(tmp_path: Path) -> None:
+    eye = np.zeros((16, 16, 3), np.uint8)
+    example = Example(eye, 0, "patient", "left", "train", "1.jpg")
+    write_packed(tmp_path / "data", [example], {"train": 1}, 16, ("healthy", "ill"), True)
+    config = tiny_config(data__dir=str(tmp_path / "data"))
+    fingerprint = open_packed(tmp_path / "data").fingerprint
+    assert label_names_of(tmp_path / "run") == ()
+    write_manifest(tmp_path / "run", config, fingerprint, label_names=("A", "B"))
+    assert label_names_of(tmp_path / "run") == ("A", "B")
+    record = read_manifest(tmp_path / "run")
+    del record["label_names"]
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(record))
+    assert label_names_of(tmp_path / "run") == ("healthy", "ill")
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps({**record, "dataset_fingerprint": "other"}))
+    assert label_names_of(tmp_path / "run") == ()
 
 
 def test_settings_of_another_network_are_refused(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from tests.support.tiny import tiny_config
 
 def test_it_says_what_made_the_run(tmp_path: Path) -> None:
     config = tiny_config()
-    write_manifest(tmp_path, config, "abc")
+    write_manifest(tmp_path, config, "abc", label_names=("healthy", "ill"))
     record = json.loads((tmp_path / "manifest.json").read_text())
+    assert record["label_names"] == ["healthy", "ill"]
     assert record["config"] == config.to_dict() and record["seed"] == 0
     assert record["dataset_fingerprint"] == "abc"
     assert {"jax", "flax", "optax", "orbax-checkpoint", "numpy", "python"} <= set(record["versions"])
