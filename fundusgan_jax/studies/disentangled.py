@@ -14,6 +14,7 @@ from fundusgan_jax.data.packed import PackedDataset, PackedSplit, evenly, split_
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.generate.codec import Codec
 from fundusgan_jax.generate.directions import Direction, write_directions
+from fundusgan_jax.generate.recipes import check_has_styles
 from fundusgan_jax.metrics.dci import DCI, FOLDS, dci
 from fundusgan_jax.models.encoder import EncoderOutput
 from fundusgan_jax.progress import Progress
@@ -72,6 +73,7 @@ def study(flags: argparse.Namespace) -> Result:
     config = config_of_workdir(flags.workdir, overrides)
     if config.task != "fundusgan":
         raise UserError(f"{flags.workdir} is a run of task={config.task}; w+ of photographs is FundusGAN's")
+    check_has_styles(config)
     step, variables = restore_variables(config, flags.workdir, flags.step)
     dataset = open_dataset(config, flags.workdir)
     fit = evenly(split_named(dataset, config.data.train_split), flags.num_fit)
