@@ -124,7 +124,11 @@ def request_of(flags: argparse.Namespace, overrides: Sequence[str]) -> Request:
     if chosen and REAL not in chosen:
         raise UserError(f"--arms={flags.arms} lacks {REAL}, with which the others are compared")
     arms = chosen or tuple(arm for arm in ARMS if flags.synthetic is not None or not needs_synthetic(arm))
-    own: dict[str, Any] = {"arms": arms, "networks": _networks(flags, overrides), "overrides": tuple(overrides)}
+    own: dict[str, Any] = {
+        "arms": arms,
+        "networks": _networks(flags, overrides),
+        "overrides": tuple(overrides),
+    }
     return Request(**{name: getattr(flags, name) for name in Request._fields if name not in own}, **own)
 
 
