@@ -147,19 +147,19 @@ def document(commands: Sequence[Command], records: Sequence[Record]) -> str:
     parts = ["# Measurements of `python -m benchmarks.all_tables`"]
     for command in commands:
         benchmark = import_module(f"benchmarks.{command.benchmark}").BENCHMARK
-        found: list[Record] = []
+        shown: list[Record] = []
         for setting in driver.settings_of(benchmark, command.flags):
-            found += [dict(record) for record in driver.latest(records, benchmark, setting)]
-        if not found:
+            shown += [dict(record) for record in driver.latest(records, benchmark, setting)]
+        if not shown:
             continue
         # What needs all records (scaling's efficiency) is not in their lines.
         with contextlib.redirect_stdout(io.StringIO()) as told:
-            benchmark.finish(found)
+            benchmark.finish(shown)
         parts.append(
             f"## {command.title}\n\n`python -m benchmarks.{command.benchmark} {' '.join(command.flags)}`"
         )
-        parts += [text for text in (told.getvalue().strip(), table(found)) if text]
-        parts += [operations_table(record) for record in found if "operations" in record]
+        parts += [text for text in (told.getvalue().strip(), table(shown)) if text]
+        parts += [operations_table(record) for record in shown if "operations" in record]
     return "\n\n".join(parts) + "\n"
 
 

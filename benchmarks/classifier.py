@@ -105,10 +105,10 @@ def _of_torch(python: str, setting: driver.Setting, calls: int) -> Measurement:
         raise UserError(
             f"--torch={python} cannot run {SCRIPT.name}: {reason}; install torch and torchvision there"
         )
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    timed = json.loads(done.stdout.strip().splitlines()[-1])
     work = Work(setting["batch"])
     return Measurement(
-        "classifier", setting, found["seconds"], work, peak_bytes=found["peak_bytes"], peak_of="process"
+        "classifier", setting, timed["seconds"], work, peak_bytes=timed["peak_bytes"], peak_of="process"
     )
 
 

@@ -20,13 +20,13 @@ latest line of each counts. A ratio whose quartiles' range spans 1 says nothing.
 
 def by_setting(path: Path) -> dict[str, Record]:
     """{benchmark and settings: the latest line}; UserError for a file that benchmarks did not write."""
-    found: dict[str, Record] = {}
+    latest: dict[str, Record] = {}
     for record in read_lines(path):
         settings = ", ".join(f"{name} {value}" for name, value in sorted(record["settings"].items()))
-        found[f"{record['benchmark']}: {settings}"] = record
-    if not found:
+        latest[f"{record['benchmark']}: {settings}"] = record
+    if not latest:
         raise UserError(f"{path} is empty; run a benchmark with --json={path}")
-    return found
+    return latest
 
 
 def table(before: dict[str, Record], after: dict[str, Record]) -> str:
@@ -70,12 +70,12 @@ def _memory_ratio(first: Record, second: Record) -> str:
 
 def differences(before: Record, after: Record) -> list[str]:
     """What else differs between two lines: device, machine, versions."""
-    found = []
+    differences = []
     for name in ("devices", "machine", "versions"):
         old, new = before.get(name), after.get(name)
         if old != new:
-            found.append(f"{name}: {_changed(old, new)}")
-    return found
+            differences.append(f"{name}: {_changed(old, new)}")
+    return differences
 
 
 def _changed(old: Any, new: Any) -> str:

@@ -85,15 +85,15 @@ def findings(facts: Facts, dtype: str, heads: int = 0) -> list[str]:
     heads: how often maps of five sides may be transposed (HEADS_TRANSPOSED).
     """
     # Every phase has some: where none is seen, the backend wrote them in a form that nobody reads here.
-    found = [] if facts.convolutions else ["no convolution found, so nothing is said of their dtype"]
-    found += [f"convolution with a kernel per group: {name}" for name in facts.grouped]
+    remarks = [] if facts.convolutions else ["no convolution found, so nothing is said of their dtype"]
+    remarks += [f"convolution with a kernel per group: {name}" for name in facts.grouped]
     odd = {name: count for name, count in facts.convolutions.items() if name != dtype}
-    found += [f"{count} convolutions of {name} where {dtype} is set" for name, count in odd.items()]
+    remarks += [f"{count} convolutions of {name} where {dtype} is set" for name, count in odd.items()]
     laid_out = Counter({shape: count for shape, count in facts.transposed.items() if shape.count(",") == 4})
     moved = facts.transposed - laid_out if laid_out.total() <= heads else facts.transposed
-    found += [f"transposed {count} times: {shape}" for shape, count in moved.most_common()]
-    found += [f"speaks to the host: {name}" for name in facts.host]
-    return found
+    remarks += [f"transposed {count} times: {shape}" for shape, count in moved.most_common()]
+    remarks += [f"speaks to the host: {name}" for name in facts.host]
+    return remarks
 
 
 def _findings_of_gpu(facts: Facts, lookups: int = 0) -> list[str]:

@@ -51,8 +51,8 @@ def time_encoder(setting: driver.Setting, timer: Timer, overrides: Sequence[str]
     along = jax.tree.map(lambda x: jnp.asarray(rng.standard_normal(x.shape), x.dtype), shapes)
 
     def objective(params: Any, x: jax.Array, along: Any) -> jax.Array:
-        found, _ = network.apply({"params": params, **rest}, x, w_avg, train=True, mutable=["batch_stats"])
-        parts = jax.tree.map(lambda a, b: jnp.sum(a.astype(jnp.float32) * b), found, along)
+        encoded, _ = network.apply({"params": params, **rest}, x, w_avg, train=True, mutable=["batch_stats"])
+        parts = jax.tree.map(lambda a, b: jnp.sum(a.astype(jnp.float32) * b), encoded, along)
         return sum(jax.tree.leaves(parts))  # type: ignore[return-value]
 
     work = Work(batch, setting["dtype"], 3 * flop)

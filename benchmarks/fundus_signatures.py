@@ -43,7 +43,7 @@ def drive_photographs(folder: Path, half: str) -> list[Photograph]:
         raise UserError(
             f"{folder / half / 'images'} has no *.tif: give --drive=DIR with DRIVE's training/ and test/"
         )
-    found = []
+    photographs = []
     for file in files:
         number = file.name[:2]
         try:
@@ -51,10 +51,10 @@ def drive_photographs(folder: Path, half: str) -> list[Photograph]:
                 read_image(next((folder / half / part).glob(f"{number}_*")))[..., 0] > 127
                 for part in ("mask", "1st_manual")
             )
-            found.append(Photograph(file.stem, read_image(file), mask, vessels))
+            photographs.append(Photograph(file.stem, read_image(file), mask, vessels))
         except (StopIteration, Rejected) as error:
             raise UserError(f"{file} lacks its mask or 1st_manual in {folder / half}: {error}") from error
-    return found
+    return photographs
 
 
 def annotated_discs() -> dict[str, Disc]:

@@ -87,13 +87,13 @@ def settings_of(chosen: argparse.Namespace) -> list[driver.Setting]:
     driver.check_choices("form", chosen.form, FORMS)
     driver.check_choices("dtype", chosen.dtype, DTYPES)
     every = itertools.product(chosen.form, chosen.resolution, chosen.dtype, chosen.batch)
-    found = [
+    settings = [
         {"form": form, "resolution": resolution, "dtype": dtype, "batch": batch, "channels": chosen.channels}
         for form, resolution, dtype, batch in every
     ]
-    for setting in found:
+    for setting in settings:
         generator_size(setting)
-    return found
+    return settings
 
 
 def _measure(chosen: argparse.Namespace, setting: driver.Setting, timer: Timer) -> Iterator[Measurement]:

@@ -117,12 +117,12 @@ def _add_flags(flags: argparse.ArgumentParser) -> None:
 
 def _settings(chosen: argparse.Namespace) -> list[driver.Setting]:
     driver.check_choices("part", chosen.part, PARTS)
-    found: list[driver.Setting] = []
+    settings: list[driver.Setting] = []
     for resolution, part, batch in itertools.product(chosen.resolution, chosen.part, chosen.batch):
         setting = {"part": part, "resolution": resolution, "batch": batch, "channels": chosen.channels}
         steps = {"sampling_steps": chosen.sampling_steps} if part == "flow" else {}
-        found.append(setting | steps)
-    return found
+        settings.append(setting | steps)
+    return settings
 
 
 def _measure(chosen: argparse.Namespace, setting: driver.Setting, timer: Timer) -> Iterator[Measurement]:

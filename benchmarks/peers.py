@@ -103,13 +103,13 @@ def _of_torch(python: str, setting: driver.Setting, calls: int) -> Measurement:
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise UserError(f"--torch={python} cannot run {SCRIPT.name}: {reason}; install torch there")
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    timed = json.loads(done.stdout.strip().splitlines()[-1])
     counted = generator_flops(GeneratorConfig(resolution=setting["resolution"]))
     work = Work(
         setting["batch"], "float32", setting["batch"] * counted if setting["what"] == "forward" else 0.0
     )
     return Measurement(
-        "peers", setting, found["seconds"], work, peak_bytes=found["peak_bytes"], peak_of="process"
+        "peers", setting, timed["seconds"], work, peak_bytes=timed["peak_bytes"], peak_of="process"
     )
 
 

@@ -107,15 +107,15 @@ def report(plan: Plan, folder: Path, names: Sequence[str]) -> bool:
 
     first, equal = folder / names[0], True
     for name in names[1:]:
-        found = compare_runs(first, folder / name)
-        if isinstance(found, Equal):
+        compared = compare_runs(first, folder / name)
+        if isinstance(compared, Equal):
             print(
-                f"{name}: equal to {names[0]}: {found.leaves} leaves at steps {', '.join(map(str, found.steps))}, "
-                f"{found.rows} rows of metrics; SHA-256 of step {found.steps[-1]}: {found.digest}"
+                f"{name}: equal to {names[0]}: {compared.leaves} leaves at steps {', '.join(map(str, compared.steps))}, "
+                f"{compared.rows} rows of metrics; SHA-256 of step {compared.steps[-1]}: {compared.digest}"
             )
             continue
         equal = False
-        for difference in found:
+        for difference in compared:
             print(f"{name}: differs from {names[0]} first at {difference}")
     return equal
 
@@ -125,13 +125,13 @@ def report_devices(folder: Path, devices: int, tolerance: float) -> bool:
     within tolerance: later, training itself makes any difference grow."""
     from benchmarks.harness.run_differences import distances
 
-    found = distances(folder / "run1", folder / "devices")
-    for step, parameters, loss in found:
+    apart = distances(folder / "run1", folder / "devices")
+    for step, parameters, loss in apart:
         print(
             f"{devices} devices: step {step}: parameters differ by {parameters:.2g} of their norm, "
             f"the loss by {loss:.2g} of its value"
         )
-    return found[0].parameters <= tolerance
+    return apart[0].parameters <= tolerance
 
 
 def report_cost(folder: Path) -> None:
@@ -150,10 +150,10 @@ def machine_line(workdir: Path) -> str:
     from fundusgan_jax.workdir.manifest import read_manifest
 
     made = read_manifest(workdir) or {}
-    found, commit = made["devices"], made["git"] or {}
+    devices, commit = made["devices"], made["git"] or {}
     changed = " with changes" if commit.get("modified") else ""
     return (
-        f"{found['count']} x {found['kind']}, jax {made['versions']['jax']}, "
+        f"{devices['count']} x {devices['kind']}, jax {made['versions']['jax']}, "
         f"commit {str(commit.get('commit'))[:10]}{changed}"
     )
 

@@ -48,14 +48,14 @@ def _sides(text: str) -> list[int]:
 def _adversaries(text: str) -> list[float]:
     """A flag's value: weights of the adversarial term with commas between them."""
     try:
-        found = [float(word) for word in driver.words(text)]
+        weights = [float(word) for word in driver.words(text)]
     except ValueError:
-        found = []
-    if not found or not all(0 <= weight < math.inf for weight in found):
+        weights = []
+    if not weights or not all(0 <= weight < math.inf for weight in weights):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not weights of 0 or more with commas between them, as 0,0.1"
         )
-    return found
+    return weights
 
 
 def add_training_flags(flags: argparse.ArgumentParser) -> None:
@@ -120,7 +120,7 @@ def _add_flags(flags: argparse.ArgumentParser) -> None:
 def _settings(chosen: argparse.Namespace) -> list[driver.Setting]:
     driver.check_choices("dtype", chosen.dtype, DTYPES)
     driver.check_choices("what", chosen.what, (PHASES, LOOP))
-    found = []
+    settings = []
     for config in chosen.config:
         # A prior has its adversary anyway.
         adversaries = [0.0] if load_config(config, []).task == "prior" else chosen.adversary
@@ -129,11 +129,11 @@ def _settings(chosen: argparse.Namespace) -> list[driver.Setting]:
                 for adversary in adversaries:
                     for devices in chosen.devices:
                         for batch, what in itertools.product(chosen.batch, chosen.what):
-                            found.append(
+                            settings.append(
                                 {"what": what, "config": config, "resolution": resolution, "dtype": dtype, "adversary": adversary,
                                  "devices": devices, "batch": batch, **shared_settings(chosen)}
                             )  # fmt: skip
-    return found
+    return settings
 
 
 def _measure(chosen: argparse.Namespace, setting: driver.Setting, timer: Timer) -> Iterator[Measurement]:

@@ -9,19 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fundusgan_jax.errors import UserError
-    from fundusgan_jax.interface import Classifier, FundusGAN, LatentPrior, Prior, compare, load, open_dataset
+    from fundusgan_jax.interface.classifier import Classifier
+    from fundusgan_jax.interface.fundusgan import FundusGAN
+    from fundusgan_jax.interface.images import compare, open_dataset
+    from fundusgan_jax.interface.models import load
+    from fundusgan_jax.interface.priors import LatentPrior, Prior
 
 __version__ = "0.1.0"
 __all__ = ["Classifier", "FundusGAN", "LatentPrior", "Prior", "UserError", "compare", "load", "open_dataset"]
+_MODULES = {
+    "Classifier": "interface.classifier",
+    "FundusGAN": "interface.fundusgan",
+    "LatentPrior": "interface.priors",
+    "Prior": "interface.priors",
+    "UserError": "errors",
+    "compare": "interface.images",
+    "load": "interface.models",
+    "open_dataset": "interface.images",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module 'fundusgan_jax' has no attribute '{name}'")
     import importlib
 
-    module = "errors" if name == "UserError" else "interface"
-    return getattr(importlib.import_module(f"fundusgan_jax.{module}"), name)
+    return getattr(importlib.import_module(f"fundusgan_jax.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

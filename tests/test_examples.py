@@ -26,4 +26,4 @@ def test_examples_of_docstrings(name, tmp_path, monkeypatch):
 
 
 def test_the_public_interface_has_examples():
-    assert "fundusgan_jax.interface" in MODULES
+    assert "fundusgan_jax.interface.images" in MODULES

@@ -79,9 +79,9 @@ def command_words() -> list[str]:
 def machine_line(record: Mapping[str, Any] | None = None) -> str:
     """Device, versions and commit, as they stand under a table; of a record, or of this process."""
     record = record or circumstances()
-    commit, found = record["git"] or {}, record["devices"]
+    commit, devices = record["git"] or {}, record["devices"]
     changed = f" with changes {commit.get('changes', '')}".rstrip() if commit.get("modified") else ""
     return (
-        f"{found['count']} x {found['kind']}, {record['machine']}, jax {record['versions']['jax']}, "
+        f"{devices['count']} x {devices['kind']}, {record['machine']}, jax {record['versions']['jax']}, "
         f"commit {str(commit.get('commit'))[:10]}{changed}"
     )

@@ -67,10 +67,10 @@ def words(text: str) -> list[str]:
 
 def numbers(text: str) -> list[int]:
     """A flag's value: whole numbers above 0 with commas between them."""
-    found = [int(word) for word in words(text)]
-    if not found or min(found) < 1:
+    numbers = [int(word) for word in words(text)]
+    if not numbers or min(numbers) < 1:
         raise ValueError(text)
-    return found
+    return numbers
 
 
 def check_choices(flag: str, given: Sequence[str], known: Sequence[str]) -> None:
@@ -138,14 +138,14 @@ def _run(benchmark: Benchmark, argv: Sequence[str]) -> int:
     progress = Progress(len(settings), "settings", benchmark.name)
     with progress.running():
         for setting in settings:
-            found = _finished(benchmark, setting, chosen, before)
-            if not found:
+            measured = _finished(benchmark, setting, chosen, before)
+            if not measured:
                 measure = _here if chosen.in_process else _apart
                 for record in measure(benchmark, chosen, setting, argv):
-                    found.append(record)
+                    measured.append(record)
                     if chosen.json:
                         append_lines(chosen.json, [record])
-            records += found
+            records += measured
             progress.update(1, _told(setting))
     benchmark.finish(records)
     print(table(records))
@@ -174,15 +174,15 @@ def settings_of(benchmark: Benchmark, flags: Sequence[str]) -> list[Setting]:
 
 def latest(records: Sequence[Record], benchmark: Benchmark, setting: Setting) -> list[Record]:
     """Of a setting's records the last one of each phase, and its last failure where nothing came after that."""
-    found: dict[str | None, Record] = {}
+    newest: dict[str | None, Record] = {}
     for record in records:
         if is_of(record, benchmark, setting):
-            if "error" in found.get(None, {}):
-                del found[None]
+            if "error" in newest.get(None, {}):
+                del newest[None]
             phase = record["settings"].get(PHASE)
-            found.pop(phase, None)
-            found[phase] = record
-    return list(found.values())
+            newest.pop(phase, None)
+            newest[phase] = record
+    return list(newest.values())
 
 
 def _finished(
@@ -191,16 +191,16 @@ def _finished(
     """The records that a file has of this setting from here, with as many calls; none where any is to be measured again."""
     mine = [record for record in before if is_of(record, benchmark, setting)]
     here = circumstances if chosen.in_process else of_a_process
-    found = latest([record for record in mine if same_place(record, here())], benchmark, setting)
+    records = latest([record for record in mine if same_place(record, here())], benchmark, setting)
     # Of a setting that was ended in the middle the file has some phases and no failure.
-    whole = any("error" in record or len(found) >= record.get("phases", 1) for record in found)
+    whole = any("error" in record or len(records) >= record.get("phases", 1) for record in records)
     settled = whole and all(
         record.get("calls", chosen.calls) >= chosen.calls
         and not record.get("error", "").startswith(FAILED)
         and not _has_more_time(record, chosen.time_limit)
-        for record in found
+        for record in records
     )
-    return found if settled else []
+    return records if settled else []
 
 
 def _has_more_time(record: Record, limit: float) -> bool:

@@ -70,10 +70,10 @@ def longest(trace: jax.profiler.ProfileData, origin_of: dict[str, str]) -> list[
 
 def origins(text: str) -> dict[str, str]:
     """{operation: the last four parts of the path it was traced under} of an optimised program."""
-    found = re.finditer(
+    matches = re.finditer(
         r'^\s*(?:ROOT )?%?([\w.-]+) = .*metadata=\{[^}]*op_name="([^"]+)"', text, re.MULTILINE
     )
-    return {match[1]: "/".join(match[2].split("/")[-4:]) for match in found}
+    return {match[1]: "/".join(match[2].split("/")[-4:]) for match in matches}
 
 
 def _operations(trace: jax.profiler.ProfileData) -> Iterator[tuple[str, float]]:

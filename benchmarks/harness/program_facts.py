@@ -107,9 +107,9 @@ class Facts(NamedTuple):
 def instructions(program: str) -> Iterator[Instruction]:
     """The instructions of a program's HLO text, those within fusions too."""
     for line in program.splitlines():
-        if found := _INSTRUCTION.match(line):
-            shapes = tuple(_shape(part) for part in _SHAPE.finditer(found["result"]))
-            yield Instruction(found["name"], shapes, found["operation"], found["rest"])
+        if match := _INSTRUCTION.match(line):
+            shapes = tuple(_shape(part) for part in _SHAPE.finditer(match["result"]))
+            yield Instruction(match["name"], shapes, match["operation"], match["rest"])
 
 
 class Operation(NamedTuple):
@@ -124,12 +124,12 @@ class Operation(NamedTuple):
 def estimated_operations(program: str) -> list[Operation]:
     """The operations that a program runs one after another, of `compiled.as_text()` for a TPU; none of other compilers.
     What a loop runs is not among them."""
-    found = []
+    convolutions = []
     for line in _entry(program).splitlines():
         if (cycles := _CYCLES.search(line)) and (item := _INSTRUCTION.match(line)):
             origin = _ORIGIN.search(line)
             shape = _SHAPE.search(item["result"])
-            found.append(
+            convolutions.append(
                 Operation(
                     int(cycles[1]),
                     item["name"],
@@ -137,20 +137,20 @@ def estimated_operations(program: str) -> list[Operation]:
                     origin[1] if origin else "",
                 )
             )
-    return found
+    return convolutions
 
 
 def shape_of(text: str) -> Shape:
     """The shape that is written as 'bf16[8,64,64,512]', as `str` of one is."""
-    found = _SHAPE.fullmatch(text)
-    if found is None:
+    match = _SHAPE.fullmatch(text)
+    if match is None:
         raise ValueError(f"{text!r} is no shape")
-    return _shape(found)
+    return _shape(match)
 
 
-def _shape(found: re.Match[str]) -> Shape:
-    numbers = [tuple(map(int, filter(None, (found[name] or "").split(",")))) for name in ("sides", "order")]
-    return Shape(found["dtype"], numbers[0], numbers[1])
+def _shape(match: re.Match[str]) -> Shape:
+    numbers = [tuple(map(int, filter(None, (match[name] or "").split(",")))) for name in ("sides", "order")]
+    return Shape(match["dtype"], numbers[0], numbers[1])
 
 
 def program_facts(program: str, kernels: Iterable[tuple[int, ...]] = ()) -> Facts:
@@ -241,7 +241,7 @@ def _is_image(shape: Shape) -> bool:
 
 def _count(facts: Facts, item: Instruction, inputs: list[Shape], parameters: set[tuple[int, ...]]) -> None:
     operation = item.operation.removesuffix("-start")
-    target = found[1] if operation == "custom-call" and (found := _TARGET.search(item.rest)) else ""
+    target = match[1] if operation == "custom-call" and (match := _TARGET.search(item.rest)) else ""
     call = _CUDNN.fullmatch(target)
     convolves = operation == "convolution" or call
     if convolves and inputs and len(inputs[0].sides) >= 4:

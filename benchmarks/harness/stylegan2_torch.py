@@ -142,9 +142,9 @@ def judged(weights: Weights, image: torch.Tensor) -> torch.Tensor:
 
 def generator_weights(resolution: int, layers: int = 8) -> Weights:
     """Random weights of the original's shapes and names; speed does not depend on their values."""
-    found: Weights = {"synthesis.b4.const": torch.randn(512, 4, 4)}
+    weights: Weights = {"synthesis.b4.const": torch.randn(512, 4, 4)}
     for index in range(layers):
-        found |= {f"mapping.fc{index}.weight": torch.randn(512, 512) * 100,
+        weights |= {f"mapping.fc{index}.weight": torch.randn(512, 512) * 100,
                   f"mapping.fc{index}.bias": torch.zeros(512)}  # fmt: skip
     before = channels_at(4)
     for side in (2**k for k in range(2, int(math.log2(resolution)) + 1)):
@@ -153,25 +153,25 @@ def generator_weights(resolution: int, layers: int = 8) -> Weights:
         shapes |= {"conv1": (width, width, 3), "torgb": (3, width, 1)}
         for name, (out, inside, size) in shapes.items():
             layer = f"synthesis.b{side}.{name}"
-            found[f"{layer}.weight"] = torch.randn(out, inside, size, size)
-            found[f"{layer}.bias"] = torch.zeros(out)
-            found[f"{layer}.affine.weight"] = torch.randn(inside, 512)
-            found[f"{layer}.affine.bias"] = torch.ones(inside)
+            weights[f"{layer}.weight"] = torch.randn(out, inside, size, size)
+            weights[f"{layer}.bias"] = torch.zeros(out)
+            weights[f"{layer}.affine.weight"] = torch.randn(inside, 512)
+            weights[f"{layer}.affine.bias"] = torch.ones(inside)
             if name != "torgb":
-                found[f"{layer}.noise_const"] = torch.randn(side, side)
-                found[f"{layer}.noise_strength"] = torch.full((), 0.1)
+                weights[f"{layer}.noise_const"] = torch.randn(side, side)
+                weights[f"{layer}.noise_strength"] = torch.full((), 0.1)
         before = width
-    return found
+    return weights
 
 
 def discriminator_weights(resolution: int) -> Weights:
     """The same for the discriminator."""
-    found: Weights = {}
+    weights: Weights = {}
 
     def add(name: str, out: int, inside: int, size: int, bias: bool = True) -> None:
-        found[f"{name}.weight"] = torch.randn(out, inside, size, size) if size else torch.randn(out, inside)
+        weights[f"{name}.weight"] = torch.randn(out, inside, size, size) if size else torch.randn(out, inside)
         if bias:
-            found[f"{name}.bias"] = torch.zeros(out)
+            weights[f"{name}.bias"] = torch.zeros(out)
 
     add(f"b{resolution}.fromrgb", channels_at(resolution), 3, 1)
     for side in (2**k for k in range(int(math.log2(resolution)), 2, -1)):
@@ -182,7 +182,7 @@ def discriminator_weights(resolution: int) -> Weights:
     add("b4.conv", 512, 513, 3)
     add("b4.fc", 512, 512 * 16, 0)
     add("b4.out", 1, 512, 0)
-    return found
+    return weights
 
 
 def training_step(resolution: int, batch: int) -> Callable[[], None]:
@@ -241,13 +241,13 @@ def largest_difference(file: str) -> dict[str, float]:
             sides[rest[0]]["/".join(rest[1:])] = value
     expected, logits = arrays["image_noise_const"], arrays["d_logits"]
     ws, images = arrays["ws"], arrays["d_image"].permute(0, 3, 1, 2)
-    found = {}
+    differences = {}
     with torch.no_grad():
         for fused in (True, False):
             image = painted(sides["G"], ws, expected.shape[1], fused).permute(0, 2, 3, 1)
-            found[f"image, fused {fused}"] = _relative(image, expected)
-        found["logits"] = _relative(judged(sides["D"], images), logits)
-    return found
+            differences[f"image, fused {fused}"] = _relative(image, expected)
+        differences["logits"] = _relative(judged(sides["D"], images), logits)
+    return differences
 
 
 def _relative(x: torch.Tensor, y: torch.Tensor) -> float:

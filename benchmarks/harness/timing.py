@@ -99,7 +99,7 @@ class Measurement(NamedTuple):
         """What stands in the JSON line, with device, versions, commit and command."""
         middle, (low, high) = statistics.median(self.seconds), quartiles(self.seconds)
         images, flop = self.work.images, self.work.flop
-        found: Record = {
+        record: Record = {
             "benchmark": self.benchmark,
             "settings": self.settings,
             "img_per_sec": self.img_per_sec,
@@ -117,26 +117,26 @@ class Measurement(NamedTuple):
             # Simulated devices share one processor.
             count = 1 if jax.default_backend() == "cpu" else self.work.devices
             peak, source = peak_flops(jax.devices()[0], self.work.dtype, self.work.precision)
-            found["gflop_per_image"] = flop / images / 1e9
-            found["gflop_per_sec"] = flop / middle / 1e9
-            found["peak_source"] = source
+            record["gflop_per_image"] = flop / images / 1e9
+            record["gflop_per_sec"] = flop / middle / 1e9
+            record["peak_source"] = source
             if peak is not None:
-                found["share_of_peak"] = flop / middle / (peak * count)
-                found["peak_gflop_per_sec"] = peak * count / 1e9
+                record["share_of_peak"] = flop / middle / (peak * count)
+                record["peak_gflop_per_sec"] = peak * count / 1e9
         if self.program:
-            found["compile_seconds"] = self.program.seconds
-            found["compiled_from_cache"] = self.program.from_cache
-            found["planned_bytes"] = self.program.planned_bytes
-            found["xla_gflop_per_image"] = self.program.flop * self.work.devices / images / 1e9
+            record["compile_seconds"] = self.program.seconds
+            record["compiled_from_cache"] = self.program.from_cache
+            record["planned_bytes"] = self.program.planned_bytes
+            record["xla_gflop_per_image"] = self.program.flop * self.work.devices / images / 1e9
         if self.warm_seconds:
-            found["warm_compile_seconds"] = self.warm_seconds
+            record["warm_compile_seconds"] = self.warm_seconds
         if self.peak_bytes:
-            found |= {"peak_bytes": self.peak_bytes, "peak_of": self.peak_of}
+            record |= {"peak_bytes": self.peak_bytes, "peak_of": self.peak_of}
         if self.begun_bytes and self.peak_of == "process":
-            found["whole_peak_bytes"] = max(self.begun_bytes, self.peak_bytes)
+            record["whole_peak_bytes"] = max(self.begun_bytes, self.peak_bytes)
         if self.operations:
-            found["operations"] = [list(operation) for operation in self.operations]
-        return found | circumstances()
+            record["operations"] = [list(operation) for operation in self.operations]
+        return record | circumstances()
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
@@ -220,12 +220,12 @@ def seconds_of(call: Callable[[], Any], calls: int) -> list[float]:
     """Seconds of each of `calls` calls, after WARM_UP ones; each is waited for."""
     for _ in range(WARM_UP):
         jax.block_until_ready(call())
-    found = []
+    seconds = []
     for _ in range(calls):
         start = time.perf_counter()
         jax.block_until_ready(call())
-        found.append(time.perf_counter() - start)
-    return found
+        seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def forget_peak() -> None:
@@ -243,8 +243,8 @@ def peak_memory() -> tuple[int, str]:
     stats = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return int(stats["peak_bytes_in_use"]), "device"
-    found = resident_peak()
-    return (found, "process") if found else (0, "")
+    peak = resident_peak()
+    return (peak, "process") if peak else (0, "")
 
 
 def resident_peak() -> int:
@@ -253,8 +253,8 @@ def resident_peak() -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return 0
-    found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
-    return 1024 * found[0] if found else 0
+    peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return 1024 * peaks[0] if peaks else 0
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -290,7 +290,7 @@ def append_lines(path: Path, records: Sequence[Record]) -> None:
 def read_lines(path: Path) -> list[Record]:
     """The records of a file; UserError where benchmarks did not write it. A last line cut off in the middle (the machine
     went down) is left out."""
-    found: list[Record] = []
+    records: list[Record] = []
     try:
         lines = path.read_text().splitlines(keepends=True)
     except OSError as error:
@@ -307,5 +307,5 @@ def read_lines(path: Path) -> list[Record]:
             raise UserError(
                 f"{path}, line {number}: no measurement of a benchmark (--json=FILE writes them)"
             ) from error
-        found.append(record)
-    return found
+        records.append(record)
+    return records

@@ -189,11 +189,11 @@ def found_in(folder: Path, flag: str = "") -> tuple[list[Path], LeftOut]:
     Raises:
         UserError: there is none; `flag` is put before the folder.
     """
-    found = photograph_files(folder)
-    drawn = {path: reason for path in found.photographs if (reason := why_drawn(path))}
-    others = ((name, reason) for name, reason in found.left_out if not _is_record(folder / name))
+    listed = photograph_files(folder)
+    drawn = {path: reason for path in listed.photographs if (reason := why_drawn(path))}
+    others = ((name, reason) for name, reason in listed.left_out if not _is_record(folder / name))
     left_out = (*others, *((shown_name(path, folder), reason) for path, reason in drawn.items()))
-    paths = sorted(path for path in found.photographs if path not in drawn)
+    paths = sorted(path for path in listed.photographs if path not in drawn)
     said = summary_line(left_out)
     if not paths:
         raise UserError(

@@ -69,20 +69,20 @@ def find_cluster(
         return None
     local: list[int] | None = []
     if not address or count is None or number is None:
-        found = _launcher()
-        if found is not None:
+        cluster = _launcher()
+        if cluster is not None:
             try:
-                count = found.get_process_count() if count is None else count
+                count = cluster.get_process_count() if count is None else count
                 if count == 1:
                     return None
-                number = found.get_process_id() if number is None else number
-                address = address or found.get_coordinator_address(
+                number = cluster.get_process_id() if number is None else number
+                address = address or cluster.get_coordinator_address(
                     timeout_secs=JOIN_SECONDS,
                     override_coordinator_port=os.environ.get("JAX_COORDINATOR_PORT"),
                 )
             except Exception as error:
                 raise UserError(
-                    f"the launcher ({found.__name__}) does not say which processes there are "
+                    f"the launcher ({cluster.__name__}) does not say which processes there are "
                     f"({_line(error)}); give --coordinator=HOST:PORT --num_processes=N --process_id=K"
                 ) from error
             local = [] if _alone_on_node(count) else None

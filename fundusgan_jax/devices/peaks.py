@@ -86,8 +86,8 @@ def peak_flops(device: jax.Device, dtype: str, precision: str = "") -> tuple[flo
     precision = precision or default_precision()
     peak = known_peak(device.device_kind) if device.platform != "cpu" else None
     if peak is None:
-        found = measured_flops(device, dtype, precision)
-        return found, "unknown" if found is None else "measured"
+        flops = measured_flops(device, dtype, precision)
+        return flops, "unknown" if flops is None else "measured"
     if dtype == "bfloat16":
         return peak.bfloat16 * 1e12, "datasheet"
     true_float32 = precision.lower() in FULL_PRECISION and peak.float32

@@ -99,16 +99,16 @@ def score_photographs(
     Raises:
         Stopped: between two photographs.
     """
-    found: list[dict[str, float]] = []
+    by_photograph: list[dict[str, float]] = []
     levels: list[np.ndarray] = []
     progress = Progress(len(photographs), "img", "scoring vessels")
     with progress.running():
         for traced in stoppable(photographs, should_stop):
             value = probability(traced)
-            found.append(scores(value, traced.truth, traced.mask, threshold))
+            by_photograph.append(scores(value, traced.truth, traced.mask, threshold))
             levels.append(_levels(traced.truth[traced.mask], value[traced.mask]))
             progress.update()
-    per_photograph = {name: np.array([row[name] for row in found]) for name in found[0]}
+    per_photograph = {name: np.array([row[name] for row in by_photograph]) for name in by_photograph[0]}
     figures = {name: float(np.nanmean(column)) for name, column in per_photograph.items()}
     figures["auc_pooled"] = float(auc(*np.concatenate(levels, 1)))
     return Scored(figures, per_photograph, tuple(traced.name for traced in photographs))

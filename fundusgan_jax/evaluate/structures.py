@@ -88,12 +88,12 @@ def _of_pair(
 ) -> dict[str, float]:
     mask = fov_mask(photograph[None])[0]
     vessels, again = (segmenter.probability(image, mask, 1) >= threshold for image in (photograph, painted))
-    found = vessel_agreement(vessels, again, mask)
+    figures = vessel_agreement(vessels, again, mask)
     if photograph.shape[0] >= SMALLEST_FOR_LESIONS:
         disc = find_disc(photograph[None], mask[None])[0]
         lesions = lesion_candidates(photograph, mask, vessels & mask, disc)
-        found |= dict(zip(LESIONS, recovery(lesions, painted, off_vessels(mask, vessels))[1:]))
-    return found
+        figures |= dict(zip(LESIONS, recovery(lesions, painted, off_vessels(mask, vessels))[1:]))
+    return figures
 
 
 def with_structures(

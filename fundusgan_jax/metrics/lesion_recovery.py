@@ -59,10 +59,10 @@ def recovery(lesions: Sequence[Blob], painted: np.ndarray, mask: np.ndarray) -> 
 
 def _again(lesion: Blob, painted: np.ndarray, mask: np.ndarray) -> Blob | None:
     reach = max(SEARCH * lesion.sigma, LEAST_SEARCH)
-    found = fitted(painted, mask, lesion.row, lesion.col, lesion.sigma, lesion.kind, reach)
-    if found is None or abs(found.contrast) < LEAST_CONTRAST_SHARE * abs(lesion.contrast):
+    recovered = fitted(painted, mask, lesion.row, lesion.col, lesion.sigma, lesion.kind, reach)
+    if recovered is None or abs(recovered.contrast) < LEAST_CONTRAST_SHARE * abs(lesion.contrast):
         return None
-    return found if np.hypot(found.row - lesion.row, found.col - lesion.col) < reach else None
+    return recovered if np.hypot(recovered.row - lesion.row, recovered.col - lesion.col) < reach else None
 
 
 class Detection(NamedTuple):

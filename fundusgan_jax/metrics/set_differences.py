@@ -149,8 +149,8 @@ def _average_sd(first: float, second: float) -> float:
 def _student(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     if not np.ptp(a) and not np.ptp(b):
         return float("nan"), float("nan")
-    found = stats.ttest_ind(b, a)
-    return float(found.statistic), float(found.pvalue)
+    test = stats.ttest_ind(b, a)
+    return float(test.statistic), float(test.pvalue)
 
 
 def _mean_variance(side: _Side) -> float:
@@ -213,7 +213,7 @@ def _halves(side: _Side, seed: int) -> Halves:
     """What two random halves of the photographs differ by; NaN for fewer than four patients."""
     if side.clusters < 4:
         return Halves(*(float("nan"),) * 3)
-    found = []
+    effects = []
     draws = half_samples(side.numbers, np.random.default_rng([seed, HALVES]))
     for _ in range(HALVES):
         inside = np.zeros(len(side.values), bool)
@@ -223,6 +223,6 @@ def _halves(side: _Side, seed: int) -> Halves:
             continue
         spreads = a.std(ddof=1), b.std(ddof=1)
         effect = _ratio(abs(a.mean() - b.mean()), _average_sd(*spreads)) * unbiased(len(a) + len(b) - 2)
-        found.append((effect, _ks(a, b), _ratio(max(spreads), min(spreads))))
-    columns = (np.asarray(column)[np.isfinite(column)] for column in zip(*found))
+        effects.append((effect, _ks(a, b), _ratio(max(spreads), min(spreads))))
+    columns = (np.asarray(column)[np.isfinite(column)] for column in zip(*effects))
     return Halves(*(float(np.quantile(one, LEVEL)) if len(one) else float("nan") for one in columns))

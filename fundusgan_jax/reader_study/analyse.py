@@ -132,15 +132,15 @@ def _line(
 
 def _flags(stored: sqlite3.Row) -> str:
     """What is unusual about one answer's time."""
-    found = []
+    remarks = []
     server, client = stored["server_ms"], stored["client_ms"]
     if server is not None and abs(server - client) > 1000 * CLOCKS_APART:
-        found.append("clocks")
+        remarks.append("clocks")
     if stored["hidden_ms"] > 0:
-        found.append("hidden")
+        remarks.append("hidden")
     if stored["views"] > 1:
-        found.append("reloaded")
-    return " ".join(found)
+        remarks.append("reloaded")
+    return " ".join(remarks)
 
 
 def _add_facts(record: dict[str, Any], study: Study, facts: dict[str, Any]) -> None:

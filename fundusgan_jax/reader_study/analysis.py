@@ -89,15 +89,15 @@ def _unfit(levels: list[str]) -> str:
 def _equivalence(answers: Answers, margin: float, prespecified: bool) -> dict[str, Any]:
     correct = answers.matrix(answers.correct.astype(float))
     estimate = two_way_mean(correct, answers.truth.astype(int))
-    found = equivalence(estimate, 0.5, margin)
+    test = equivalence(estimate, 0.5, margin)
     return {
         "figure": "accuracy",
         "centre": 0.5,
         "margin": margin,
         "margin_fixed_before_first_answer": prespecified,
-        "p": found.p,
-        "ci_90": [found.low, found.high],
-        "equivalent": found.equivalent,
+        "p": test.p,
+        "ci_90": [test.low, test.high],
+        "equivalent": test.equivalent,
     }
 
 
@@ -120,7 +120,7 @@ def leave_one_out(answers: Answers, top: dict[str, list[str]]) -> dict[str, Any]
         for name, images in top_images(image_figures(rest)).items():
             for image in set(images) & set(stays[name]):
                 stays[name][image] += 1
-    ranges = {share: [min(found), max(found)] for share, found in values.items() if found}
+    ranges = {share: [min(each), max(each)] for share, each in values.items() if each}
     return {"num_repeats": len(present), "ranges": ranges, "top_images_stay": stays}
 
 
@@ -161,41 +161,41 @@ def time_figures(answers: Answers) -> dict[str, Any]:
 
 
 def _warnings(record: dict[str, Any]) -> list[str]:
-    found = []
+    notes = []
     missing = record["missing"]
     if missing["num_missing"]:
-        found.append(
+        notes.append(
             f"{missing['num_missing']} answers are missing ({len(missing['partial_readers'])} readers did not finish): every "
             "answer is used, each reader counts once; the two-way interval is then approximate. Figures of complete readers "
             "alone stand beside it."
         )
     if record["num_readers"] < 5:
-        found.append(f"{record['num_readers']} readers: intervals are wide and hang on each of them.")
+        notes.append(f"{record['num_readers']} readers: intervals are wide and hang on each of them.")
     if record["num_real"] * 2 != record["num_images"]:
-        found.append(
+        notes.append(
             f"{record['num_real']} of {record['num_images']} images are real: accuracy counts the larger kind more, and "
             "'always real' does not score 50 %."
         )
     for column, table in record["gee"].items():
         for figure, block in table.items():
             if isinstance(block, dict) and not block["converged"]:
-                found.append(
+                notes.append(
                     f"{column}, {figure}: the estimating equation did not converge (a group is always or never right?); "
                     "its figures are not to be used."
                 )
             elif isinstance(block, dict) and block["working_correlation"] == "independence":
-                found.append(
+                notes.append(
                     f"{column}, {figure}: the exchangeable correlation did not converge; independence is used."
                 )
             elif block is None:
-                found.append(f"{column}, {figure}: too few readers or no times; not computed.")
+                notes.append(f"{column}, {figure}: too few readers or no times; not computed.")
     late = record["time"].get("num_above_120_s", 0)
     if late:
-        found.append(
+        notes.append(
             f"{late} reading times above 120 s are used as they are; look at the median beside the mean."
         )
     if not record["equivalence"]["margin_fixed_before_first_answer"]:
-        found.append(
+        notes.append(
             "The margin of equivalence was not fixed before the first answer: call that test exploratory."
         )
-    return found
+    return notes

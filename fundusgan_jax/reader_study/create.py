@@ -151,7 +151,7 @@ def _gather(
         for folder, flag in ((flags.real, "--real"), (flags.synthetic, "--synthetic"))
     ]
     classes = common_classes(*sides)
-    found: list[list[Picture]] = []
+    usable_pictures: list[list[Picture]] = []
     counts: dict[str, Any] = {}
     for sources, real, folder in zip(sides, (True, False), (flags.real, flags.synthetic)):
         kind = "real" if real else "synthetic"
@@ -169,9 +169,9 @@ def _gather(
                 f"{len(usable)} {kind} images can be used where {needed} are needed ({flags.num} and {PRACTICE} for practice; "
                 f"one of each patient; {len(rejected)} left out{reason}); add images or give a smaller --num"
             )
-        found.append(usable)
-    orders = in_pairs(*([picture.source.label for picture in usable] for usable in found))
-    chosen = [[usable[place] for place in order] for usable, order in zip(found, orders)]
+        usable_pictures.append(usable)
+    orders = in_pairs(*([picture.source.label for picture in usable] for usable in usable_pictures))
+    chosen = [[usable[place] for place in order] for usable, order in zip(usable_pictures, orders)]
     for kind, usable in zip(("real", "synthetic"), chosen):
         shown = Counter(picture.source.label for picture in usable[: flags.num])
         counts[kind]["classes"] = dict(sorted(shown.items())) if set(shown) != {""} else None

@@ -143,8 +143,8 @@ def _gee_interval(answers: Answers, chosen: np.ndarray) -> tuple[list[float], bo
     if outcome.min() == outcome.max():  # the logit is infinite
         return [float(outcome.min()), float(outcome.max())], False
     fit = fit_gee(outcome, np.ones((len(outcome), 1)), clusters, "logistic")
-    found = inference(fit)
-    return [float(end) for end in expit(np.asarray([found.low[0], found.high[0]]))], fit.converged
+    estimates = inference(fit)
+    return [float(end) for end in expit(np.asarray([estimates.low[0], estimates.high[0]]))], fit.converged
 
 
 def group_levels(answers: Answers, column: str, reference: str) -> list[str]:
@@ -164,16 +164,18 @@ def group_figures(
     result = {name: summary(answers, lines, value == name) for name in levels}
     for share in SHARES:
         fit = _gee_of(answers, column, levels, share, cell_means=True)
-        found = inference(fit) if fit else None
+        estimates = inference(fit) if fit else None
         for number, name in enumerate(levels):
             ends = [NAN, NAN]
-            if fit and found and np.isfinite(found.se[number]):
-                ends = [float(end) for end in expit(np.asarray([found.low[number], found.high[number]]))]
+            if fit and estimates and np.isfinite(estimates.se[number]):
+                ends = [
+                    float(end) for end in expit(np.asarray([estimates.low[number], estimates.high[number]]))
+                ]
             result[name][share]["gee_ci"] = ends
     fit = _gee_of(answers, column, levels, "time", cell_means=True)
-    found = inference(fit) if fit else None
+    estimates = inference(fit) if fit else None
     for number, name in enumerate(levels):
-        ends = [float(found.low[number]), float(found.high[number])] if found else [NAN, NAN]
+        ends = [float(estimates.low[number]), float(estimates.high[number])] if estimates else [NAN, NAN]
         result[name]["seconds"]["gee_ci"] = ends
     return result
 
@@ -216,9 +218,11 @@ def _gee_block(fit: GeeFit, levels: list[str]) -> dict[str, Any]:
     def by_name(values: np.ndarray) -> dict[str, float]:
         return {name: float(value) for name, value in zip(names, values)}
 
-    def of(found: Inference) -> dict[str, Any]:
-        ends = {name: [float(low), float(high)] for name, low, high in zip(names, found.low, found.high)}
-        return {"se": by_name(found.se), "p": by_name(found.p), "ci": ends}
+    def of(estimates: Inference) -> dict[str, Any]:
+        ends = {
+            name: [float(low), float(high)] for name, low, high in zip(names, estimates.low, estimates.high)
+        }
+        return {"se": by_name(estimates.se), "p": by_name(estimates.p), "ci": ends}
 
     chosen = inference(fit)
     return {

@@ -61,15 +61,15 @@ def cross_validated_auc(values: np.ndarray, real: np.ndarray, groups: np.ndarray
         return 0.5
     # Strong shrinkage: there are more figures than pictures in the smaller studies.
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=2000))
-    found = []
+    aucs = []
     for repeat in range(REPEATS):
         folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed + repeat)
         scores = np.zeros(len(real))
         for train, test in folds.split(values, real, groups):
             fitted = model.fit(values[train], real[train])
             scores[test] = fitted.decision_function(values[test])
-        found.append(roc_auc_score(real, scores))
-    return float(np.mean(found))
+        aucs.append(roc_auc_score(real, scores))
+    return float(np.mean(aucs))
 
 
 def copies(pictures: dict[str, np.ndarray], real: dict[str, bool]) -> list[tuple[str, str, float]]:
@@ -79,7 +79,7 @@ def copies(pictures: dict[str, np.ndarray], real: dict[str, bool]) -> list[tuple
         pictures: name -> uint8 [S, S, 3]. real: name -> whether it is a photograph.
     """
     small = {name: thumbnail(image) for name, image in pictures.items() if real[name]}
-    found = []
+    pairs = []
     for name, image in pictures.items():
         if real[name]:
             continue
@@ -87,8 +87,8 @@ def copies(pictures: dict[str, np.ndarray], real: dict[str, bool]) -> list[tuple
         for other, photograph in small.items():
             likeness = max(correlation(view, photograph) for view in views)
             if likeness >= LIKENESS:
-                found.append((name, other, likeness))
-    return sorted(found, key=lambda pair: -pair[2])
+                pairs.append((name, other, likeness))
+    return sorted(pairs, key=lambda pair: -pair[2])
 
 
 def audit_record(leaks: list[Leak], num_images: int, accepted: bool) -> dict[str, Any]:

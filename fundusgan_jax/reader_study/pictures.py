@@ -80,10 +80,10 @@ def rim_circle(rgb: np.ndarray, circle: Circle) -> Circle:
     at = radius[0, last[used]]
     points = np.stack([at * np.sin(angle[used, 0]), at * np.cos(angle[used, 0])], 1)
     for _ in range(2):  # the second time without rays that a tab or a shadow has moved
-        found = _fitted(points)
-        apart = np.abs(np.hypot(points[:, 0] - found.y, points[:, 1] - found.x) - found.radius)
+        fit = _fitted(points)
+        apart = np.abs(np.hypot(points[:, 0] - fit.y, points[:, 1] - fit.x) - fit.radius)
         points = points[apart <= max(3 * float(np.median(apart)), circle.radius / 200)]
-    return Circle(circle.y + found.y, circle.x + found.x, found.radius)
+    return Circle(circle.y + fit.y, circle.x + fit.x, fit.radius)
 
 
 def _fitted(points: np.ndarray) -> Circle:

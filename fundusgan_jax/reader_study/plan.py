@@ -63,25 +63,25 @@ def precision(num_readers: int, num_images: int, accuracy: float) -> Power:
 
 def power_against_chance(num_readers: int, num_images: int, accuracy: float) -> float:
     """Of the two-sided test of accuracy 0.5 at 0.05, where the true one is `accuracy`."""
-    found = precision(num_readers, num_images, accuracy)
-    limit = stats.t.ppf(0.975, found.df)
-    shift = (accuracy - 0.5) / found.se
-    return float(stats.nct.sf(limit, found.df, shift) + stats.nct.cdf(-limit, found.df, shift))
+    expected = precision(num_readers, num_images, accuracy)
+    limit = stats.t.ppf(0.975, expected.df)
+    shift = (accuracy - 0.5) / expected.se
+    return float(stats.nct.sf(limit, expected.df, shift) + stats.nct.cdf(-limit, expected.df, shift))
 
 
 def power_of_equivalence(num_readers: int, num_images: int, margin: float) -> float:
     """Of two one-sided tests at 0.05, where the true accuracy is 0.5."""
-    found = precision(num_readers, num_images, 0.5)
-    room = margin / found.se - stats.t.ppf(0.95, found.df)
-    return max(0.0, float(2 * stats.t.cdf(room, found.df) - 1))
+    expected = precision(num_readers, num_images, 0.5)
+    room = margin / expected.se - stats.t.ppf(0.95, expected.df)
+    return max(0.0, float(2 * stats.t.cdf(room, expected.df) - 1))
 
 
 def plan_text(num_readers: int, num_images: int, margin: float) -> str:
     """What create --plan prints."""
-    found = precision(num_readers, num_images, 0.5)
+    expected = precision(num_readers, num_images, 0.5)
     lines = [
         f"{num_readers} readers, {num_images} images; assumed spread (logit): readers {READER_SD}, images {IMAGE_SD}",
-        f"95 % interval of mean accuracy near 0.5: +- {found.half_width:.3f} (readers and images random)",
+        f"95 % interval of mean accuracy near 0.5: +- {expected.half_width:.3f} (readers and images random)",
     ]
     lines += [
         f"power to find accuracy {accuracy:.2f} different from 0.50: {power_against_chance(num_readers, num_images, accuracy):.2f}"

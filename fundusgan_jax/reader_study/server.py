@@ -47,10 +47,10 @@ from fundusgan_jax.reader_study.study import (
     number_of,
     token,
 )
+from fundusgan_jax.reader_study.submitted import milliseconds, numbers, valid_answer
 
 HERE = Path(__file__).parent
 COOKIE, ADMIN_COOKIE = "reader", "organiser"
-LONGEST_MS = 86_400_000.0
 LONGEST_ANSWER = 100  # characters of an answer to a question
 
 
@@ -213,7 +213,7 @@ class Server:
         errors = {
             q["name"]: self.study.text["error_answer"]
             for q in questions
-            if not _valid(q, form.get(q["name"], ""))
+            if not valid_answer(q, form.get(q["name"], ""))
         }
         if form.get("agree") != "yes":
             errors["agree"] = self.study.text["error_agree"]
@@ -279,7 +279,7 @@ class Server:
         body, image = await self._json(request, reader)
         if self.open_images(reader)[:1] != [body["image"]]:
             raise HTTPException(409, "not_open")
-        detail = _numbers(body, ("width", "height", "dpr", "image_px"))
+        detail = numbers(body, ("width", "height", "dpr", "image_px"))
         detail |= {"browser": request.headers.get("user-agent", "")[:200]}
         await self.write(partial(add_view, reader=reader, image=image, detail=detail, now=self.clock()))
         return Response(status_code=204)
@@ -290,8 +290,8 @@ class Server:
         body, image = await self._json(request, reader)
         choice, client_ms, hidden_ms = (
             body.get("answer"),
-            _milliseconds(body, "ms"),
-            _milliseconds(body, "hidden_ms"),
+            milliseconds(body, "ms"),
+            milliseconds(body, "hidden_ms"),
         )
         if choice not in ("real", "synthetic") or client_ms is None or hidden_ms is None:
             raise HTTPException(400, "body")
@@ -300,7 +300,7 @@ class Server:
         if body["image"] in remaining:
             if remaining[0] != body["image"]:
                 raise HTTPException(409, "not_open")
-            detail = _numbers(
+            detail = numbers(
                 body, ("width", "height", "dpr", "image_px", "hidden_count", "blurs", "zoom", "key")
             )
             position = self.study.order.index(image) - len(self.study.settings["practice"])
@@ -367,30 +367,6 @@ class Server:
             )
         finished = sum(line["stage"] == "finished" for line in lines)
         return self.page(request, "admin", lines=lines, total=total, finished=finished)
-
-
-def _valid(question: dict[str, Any], value: str) -> bool:
-    if question["kind"] == "choice":
-        return value in question["choices"]
-    try:
-        return question["kind"] == "number" and 0 <= float(value) <= 80
-    except ValueError:
-        return False
-
-
-def _milliseconds(body: dict[str, Any], name: str) -> float | None:
-    value = body.get(name, 0.0)
-    valid = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if valid and 0 <= value <= LONGEST_MS else None
-
-
-def _numbers(body: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Of the body only what is expected, and numbers only."""
-    return {
-        name: round(float(body[name]), 3)
-        for name in names
-        if isinstance(body.get(name), int | float) and abs(body[name]) < 1e9
-    }
 
 
 def serve(study: Study, host: str, port: int) -> None:

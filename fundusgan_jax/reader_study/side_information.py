@@ -88,7 +88,7 @@ def blockiness(image: np.ndarray) -> np.ndarray:
     the largest of the p phases' means over the mean of the others.
     """
     green = image[..., 1].astype(np.float64)
-    found = []
+    ratios = []
     for plane in (green, green.T):
         side = len(plane)
         inner = plane[side // 4 : -side // 4, side // 8 : -side // 8]
@@ -98,5 +98,5 @@ def blockiness(image: np.ndarray) -> np.ndarray:
         for period in PERIODS:
             means = np.asarray([profile[phase::period].mean() for phase in range(period)])
             best = int(means.argmax())
-            found.append(means[best] / max(float(np.delete(means, best).mean()), 1e-6))
-    return np.asarray(found)
+            ratios.append(means[best] / max(float(np.delete(means, best).mean()), 1e-6))
+    return np.asarray(ratios)

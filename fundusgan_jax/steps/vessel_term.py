@@ -119,5 +119,5 @@ def vessel_term(
         return vessel_maps(net, x, inside, side)
 
     wanted = lax.stop_gradient(maps(image))
-    found = jax.checkpoint(maps)(painted) if remat else maps(painted)
-    return vessel_loss(name, found, wanted)
+    drawn = jax.checkpoint(maps)(painted) if remat else maps(painted)
+    return vessel_loss(name, drawn, wanted)

@@ -34,11 +34,11 @@ def fitted(source: Any, target: Any) -> tuple[Any, list[str]]:
     misfits = []
 
     def chosen(path: Any, leaf: Any) -> Any:
-        found = there.get(leaf_name(path))
-        if found is None or np.shape(found) != np.shape(leaf):
+        given = there.get(leaf_name(path))
+        if given is None or np.shape(given) != np.shape(leaf):
             misfits.append(leaf_name(path))
             return leaf
-        return found
+        return given
 
     return jax.tree_util.tree_map_with_path(chosen, target), misfits
 

@@ -105,12 +105,14 @@ def _verify_stylegan2(npz: Flat) -> Verification:
 
 
 def _verify_training_step(npz: Flat) -> Verification:
-    found = training_step_differences(npz)
-    rest = [name for name in npz if name not in found and name not in INPUTS and "weights/" not in name]
-    allowed = {name: GRADIENT_TOLERANCE if name.startswith("grad/") else LOSS_TOLERANCE for name in found}
+    differences = training_step_differences(npz)
+    rest = [name for name in npz if name not in differences and name not in INPUTS and "weights/" not in name]
+    allowed = {
+        name: GRADIENT_TOLERANCE if name.startswith("grad/") else LOSS_TOLERANCE for name in differences
+    }
     return Verification(
         "StyleGAN2 training step, differences in norm",
-        found,
+        differences,
         {name: _unsupported(name) for name in rest},
         allowed,
     )

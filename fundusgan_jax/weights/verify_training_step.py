@@ -87,7 +87,7 @@ def _compared(
 ) -> dict[str, float]:
     """One phase's differences; our gradients take the reference's names and layouts."""
     outputs, gradients = phase
-    found = {key: norm_difference(value, npz[key]) for key, value in outputs.items() if key in npz}
+    differences = {key: norm_difference(value, npz[key]) for key, value in outputs.items() if key in npz}
     if name.startswith("G"):
         synthesis = {**generator.synthesis, "params": gradients["synthesis"]}
         flat = to_stylegan2_ada(
@@ -98,9 +98,9 @@ def _compared(
     prefix = f"grad/{name}/"
     reference = {key: value for key, value in weights_under(npz, prefix).items() if key in flat}
     ours, theirs = (np.concatenate([np.ravel(tree[key]) for key in reference]) for tree in (flat, reference))
-    found[f"grad/{name}"] = norm_difference(ours, theirs)
+    differences[f"grad/{name}"] = norm_difference(ours, theirs)
     floor = NEGLIGIBLE * float(np.linalg.norm(theirs))
-    return found | {
+    return differences | {
         prefix + key: norm_difference(flat[key], value, floor) for key, value in reference.items()
     }
 

@@ -1,6 +1,6 @@
 """Inputs of ../shared/cases as they lie there, through prepare, evaluate and weights: what happens and whether it is right.
 
-`pytest -m slow tests/test_field_cases.py -s` prints the table.
+`pytest -m slow tests/field -s` prints the table.
 """
 
 from __future__ import annotations

@@ -72,12 +72,12 @@ def _outline(
 
 
 def _exudates(
-    rng: np.random.Generator, anatomy: Anatomy, places: _Places, severity: float, found: list[np.ndarray]
+    rng: np.random.Generator, anatomy: Anatomy, places: _Places, severity: float, outlines: list[np.ndarray]
 ) -> None:
     diameter = anatomy.disc_diameter
     clusters = int(rng.integers(1, 2 + round(3 * severity)))
     for attempt in range(ATTEMPTS):
-        if attempt >= clusters and found:
+        if attempt >= clusters and outlines:
             break
         away, around = rng.uniform(0.5, 1.7) * diameter, rng.uniform(0, 2 * np.pi)
         middle_x = anatomy.fovea[0] + away * math.cos(around)
@@ -94,15 +94,17 @@ def _exudates(
             radius = float(np.clip(rng.lognormal(math.log(0.011), 0.45), 0.008, 0.03))
             near_fovea = math.hypot(x - anatomy.fovea[0], y - anatomy.fovea[1]) < 0.15 * diameter
             if not near_fovea and places.take(x, y, radius, off_vessels=True):
-                found.append(_outline(rng, (x, y), radius, 0.4, rng.uniform(1, 1.6), rng.uniform(0, np.pi)))
+                outlines.append(
+                    _outline(rng, (x, y), radius, 0.4, rng.uniform(1, 1.6), rng.uniform(0, np.pi))
+                )
 
 
 def _haemorrhages(
-    rng: np.random.Generator, anatomy: Anatomy, places: _Places, severity: float, found: list[np.ndarray]
+    rng: np.random.Generator, anatomy: Anatomy, places: _Places, severity: float, outlines: list[np.ndarray]
 ) -> None:
     wanted = int(rng.integers(2, 4 + round(9 * severity)))
     for _ in range(ATTEMPTS):
-        if len(found) >= wanted:
+        if len(outlines) >= wanted:
             break
         distance, around = 0.9 * math.sqrt(rng.uniform(0.02, 1)), rng.uniform(0, 2 * np.pi)
         x, y = distance * math.cos(around), distance * math.sin(around)
@@ -111,20 +113,20 @@ def _haemorrhages(
             continue
         if rng.random() < 0.3:  # a flame in the nerve fibre layer points to the disc
             angle = math.atan2(y - anatomy.disc_center[1], x - anatomy.disc_center[0])
-            found.append(_outline(rng, (x, y), radius, 0.3, rng.uniform(1.8, 2.6), angle))
+            outlines.append(_outline(rng, (x, y), radius, 0.3, rng.uniform(1.8, 2.6), angle))
         else:
-            found.append(_outline(rng, (x, y), radius, 0.45, rng.uniform(1, 1.3), rng.uniform(0, np.pi)))
+            outlines.append(_outline(rng, (x, y), radius, 0.45, rng.uniform(1, 1.3), rng.uniform(0, np.pi)))
 
 
 def _microaneurysms(
-    rng: np.random.Generator, anatomy: Anatomy, places: _Places, severity: float, found: list[np.ndarray]
+    rng: np.random.Generator, anatomy: Anatomy, places: _Places, severity: float, outlines: list[np.ndarray]
 ) -> None:
     wanted = int(rng.integers(5, 8 + round(25 * severity)))
     for _ in range(ATTEMPTS):
-        if len(found) >= wanted:
+        if len(outlines) >= wanted:
             break
         x = anatomy.fovea[0] + rng.normal(0, 0.45)
         y = anatomy.fovea[1] + rng.normal(0, 0.4)
         radius = rng.uniform(0.009, 0.0125)
         if places.take(x, y, radius, off_vessels=True):
-            found.append(_outline(rng, (x, y), radius, 0.1))
+            outlines.append(_outline(rng, (x, y), radius, 0.1))

@@ -98,10 +98,10 @@ class Listing:
         name = name.replace("\\", "/").removeprefix("./")
         path = folder / name
         if not os.path.isfile(path):  # pathlib's raises for names that are too long
-            found, way = files.find(name)
-            if found:
+            file, way = files.find(name)
+            if file:
                 self._ways[table.name, way] += 1
-                return folder / found
+                return folder / file
             self._first_unmatched.setdefault(str(table), name)
         return path
 

@@ -141,9 +141,9 @@ class FileNames:
     def find(self, name: str) -> tuple[str, str]:
         """(file, how it was found); ('', '') where there is none, or several."""
         for table, key, way in zip(self._tables, self._keys(name), self.WAYS):
-            found = table.get(key, [])
-            if len(found) == 1:
-                return found[0], way
+            files = table.get(key, [])
+            if len(files) == 1:
+                return files[0], way
         return "", ""
 
 
