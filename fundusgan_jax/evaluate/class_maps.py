@@ -72,6 +72,17 @@ def _class_maps(config: ConfigDict, variables: ClassifierVariables, image: Array
     return ClassMaps(heat, small.max((1, 2)), maps.logits)  # type: ignore[arg-type]
 
 
+def map_side(config: ConfigDict) -> int:
+    """Places of a side of the last map."""
+    side = config.data.resolution
+
+    def output(x: Array) -> Any:
+        return network_of(config, 2).init_with_output(jax.random.key(0), x)[0]
+
+    shapes = jax.eval_shape(output, jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32))
+    return int(shapes.last_map.shape[1])
+
+
 class ClassMapper:
     """A classifier with its weights: photographs and classes in, `ClassMaps` out.
 

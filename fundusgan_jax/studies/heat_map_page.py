@@ -13,7 +13,7 @@ from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.data.packed import even_rows
 from fundusgan_jax.report.elements import cell, facts_table, note, picture, table
 from fundusgan_jax.report.grid import image_grid, save_png, with_caption
-from fundusgan_jax.report.page import NO_PHOTOGRAPHS, WITH_PHOTOGRAPHS, document
+from fundusgan_jax.report.page import WITH_PHOTOGRAPHS, document
 from fundusgan_jax.studies.heat_map_measures import ImagesWithMaps
 
 REPORT, GRID, MEANS = "report.html", "grid.png", "means.png"
@@ -31,6 +31,7 @@ TITLES = {
     "precision": "average precision for pixels of lesions",
     "centre_precision": "the same of a map of the field's centre alone",
 }
+WITHOUT_PHOTOGRAPHS = "This page shows no photograph and no file name. With <code>--photographs</code> it shows images beside their maps."
 READ = (
     "A map is what speaks for the class: ReLU of the weighted channels of the last map, enlarged from its few places. It is scaled "
     "by its own highest value, which stands beside it; a map with nothing is said to be without positive evidence and has no "
@@ -116,9 +117,7 @@ def write_page(
         parts += ["<h2>Images and their maps</h2>", f'<p class="shown">{WITH_PHOTOGRAPHS}</p>']
         parts.append(picture((output / GRID).read_bytes(), "png", "images and their maps"))
     else:
-        parts.append(
-            f'<p class="shown">{NO_PHOTOGRAPHS.split(" With ")[0]} With <code>--photographs</code> it shows the grid.</p>'
-        )
+        parts.append(f'<p class="shown">{WITHOUT_PHOTOGRAPHS}</p>')
     path = output / REPORT
     with atomic_write(path) as temporary:
         temporary.write_text(document("Heat maps", "\n".join([*parts, note(READ)])), encoding="utf-8")

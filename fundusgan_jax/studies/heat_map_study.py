@@ -17,7 +17,7 @@ from fundusgan_jax.config import class_names
 from fundusgan_jax.data.image_sets import ImageSet, is_prepared, of_folder, of_prepared
 from fundusgan_jax.data.packed import even_rows
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.evaluate.class_maps import ClassMapper
+from fundusgan_jax.evaluate.class_maps import ClassMapper, map_side
 from fundusgan_jax.evaluate.classifier import Predictor, probabilities_of, variables_of
 from fundusgan_jax.folder_lock import owned_folder
 from fundusgan_jax.progress import Progress
@@ -45,6 +45,10 @@ def heat_map_study(flags: argparse.Namespace) -> None:
     names = class_names(config)
     if flags.target and flags.target not in names:
         raise UserError(f"--target={flags.target} is no class of {flags.workdir}; it has {', '.join(names)}")
+    if flags.masks is not None and is_prepared(flags.images):
+        raise UserError(
+            f"--masks need the photographs as they were taken; --images={flags.images} is a prepared dataset"
+        )
     variables = variables_of(config, state)
     predictor, mapper = Predictor(config, variables), ClassMapper(config, variables)
     target = names.index(flags.target) if flags.target else None
@@ -69,7 +73,7 @@ def heat_map_study(flags: argparse.Namespace) -> None:
         record = {
             "classifier": {"network": config.classifier.network, "classes": list(names), "step": step},
             "target": flags.target or "the likeliest class of each image",
-            "map_side": _map_side(config),
+            "map_side": map_side(config),
             "sets": summaries,
         }
         with atomic_write(output / RECORD) as temporary:
@@ -113,10 +117,6 @@ def _read(images: ImageSet, rows: np.ndarray, side: int, folder: Path) -> np.nda
 
 def _lesions(flags: argparse.Namespace, files: Sequence[str], side: int) -> list[np.ndarray | None]:
     """Of each photograph where lesions are, or None where it has no mask."""
-    if is_prepared(flags.images):
-        raise UserError(
-            f"--masks need the photographs as they were taken; --images={flags.images} is a prepared dataset"
-        )
     masks = mask_files(flags.masks, files)
     if not masks:
         raise UserError(
@@ -134,11 +134,6 @@ def _lesions(flags: argparse.Namespace, files: Sequence[str], side: int) -> list
             )
             progress.update()
     return lesions
-
-
-def _map_side(config: ConfigDict) -> int:
-    """Places of a side of the last map."""
-    return int(config.data.resolution) // (16 if config.classifier.network == "squeezenet" else 32)
 
 
 def _write_table(path: Path, sets: Sequence[ImagesWithMaps], names: Sequence[str]) -> None:

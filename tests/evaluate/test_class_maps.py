@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import classifier
-from fundusgan_jax.evaluate.class_maps import ClassMapper, LastMaps, grad_cam, last_maps
+from fundusgan_jax.evaluate.class_maps import ClassMapper, LastMaps, grad_cam, last_maps, map_side
 from fundusgan_jax.evaluate.classifier import Predictor
 from fundusgan_jax.steps.classifier_step import first_classifier
 from tests.support.one_device import one_device
@@ -46,7 +46,7 @@ def test_with_one_dense_layer_it_is_the_class_activation_map(name):
     maps = maps_of(config, variables, target)
     kernel = np.asarray(variables.params["head"]["kernel"], np.float64)
     places = maps.last_map.shape[1] * maps.last_map.shape[2]
-    assert places > 1
+    assert places == map_side(config) ** 2 > 1
     expected = (
         np.maximum(np.einsum("nhwc,cn->nhw", maps.last_map.astype(np.float64), kernel[:, target]), 0) / places
     )

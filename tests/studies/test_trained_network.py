@@ -22,7 +22,7 @@ from tests.support.runs import arrays_of
 SIZE = 32
 TINY = [f"--config.{setting}" for setting in (
     "classifier.width=0.125", "train.batch_size=8", "train.num_steps=4", "train.eval_every=2", "train.checkpoint_every=2",
-    "train.log_every=2", "optim.warmup_steps=1", "eval.batch_size=32",
+    "train.log_every=2", "train.keep_last=3", "optim.warmup_steps=1", "eval.batch_size=32",
 )]  # fmt: skip
 
 
@@ -119,6 +119,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(study):
     folder = workdir / "networks" / name
     first = arrays_of(folder, 4)
     # As after a kill between the two checkpoints: the second is not there, nor the record.
+    assert {path.name for path in (folder / "checkpoints").iterdir()} >= {"2", "4"}
     shutil.rmtree(folder / "checkpoints" / "4")
     (workdir / "runs" / f"{name}.json").unlink()
     assert augmentation.main(given, probe()) == 0

@@ -122,7 +122,7 @@ def test_a_loaded_model_predicts_what_is_scored(trained):
         ("data.cache=none", "set --config.data.cache=host"),
         ("data.resolution=16", "must lie between 32 and 1024"),
         ("encoder.norm=frozen", "set --config.encoder.norm=group"),
-        ("encoder.weights=resnet18.pth", "this classifier is squeezenet"),
+        ("encoder.weights=resnet18.pth", "this classifier has width 0.125"),
         ("classifier.network=resnet20", "did you mean resnet"),
         ("loss.class_weighting=focal", "is not one of none, balanced, logit_adjusted"),
     ],
