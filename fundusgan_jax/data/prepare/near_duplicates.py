@@ -126,8 +126,8 @@ def picture_folder(
     number = {patient: index for index, patient in enumerate(sorted(set(patients)))}
     groups = np.asarray([number[patient] for patient in patients], np.int64)
     digest = hashlib.sha256("\n".join(keys).encode() + groups.tobytes())
-    for file in (__file__, thumbnails.__file__, low.__file__, half_views.__file__):
-        digest.update(Path(file).read_bytes())
+    for code in (__file__, thumbnails.__file__, low.__file__, half_views.__file__):
+        digest.update(Path(code).read_bytes())
     folder = work / f"near_{digest.hexdigest()[:32]}"
     if not (folder / "groups.npy").is_file():
         coarse = np.empty((len(keys), FREQUENCIES**2 - 1), np.float32)
