@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from fundusgan_jax.data.phantom.render import render
-from fundusgan_jax.data.prepare.preprocess import Framing, frame_image
+from fundusgan_jax.data.prepare.preprocess import frame_image
 from tests.support.dicom import write_dicom
 from tests.support.field import Bench, Run, likeness, verdict
 from tests.support.weight_files import LFS_POINTER
@@ -252,7 +252,6 @@ def test_squares_that_are_prepared_already(bench: Bench) -> None:
         f"{len(first.rejected)} rejected and the hint; with --preprocess=none {len(second.splits)} kept",
         right,
     )
-    assert Framing().preprocess == "fundus"
 
 
 @pytest.mark.parametrize("name", QUALITY)
