@@ -1,155 +1,31 @@
 """Inputs of ../shared/cases as they lie there, through prepare, evaluate and weights: what happens and whether it is right.
 
-`pytest -m slow tests/field -s` prints the table.
+`pytest -m slow tests/field -s` prints the table, with the inputs of the other files here.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from fundusgan_jax.data.packed import open_packed
-from fundusgan_jax.data.prepare.__main__ import main as prepare
 from fundusgan_jax.data.prepare.preprocess import find_field_of_view
 from fundusgan_jax.data.read_image import read_extent, read_image
 from fundusgan_jax.data.value_ranges import scale_of
-from fundusgan_jax.errors import run_door
-from fundusgan_jax.evaluate.__main__ import main as evaluate
-from fundusgan_jax.weights.__main__ import main as weights
+from tests.support.field import Bench, likeness, verdict
 
 pytestmark = pytest.mark.slow
 
 
-class Run(NamedTuple):
-    """A finished command: exit code, everything it said, and its output folder."""
-
-    code: int
-    said: str
-    output: Path
-
-    @property
-    def error(self) -> str:
-        lines = [line for line in self.said.splitlines() if line.startswith("error:")]
-        return lines[-1] if lines else ""
-
-    @property
-    def rejected(self) -> dict[str, str]:
-        return self._reasons("rejected.csv")
-
-    @property
-    def left_out(self) -> dict[str, str]:
-        return self._reasons("left_out.csv")
-
-    def _reasons(self, name: str) -> dict[str, str]:
-        path = self.output / name
-        if not path.is_file():
-            return {}
-        with open(path, newline="", encoding="utf-8") as handle:
-            return {row["file"]: row["reason"] for row in csv.DictReader(handle)}
-
-    @property
-    def images(self) -> dict[str, np.ndarray]:
-        """file -> uint8 [S, S, 3] of every split."""
-        splits = open_packed(self.output).splits.values()
-        return {file: np.asarray(split.images[i]) for split in splits for i, file in enumerate(split.file)}
-
-    @property
-    def splits(self) -> dict[str, str]:
-        with open(self.output / "splits.csv", newline="", encoding="utf-8") as handle:
-            return {row["file"]: row["split"] for row in csv.DictReader(handle)}
-
-    @property
-    def labels(self) -> dict[str, str]:
-        packed = open_packed(self.output)
-        return {
-            file: packed.label_names[label] if label >= 0 else ""
-            for split in packed.splits.values()
-            for file, label in zip(split.file, split.label)
-        }
-
-    @property
-    def patients(self) -> set[str]:
-        return {patient for split in open_packed(self.output).splits.values() for patient in split.patient}
-
-    @property
-    def figures(self) -> dict[str, float]:
-        return json.loads((self.output / "eval.json").read_text())["model"]
-
-
-class Bench:
-    """Runs commands on copies of the cases, because some write beside their input."""
-
-    def __init__(self, cases: Path, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self._cases, self._work, self._capsys, self._count = cases, work, capsys, 0
-
-    def folder(self, name: str) -> Path:
-        copy = self._work / name
-        if not copy.exists():
-            shutil.copytree(self._cases / name, copy)
-        return copy
-
-    def _run(self, door: Callable[[], int | None], output: Path) -> Run:
-        self._capsys.readouterr()
-        code = run_door(door)
-        both = self._capsys.readouterr()
-        return Run(code, both.out + both.err, output)
-
-    def prepare(self, source: Path, *flags: str, dataset: str = "folder", side: int = 64) -> Run:
-        self._count += 1
-        output = self._work / f"out{self._count}"
-        words = [f"--dataset={dataset}", f"--resolution={side}", "--workers=1"]
-        return self._run(
-            lambda: prepare([*words, f"--source={source}", f"--output={output}", *flags]), output
-        )
-
-    def evaluate(self, real: Path, fake: Path, *flags: str, output: Path | None = None) -> Run:
-        self._count += 1
-        output = output or self._work / f"score{self._count}"
-        words = ["--features=pixels", f"--real={real}", f"--fake={fake}", f"--output={output}"]
-        return self._run(lambda: evaluate([*words, *flags]), output)
-
-    def weights(self, file: Path) -> Run:
-        self._count += 1
-        output = self._work / f"weights{self._count}"
-        return self._run(
-            lambda: weights(["import", "--from=stylegan2-ada-pytorch", str(file), str(output)]), output
-        )
-
-
 @pytest.fixture
-def bench(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
+def bench(shared: Path, tmp_path: Path) -> Bench:
     cases = shared / "cases"
     if not cases.is_dir():
         pytest.skip("no ../shared/cases beside the checkout")
-    return Bench(cases, tmp_path, capsys)
-
-
-ROWS: list[tuple[str, bool, str]] = []
-
-
-@pytest.fixture(scope="module", autouse=True)
-def table() -> Iterator[None]:
-    yield
-    for name, right, happened in ROWS:
-        print(f"{'right' if right else 'WRONG'} | {name} | {happened}")
-
-
-def verdict(name: str, happened: str, right: bool) -> None:
-    ROWS.append((name, right, happened))
-    assert right, f"{name}: {happened}"
-
-
-def likeness(first: np.ndarray, second: np.ndarray) -> float:
-    """Correlation of two images over all pixels and channels."""
-    return float(np.corrcoef(first.ravel().astype(float), second.ravel().astype(float))[0, 1])
+    return Bench(cases, tmp_path)
 
 
 def test_list_matches_nothing(bench: Bench) -> None:

@@ -12,6 +12,9 @@ from fundusgan_jax.data.decoded import Rejected
 
 SEARCH_SIZE = 256  # side that the circle is looked for at
 SURROUND = 40  # of 255: a brighter one is paper, a web page, a coloured wall
+# Of the difference between inside and surround: what counts as inside. Before black a rim may be dim, and a circle that is 2 % too large
+# shows nothing but black; of a bright surround a ring would be left, so that rather a hundredth of the eye is given away.
+DIM_EDGE, BRIGHT_EDGE, BRIGHT_INSET = 0.06, 0.3, 0.99
 LONE_DISC = 0.5  # of the frame: what fills less in both directions is looked at more closely
 # Of 292 photographs of ODIR 34 are copies, cut at top and bottom, whose width was squeezed into a square (1.05 to 1.28 times as
 # high as wide): an ellipse agrees with 0.7 to 1 of their outline, a circle with 0.5 to 0.63, one arc. Of the other 258, and of 248
@@ -54,8 +57,9 @@ def find_field_of_view(rgb: np.ndarray) -> Circle:
     top, bottom, left, right = _without_bars(rgb)
     inner = rgb[top:bottom, left:right]
     apart = _distance_from_surround(inner)
-    circle = _circle_in(inner if apart is None else apart)
-    return Circle(circle.y + top, circle.x + left, circle.radius)
+    circle = _circle_in(inner, DIM_EDGE) if apart is None else _circle_in(apart, BRIGHT_EDGE)
+    inset = 1.0 if apart is None else BRIGHT_INSET
+    return Circle(circle.y + top, circle.x + left, inset * circle.radius)
 
 
 def _without_bars(rgb: np.ndarray) -> tuple[int, int, int, int]:
@@ -88,13 +92,14 @@ def _distance_from_surround(rgb: np.ndarray) -> np.ndarray | None:
     return np.repeat(apart[..., None], 3, 2) if apart.max() >= 24 else None  # one colour throughout
 
 
-def _circle_in(rgb: np.ndarray, closer: bool = False) -> Circle:
-    """The circle around what is brighter than the corners; a small disc in a large frame is looked at once more, closer."""
+def _circle_in(rgb: np.ndarray, edge: float, closer: bool = False) -> Circle:
+    """The circle around what is brighter than the corners by a share `edge` of the difference; a small disc in a large frame is
+    looked at once more, closer."""
     height, width = rgb.shape[:2]
     scale = SEARCH_SIZE / max(height, width)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     small = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX, reducing_gap=2.0)).max(2)
-    mask = _lit(ndimage.gaussian_filter(small.astype(np.float32), 1.5))
+    mask = _lit(ndimage.gaussian_filter(small.astype(np.float32), 1.5), edge)
     parts = _largest_parts(mask)
     if len(parts) > 1 and _are_two_discs(*parts):
         raise Rejected("several fields of view in one picture: save each as a file of its own")
@@ -120,15 +125,15 @@ def _circle_in(rgb: np.ndarray, closer: bool = False) -> Circle:
             for end in ((columns[0] - 0.2 * side) / scale, (columns[-1] + 0.2 * side) / scale)
         )
         if min(bottom - top, right - left) >= 16:
-            circle = _circle_in(rgb[top:bottom, left:right], closer=True)
+            circle = _circle_in(rgb[top:bottom, left:right], edge, closer=True)
             return Circle(circle.y + top, circle.x + left, circle.radius)
     if len(points) < 24:
         raise Rejected("no disc-shaped field of view: the photograph fills its frame")
     raise Rejected("no disc-shaped field of view: its outline is not a circle")
 
 
-def _lit(smooth: np.ndarray) -> np.ndarray:
-    """bool [H, W]: what is brighter than the corners of a smoothed picture.
+def _lit(smooth: np.ndarray, edge: float) -> np.ndarray:
+    """bool [H, W]: what is brighter than the corners of a smoothed picture, by a share `edge` of the difference.
 
     Raises:
         Rejected: nothing is.
@@ -148,7 +153,7 @@ def _lit(smooth: np.ndarray) -> np.ndarray:
             raise Rejected("too dark: nothing stands out from the surround")
     if bright - surround < 8:
         raise Rejected("no disc-shaped field of view: the photograph fills its frame")
-    return np.asarray(smooth > surround + max(4.0, 0.06 * (bright - surround)))
+    return np.asarray(smooth > surround + max(4.0, edge * (bright - surround)))
 
 
 def _largest_parts(mask: np.ndarray) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from fundusgan_jax.data.photograph_files import walk_files
+from fundusgan_jax.data.photograph_files import HEAD, other_kind, walk_files
 from fundusgan_jax.errors import UserError
 
 EYE_WORDS = {"right": ("right", "r", "od", "re"), "left": ("left", "l", "os", "oi", "le")}
@@ -28,12 +28,16 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
     around names and values are removed, unnamed columns are left out.
 
     Raises:
-        UserError: there is no such file, no first line of column names, no row, or a quotation mark that is not closed.
+        UserError: there is no such file, it is a workbook or another kind of file, it has no first line of column names or no
+            row, or a quotation mark is not closed.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read the list {path}: {error.strerror}; check --labels") from error
+    kind = other_kind(data[:HEAD]).split(":")[0].split(", not")[0]
+    if kind:
+        raise UserError(f"{path} is {kind}, not a list: save the table as CSV, or fetch the list itself")
     text = _text(data)
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)

@@ -148,6 +148,19 @@ def test_odd_surrounds_do_not_move_the_circle(seed: int) -> None:
     found_at(larger, y + 100, x + 1300, radius)
 
 
+@pytest.mark.parametrize("colour", [(255, 255, 255), (240, 228, 205), (20, 120, 40)])
+def test_of_a_bright_surround_no_ring_is_left(colour: tuple[int, int, int]) -> None:
+    image, (y, x, radius) = framed(1, 440, 440, 20, 20)
+    yy, xx = np.mgrid[:440, :440]
+    outside = (np.hypot(yy - y, xx - x) > radius)[..., None]
+    plain, other = (
+        prepare_image(one, 128).image for one in (image, np.where(outside, np.uint8(colour), image))
+    )
+    distance = np.hypot(*(np.mgrid[:128, :128] - 63.5))
+    rim = (distance > 59) & (distance < 62)  # of 62.7
+    assert np.abs(other[rim].astype(int) - plain[rim]).mean() < 18
+
+
 def test_true_reasons_for_two_eyes_and_changed_proportions() -> None:
     first, second = framed(1, 440, 440, 20, 20)[0], framed(2, 440, 440, 20, 20)[0]
     with pytest.raises(Rejected, match="several fields of view in one picture"):

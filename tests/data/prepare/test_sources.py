@@ -217,6 +217,14 @@ def test_lists_in_any_encoding(tmp_path: Path, encoding: str) -> None:
     [
         ('file,label\n0.png,"a\n1.png,b\n', "opens a quotation mark in line 2 and never closes"),
         ("file,label\n", "column names .file, label. and no row"),
+        (
+            "PK\x03\x04 xl/workbook.xml",
+            "is a ZIP archive or Office document, not a list: save the table as CSV",
+        ),
+        (
+            "version https://git-lfs.github.com/spec/v1\n",
+            "is a Git LFS pointer, not a list: .* fetch the list itself",
+        ),
         ("file,label\n0.png," + "x" * 200_000, "no list that can be read .*field limit"),
     ],
 )
