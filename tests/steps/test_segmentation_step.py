@@ -73,7 +73,7 @@ def test_a_step_lowers_the_loss_and_repeats_to_the_bit():
 
 
 def step_of(name, dtype):
-    """A compiled step on two crops of coarse colours, and its first state."""
+    """A step on two crops of coarse colours, jitted, and its settings."""
     numbers = np.arange(2, dtype=np.int32)
     side = 32 if name == "fpn" else 16
     image = np.random.default_rng(0).uniform(-1, 1, (2, side // 4, side // 4, 4)).repeat(4, 1).repeat(4, 2)
