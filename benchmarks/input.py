@@ -120,7 +120,8 @@ def time_pipeline(
     seconds = _seconds(lambda: jax.block_until_ready(next(batches)), timer.calls)
     batches.close()
     peak, whose = peak_memory()
-    size, figures = config.train.batch_size, {}
+    size = config.train.batch_size
+    figures: dict[str, float] = {}
     if config.data.cache != "device":  # where row numbers travel, not photographs
         stored = split_named(dataset, config.data.train_split).images
         batch = np.ascontiguousarray(stored[np.arange(size) % len(stored)])

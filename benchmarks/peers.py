@@ -83,7 +83,7 @@ def _step(setting: driver.Setting, timer: Timer) -> Measurement:
              "--config.train.style_mixing=0")  # fmt: skip
     choice = Choice("configs/stylegan2.py:stylegan2", plain, setting["resolution"], setting["batch"])
     *_, step = Training(choice).measure(timer, setting)
-    return step._replace(settings=setting)
+    return step._replace(settings=setting, phases=1)
 
 
 def _environment(program: str) -> dict[str, str]:

@@ -56,7 +56,7 @@ def _measure(chosen: argparse.Namespace, setting: driver.Setting, timer: Timer) 
     times = setting["devices"] if setting["mode"] == "weak" else 1
     choice = choice_of(chosen, {**setting, "batch": setting["batch"] * times})
     *_, whole = Training(choice).measure(timer, setting)
-    yield whole._replace(settings=setting)
+    yield whole._replace(settings=setting, phases=1)
 
 
 def add_efficiency(records: list[Record]) -> None:

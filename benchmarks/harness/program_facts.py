@@ -202,7 +202,8 @@ def moved_by_layer(program: str) -> dict[str, Moved]:
         if not origin:
             continue
         backward = " backward" if "transpose(" in origin[1] else ""
-        parts = re.sub(r"jit\(\w*\)/|transpose\(|jvp\(|\)", "", origin[1]).split("/")[:-1][:2]
+        # 'jit(run)/transpose(jvp(Synthesis))/b512_conv0/add', without the program's and the operation's own name.
+        parts = re.sub(r"\w+\(|\)", "", origin[1]).split("/")[1:-1][:2]
         layer = ("/".join(parts) or "no layer's") + backward
         target = _TARGET.search(item.rest)
         is_product = item.name.startswith("gemm") or bool(target and re.match("__cu(dnn|blas)", target[1]))

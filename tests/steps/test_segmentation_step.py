@@ -12,7 +12,12 @@ from configs import vessels
 from fundusgan_jax.models.segmentation import segmentation_network
 from fundusgan_jax.steps.batch import Batch
 from fundusgan_jax.steps.segmentation_losses import masked_bce, soft_dice_loss
-from fundusgan_jax.steps.segmentation_step import augmented, first_segmentation, segmentation_phase
+from fundusgan_jax.steps.segmentation_step import (
+    augmented,
+    first_segmentation,
+    segmentation_phase,
+    segmentation_shapes,
+)
 from fundusgan_jax.steps.step import StepConstants, StepInput
 
 
@@ -67,27 +72,40 @@ def test_a_step_lowers_the_loss_and_repeats_to_the_bit():
     assert int(first.state.step) == 9 and losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("name", ["wnet", "fpn"])
-def test_a_bfloat16_step_convolves_in_it_and_learns_alike(name):
-    """Every convolution of the lowered step is bfloat16; the loss and the first gradient, in Adam's state, are float32's."""
+def step_of(name, dtype):
+    """A step on two crops of coarse colours, jitted, and its settings."""
     numbers = np.arange(2, dtype=np.int32)
-    image = np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 4)).repeat(8, 1).repeat(8, 2).astype(np.float32)
+    side = 32 if name == "fpn" else 16
+    image = np.random.default_rng(0).uniform(-1, 1, (2, side // 4, side // 4, 4)).repeat(4, 1).repeat(4, 2)
     image[..., 3] = np.where(image[..., 3] > 0, 1.0, 0.0)
-    step_input, losses, moments = StepInput(Batch(image, numbers, numbers, numbers)), {}, {}
+    config = vessels.get_config()
+    config.vessels.network, config.vessels.width, config.model.dtype = name, 4, dtype
+    step_input = StepInput(Batch(image.astype(np.float32), numbers, numbers, numbers))
+    phase = functools.partial(segmentation_phase, constants=StepConstants(), config=config, axis_name=None)
+    return jax.jit(lambda state: phase(state, step_input)), config
+
+
+@pytest.mark.parametrize("name", ["wnet", "fpn"])
+def test_every_convolution_of_a_step_is_of_the_settings_dtype(name):
+    for dtype, short in (("float32", "f32"), ("bfloat16", "bf16")):
+        step, config = step_of(name, dtype)
+        text = step.lower(segmentation_shapes(config)).as_text()
+        found = re.findall(r"stablehlo\.convolution.*: \(tensor<\S*x(\w+)>", text)
+        assert len(found) > 20 and set(found) == {short}
+
+
+def test_a_bfloat16_step_learns_as_one_in_float32():
+    """The loss and the first gradient, in Adam's state, are alike; what is kept stays float32."""
+    outputs = {}
     for dtype in ("float32", "bfloat16"):
-        config = vessels.get_config()
-        config.vessels.network, config.vessels.width, config.model.dtype = name, 4, dtype
-        step = jax.jit(
-            functools.partial(segmentation_phase, constants=StepConstants(), config=config, axis_name=None)
-        )
-        state = first_segmentation(config)
-        lowered = step.lower(state, step_input)
-        convolved = re.findall(r"stablehlo\.convolution.*: \(tensor<\S*x(\w+)>", lowered.as_text())
-        assert len(convolved) > 20 and set(convolved) == {{"float32": "f32", "bfloat16": "bf16"}[dtype]}
-        output = lowered.compile()(state, step_input)
-        losses[dtype] = float(output.metrics.terms["loss"])
-        moments[dtype] = np.concatenate([np.ravel(x) for x in jax.tree.leaves(output.state.opt_state[0].mu)])
-        assert {leaf.dtype for leaf in jax.tree.leaves(output.state.variables)} == {jnp.dtype("float32")}
-    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
-    exact, low = moments["float32"], moments["bfloat16"]
+        step, config = step_of("wnet", dtype)
+        outputs[dtype] = step(first_segmentation(config))
+    exact, low = (
+        np.concatenate([np.ravel(x) for x in jax.tree.leaves(output.state.opt_state[0].mu)])
+        for output in outputs.values()
+    )
+    losses = [float(output.metrics.terms["loss"]) for output in outputs.values()]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
     assert 0 < np.linalg.norm(low - exact) < 0.1 * np.linalg.norm(exact)
+    kept = jax.tree.leaves(outputs["bfloat16"].state.variables)
+    assert {leaf.dtype for leaf in kept} == {jnp.dtype("float32")}
