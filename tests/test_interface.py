@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,9 +13,9 @@ import fundusgan_jax
 from fundusgan_jax.data.phantom.dataset import open_phantoms
 from fundusgan_jax.evaluate.__main__ import main as evaluate
 from fundusgan_jax.generate.paint import model_painter
-from fundusgan_jax.steps.fundusgan_step import first_state
 from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
 from fundusgan_jax.workdir.contents import ema_variables, restore_state
+from tests.support.states import drawn_state
 from tests.support.tiny import tiny_config, tiny_prior_config
 from tests.support.workdirs import untrained_workdir
 
@@ -31,10 +30,10 @@ def workdirs(tmp_path_factory):
     config = tiny_config(
         **PHANTOMS, model__z_dim=8, model__mapping_layers=2, train__init_from="prior", seed=3
     )
-    styled = first_state(config)
+    styled = drawn_state(config)
     untrained_workdir(root / "styled", config, styled)
     # As a run has it whose source had no mapping network.
-    nothing = jax.tree.map(jnp.zeros_like, styled.variables.mapping)
+    nothing = jax.tree.map(np.zeros_like, styled.variables.mapping)
     variables = styled.variables._replace(mapping=nothing)
     untrained_workdir(root / "fundusgan", config, styled._replace(variables=variables))
     untrained_workdir(root / "prior", tiny_prior_config(model__num_labels=3))

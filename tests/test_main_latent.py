@@ -217,13 +217,15 @@ def test_mistakes_of_starting(autoencoder, trained, tmp_path):
 
 def test_plan(capsys):
     line = [f"--config={ROOT / 'configs' / 'latent.py'}", "--mode=plan", "--config.train.batch_size=8"]
+    # With so few photographs no larger batch has to be compiled.
     small = (
-        "flow.channels=8", "flow.blocks=1", "data.resolution=64", "model.channel_max=8", "model.base_size=8",
+        "data.dataset=phantom", "data.phantom_num=8", "flow.channels=8", "flow.blocks=1", "data.resolution=64", "model.channel_max=8", "model.base_size=8",
         "encoder.backbone=resnet18", "encoder.fpn_channels=8", "encoder.head_channels=4", "model.w_dim=8",
     )  # fmt: skip
     assert main.main([*line, *(f"--config.{setting}" for setting in small)]) == 0
     said = capsys.readouterr().out
-    assert "FundusGAN, frozen" in said and "(flow 0." in said and "train.batch_size=8 fits" in said
+    assert "photographs to train with: 14" in said and "FundusGAN, frozen" in said
+    assert "(flow 0." in said and "train.batch_size=8 fits" in said
 
 
 def test_an_autoencoder_reconstructs_and_has_no_styles(autoencoder, tmp_path):

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from fundusgan_jax import main
+from fundusgan_jax.data.example import Example
+from fundusgan_jax.data.packed import write_packed
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.report.grid import GAP
 from tests.support.one_device import one_device
@@ -17,8 +19,9 @@ from tests.support.runs import arrays_of as arrays
 from tests.support.runs import rows_without_rate as rows
 
 ROOT = Path(__file__).resolve().parents[1]
+SIDE = 16
 TINY = (
-    "data.dataset=phantom", "data.phantom_num=12", "data.resolution=32", "model.resolution=32",
+    f"data.resolution={SIDE}", f"model.resolution={SIDE}",
     "model.channel_base=64", "model.channel_max=8", "model.w_dim=8", "model.z_dim=8", "model.mapping_layers=2",
     "train.batch_size=8", "train.num_steps=6", "train.log_every=1", "train.grid_every=6", "train.eval_every=3",
     "train.checkpoint_every=3", "train.pl_every=2", "train.r1_every=2", "train.keep_last=3", "augment.every=1",
@@ -26,11 +29,11 @@ TINY = (
 )  # fmt: skip
 
 
-def words(workdir, *settings, config="stylegan2"):
+def words(data, workdir, *settings, config="stylegan2"):
     return [
         f"--config={ROOT / 'configs' / config}.py",
         f"--workdir={workdir}",
-        *(f"--config.{setting}" for setting in (*TINY, *settings)),
+        *(f"--config.{setting}" for setting in (f"data.dir={data}", *TINY, *settings)),
     ]
 
 
@@ -42,10 +45,23 @@ def single():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, single):
+def data(tmp_path_factory):
+    """Noise in the place of photographs, two a patient: phantoms begin at 32 px."""
+    folder, rng = tmp_path_factory.mktemp("prepared"), np.random.default_rng(0)
+    counts = {"train": 20, "test": 4}
+    examples = [
+        Example(rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8), 0, f"{split}{n // 2}", "unknown", split, f"{split}{n}.png")
+        for split, count in counts.items() for n in range(count)
+    ]  # fmt: skip
+    write_packed(folder, examples, counts, SIDE, ("eye",), has_patients=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data, single):
     """A prior's workdir with all its 6 steps."""
     workdir = tmp_path_factory.mktemp("prior") / "run"
-    assert main.main(words(workdir)) == 0
+    assert main.main(words(data, workdir)) == 0
     return workdir
 
 
@@ -69,7 +85,7 @@ def test_a_run_leaves_rows_of_every_term_grids_and_a_ranked_checkpoint(trained):
     assert record["features"] and record["num_samples"] == 16
     assert [name.startswith("held-out photographs (") for name in record["floors"]] == [True]
     with Image.open(trained / "samples" / "step-000006.png") as grid:
-        assert grid.size == (4 * (6 * (32 + GAP) + GAP),) * 2
+        assert grid.size == (4 * (6 * (SIDE + GAP) + GAP),) * 2
     assert "Fréchet distance" in (trained / "report.html").read_text()
 
 
@@ -87,9 +103,9 @@ def cut_back(workdir, step, target):
     return target
 
 
-def test_an_interrupted_run_resumes_to_the_same_bits(trained, tmp_path):
+def test_an_interrupted_run_resumes_to_the_same_bits(trained, data, tmp_path):
     workdir = cut_back(trained, 3, tmp_path / "run")
-    assert main.main(words(workdir)) == 0
+    assert main.main(words(data, workdir)) == 0
     assert_same_run(trained, workdir, 6)
 
 
@@ -109,10 +125,10 @@ def mean_of(steps, number):
 
 
 @pytest.mark.slow
-def test_several_steps_a_call_give_a_runs_numbers_and_resume_to_the_same_bits(trained, tmp_path):
+def test_several_steps_a_call_give_a_runs_numbers_and_resume_to_the_same_bits(trained, data, tmp_path):
     together = ("train.steps_per_call=3", "train.log_every=3")
     whole = tmp_path / "whole"
-    assert main.main(words(whole, *together)) == 0
+    assert main.main(words(data, whole, *together)) == 0
     steps, calls = (train_rows(run) for run in (trained, whole))
     assert list(calls) == [3, 6]
     # Path length and R1 are due in steps 2, 4 and 6: not at the end of the first call, and twice in the second.
@@ -126,29 +142,29 @@ def test_several_steps_a_call_give_a_runs_numbers_and_resume_to_the_same_bits(tr
     apart = sum(float(np.square(ours[name] - theirs[name]).sum()) for name in theirs)
     assert apart < 1e-4 * sum(float(np.square(theirs[name]).sum()) for name in theirs)
     resumed = cut_back(whole, 3, tmp_path / "resumed")
-    assert main.main(words(resumed, *together)) == 0
+    assert main.main(words(data, resumed, *together)) == 0
     assert_same_run(whole, resumed, 6)
 
 
 GROWING = (
-    "model.style=adain", "growth.start=16", "growth.stable_kimg=0.016", "growth.fade_kimg=0.032",
+    "model.style=adain", "growth.start=8", "growth.stable_kimg=0.016", "growth.fade_kimg=0.032",
     "train.r1_every=1", "loss.r1_gamma=10.0", "loss.pl_weight=0.0", "train.checkpoint_every=2", "train.eval_every=6",
 )  # fmt: skip
 
 
 @pytest.mark.slow
-def test_a_growing_run_fades_in_and_resumes_to_the_same_bits(tmp_path, capsys):
+def test_a_growing_run_fades_in_and_resumes_to_the_same_bits(data, tmp_path, capsys):
     straight = tmp_path / "straight"
-    assert main.main(words(straight, *GROWING)) == 0
-    assert "growing to 32 px" in capsys.readouterr().out
-    # Two steps at 16 px, then 32 px fade in over four steps.
+    assert main.main(words(data, straight, *GROWING)) == 0
+    assert "growing to 16 px" in capsys.readouterr().out
+    # Two steps at 8 px, then 16 px fade in over four steps.
     small, middle = (arrays(straight, step) for step in (2, 4))
-    assert not any("b32_" in name for name in small) and any("b32_" in name for name in middle)
+    assert not any("b16_" in name for name in small) and any("b16_" in name for name in middle)
     with Image.open(straight / "samples" / "step-000006.png") as grid:
-        assert grid.width == 4 * (6 * (32 + GAP) + GAP)
+        assert grid.width == 4 * (6 * (SIDE + GAP) + GAP)
     # From before the growth, and so through it and its fade.
     resumed = cut_back(straight, 2, tmp_path / "resumed")
-    assert main.main(words(resumed, *GROWING)) == 0
+    assert main.main(words(data, resumed, *GROWING)) == 0
     assert_same_run(straight, resumed, 6)
 
 
@@ -192,16 +208,18 @@ def test_a_mixing_grid_has_its_sources_at_the_edges(trained, tmp_path):
     index, images = generated(trained, tmp_path / "mixed", "--method=mix_grid", "--num=2")
     assert len(index) == 4 + 4
     sheet = np.asarray(Image.open(tmp_path / "mixed" / "grid.png"))
-    cell = 32 + GAP
+    cell = SIDE + GAP
     assert sheet.shape[:2] == (3 * cell + GAP, 3 * cell + GAP)
     first = images["mix_grid-0-source-000.png"]
     np.testing.assert_array_equal(sheet[GAP + cell : cell * 2, GAP:cell], first)
 
 
 @pytest.mark.slow
-def test_a_disease_starts_from_the_prior(trained, tmp_path, capsys):
+def test_a_disease_starts_from_the_prior(trained, data, tmp_path, capsys):
     workdir = tmp_path / "fine"
-    given = words(workdir, "train.num_steps=2", "train.freeze_discriminator=1", *PLAIN, config="transfer")
+    given = words(
+        data, workdir, "train.num_steps=2", "train.freeze_discriminator=1", *PLAIN, config="transfer"
+    )
     # Mistakes leave nothing that would refuse the corrected command.
     with pytest.raises(UserError, match="typo"):
         main.main([*given, f"--init_from={tmp_path / 'typo'}"])
@@ -210,14 +228,14 @@ def test_a_disease_starts_from_the_prior(trained, tmp_path, capsys):
     assert main.main([*given, f"--init_from={trained}"]) == 0
     assert "starting from" in capsys.readouterr().out
     before, after = arrays(trained, best_step(trained)), arrays(workdir, 2)
-    frozen = [name for name in before if name.startswith("adversary/params/b32_")]
+    frozen = [name for name in before if name.startswith("adversary/params/b16_")]
     assert frozen and all(np.array_equal(before[name], after[name]) for name in frozen)
     name = "adversary/params/b8_conv0/kernel"
     assert not np.array_equal(before[name], after[name])
 
 
 FUNDUSGAN = (
-    "data.resolution=64", "model.resolution=64", "model.delta=1", "encoder.backbone=resnet18", "encoder.norm=group",
+    "data.dataset=phantom", "data.phantom_num=12", "data.resolution=64", "model.resolution=64", "model.delta=1", "encoder.backbone=resnet18", "encoder.norm=group",
     "encoder.fpn_channels=8", "encoder.head_channels=4", "loss.lpips=0.0", "loss.adv=0.1", "train.num_steps=4",
     "train.eval_every=4", "train.checkpoint_every=2", "eval.features=pixels", "train.freeze_generator_blocks=1",
     "augment.mode=ada", "train.best_metric=ssim", "train.r1_every=1",
@@ -229,7 +247,7 @@ def test_fundusgan_with_an_adversary_resumes_to_the_same_bits_and_samples_the_pr
     trained, tmp_path
 ):
     straight = tmp_path / "straight"
-    given = [*words(straight, *FUNDUSGAN, config="default"), f"--init_from={trained}"]
+    given = [*words("", straight, *FUNDUSGAN, config="default"), f"--init_from={trained}"]
     assert main.main(given) == 0
     train = [row for row in rows(straight) if row["kind"] == "train"]
     assert all({"adv", "l2", "d_adv", "r1", "augment_p"} <= set(row) for row in train)
@@ -252,13 +270,18 @@ def test_fundusgan_with_an_adversary_resumes_to_the_same_bits_and_samples_the_pr
 
 
 @pytest.mark.slow  # train/test_loop.py has the message, steps/test_prior_step.py the flags and the state
-def test_a_loss_that_explodes_stops_with_step_and_term(tmp_path):
+def test_a_loss_that_explodes_stops_with_step_and_term(data, tmp_path):
     with pytest.raises(
         UserError, match=r"step \d+ is not finite \([GD] .*(loss|gradient|d_adv).*no checkpoint"
     ):
         main.main(
             words(
-                tmp_path / "run", "optim.generator_lr=1e30", "optim.discriminator_lr=1e30", *PLAIN, *AT_8_PX
+                data,
+                tmp_path / "run",
+                "optim.generator_lr=1e30",
+                "optim.discriminator_lr=1e30",
+                *PLAIN,
+                *AT_8_PX,
             )
         )
 
@@ -269,27 +292,27 @@ MISTAKES = {
         ["--mode=generate", "--label=1", "--output={tmp}/o"], "classes are none"),
     "one corner": (["--mode=generate", "--method=interpolate", "--num=1", "--output={tmp}/o"], "at least 2"),
     "eval": (["--mode=eval", "--config.eval.features=none"], "eval.features"),
-    "a reference that is not there": (words("{tmp}/new", "eval.reference_split=nope"), "'nope'"),
-    "a set of one": (words("{tmp}/new", "eval.num_samples=1"), "at least 2"),
-    "no time to adapt": (words("{tmp}/new", "augment.kimg=0.0"), "augment.kimg"),
+    "a reference that is not there": (words("{data}", "{tmp}/new", "eval.reference_split=nope"), "'nope'"),
+    "a set of one": (words("{data}", "{tmp}/new", "eval.num_samples=1"), "at least 2"),
+    "no time to adapt": (words("{data}", "{tmp}/new", "augment.kimg=0.0"), "augment.kimg"),
     "growth without a step": (
-        words("{tmp}/new", "model.style=adain", "growth.start=16", "growth.stable_kimg=0.0"), "at least one step"),
+        words("{data}", "{tmp}/new", "model.style=adain", "growth.start=8", "growth.stable_kimg=0.0"), "at least one step"),
     "another kind of generator": (
-        [*words("{tmp}/new", "model.style=adain", "growth.start=16"), "--init_from={trained}"], "model.style"),
-    "init_from of nothing": ([*words("{tmp}/new"), "--init_from={tmp}/nowhere"], "nowhere"),
+        [*words("{data}", "{tmp}/new", "model.style=adain", "growth.start=8"), "--init_from={trained}"], "model.style"),
+    "init_from of nothing": ([*words("{data}", "{tmp}/new"), "--init_from={tmp}/nowhere"], "nowhere"),
     "init_from in eval": (["--mode=eval", "--init_from={tmp}"], "starts a training"),
     "unknown augmentation": (
-        words("{tmp}/new", "augment.transforms=xflip,roate"), "did you mean rotate"),
-    "a prior of another size": (words("{tmp}/new", "model.resolution=64"), "photographs' own size"),
-    "a metric that a prior has not": (words("{tmp}/new", "train.best_metric=ssim"), "which has frechet, kernel"),
-    "groups of four": (words("{tmp}/new", "train.batch_size=6"), "multiple"),
+        words("{data}", "{tmp}/new", "augment.transforms=xflip,roate"), "did you mean rotate"),
+    "a prior of another size": (words("{data}", "{tmp}/new", "model.resolution=64"), "photographs' own size"),
+    "a metric that a prior has not": (words("{data}", "{tmp}/new", "train.best_metric=ssim"), "which has frechet, kernel"),
+    "groups of four": (words("{data}", "{tmp}/new", "train.batch_size=6"), "multiple"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_gets_one_line_and_exit_code_2(name, trained, tmp_path, capsys):
+def test_a_mistake_gets_one_line_and_exit_code_2(name, trained, data, tmp_path, capsys):
     given, expected = MISTAKES[name]
-    given = [word.format(tmp=tmp_path, trained=trained) for word in given]
+    given = [word.format(tmp=tmp_path, trained=trained, data=data) for word in given]
     if not any(word.startswith("--workdir") for word in given):
         given = [f"--workdir={trained}", *given]
     assert run_door(lambda: main.main(given)) == 2

@@ -8,7 +8,7 @@ from benchmarks.latent import main
 def test_the_three_parts(tmp_path):
     file = tmp_path / "lines.jsonl"
     words = [
-        "--resolution=128",
+        "--resolution=64",
         "--channels=8",
         "--batch=2",
         "--sampling_steps=3",

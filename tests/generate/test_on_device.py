@@ -11,8 +11,7 @@ from fundusgan_jax.generate.marks import WAITING, saved_by_threads
 from fundusgan_jax.generate.on_device import checked, computed_in, to_bytes
 from fundusgan_jax.generate.sample import Sampler
 from fundusgan_jax.steps.batch import to_uint8
-from fundusgan_jax.steps.fundusgan_step import first_state
-from fundusgan_jax.steps.prior_state import first_prior
+from tests.support.states import drawn_state
 from tests.support.tiny import tiny_config, tiny_prior_config
 
 
@@ -36,7 +35,7 @@ def decibels(a, b):
 
 def test_half_precision_is_on_request_and_close():
     config = tiny_config()
-    variables = first_state(config).variables
+    variables = drawn_state(config).variables
     photographs = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     painted = {}
     for dtype in ("float32", "bfloat16"):
@@ -46,7 +45,7 @@ def test_half_precision_is_on_request_and_close():
         painted[dtype] = codec.decode(encoded.w_plus, encoded, np.arange(2), 0)
     assert 30 < decibels(*painted.values()) < 70
     prior = tiny_prior_config()
-    state = first_prior(prior)
+    state = drawn_state(prior)
     drawn = [
         np.concatenate([*Sampler(prior, state, 16, dtype).paint(np.ones((2, 8), np.float32))])
         for dtype in ("float32", "bfloat16")

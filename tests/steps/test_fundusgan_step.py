@@ -19,10 +19,10 @@ from fundusgan_jax.steps.fundusgan_step import (
     TrainState,
     first_state,
     generator_phase,
-    initial_state,
     latent_noise,
     loss_terms,
     model_config,
+    state_shapes,
 )
 from fundusgan_jax.steps.optimiser import ema_decay, sample_keys
 from fundusgan_jax.steps.step import StepConstants, StepInput
@@ -223,10 +223,11 @@ def test_terms_of_a_latent_against_numpy():
 
 
 def test_without_a_latent_its_settings_change_no_operation():
+    state = state_shapes(tiny_config())
+
     def program(**changes):
         config = FrozenConfigDict(tiny_config(**changes))
         phase = functools.partial(generator_phase, config=config, axis_name=None)
-        state = jax.eval_shape(lambda: initial_state(config, jax.random.key(0)))
         return str(jax.make_jaxpr(phase)(state, StepInput(random_batch(2)), StepConstants()))
 
     assert program() == program(loss__latent=9.0, model__latent_noise=9.0)

@@ -20,19 +20,8 @@ from fundusgan_jax.steps.latent_step import (
     source_of,
 )
 from fundusgan_jax.steps.step import StepConstants, StepInput, decoded
+from tests.support.states import drawn
 from tests.support.tiny import tiny_latent_config
-
-
-def drawn(shapes, seed=0, scale=0.2):
-    """Arrays of these shapes, of random numbers."""
-    rng = np.random.default_rng(seed)
-
-    def numbers(leaf):
-        if np.issubdtype(leaf.dtype, np.integer):
-            return np.zeros(leaf.shape, leaf.dtype)
-        return (scale * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
-
-    return jax.tree.map(numbers, shapes)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +38,10 @@ def latents():
 @pytest.fixture(scope="module")
 def state(config, latents):
     shapes = latent_shapes(config)
-    source = source_of(config, drawn(shapes.source.variables, 1), latents, [0, 1, 1, -1, 0], [1, 2, 2, 1, 0])
-    flow = drawn(shapes.flow, 2)
+    source = source_of(
+        config, drawn(shapes.source.variables, 1, 0.2), latents, [0, 1, 1, -1, 0], [1, 2, 2, 1, 0]
+    )
+    flow = drawn(shapes.flow, 2, 0.2)
     zeros = jax.tree.map(np.zeros_like, flow.opt_state)
     return LatentState(np.zeros((), np.int32), flow._replace(opt_state=zeros), source)
 

@@ -11,22 +11,8 @@ from fundusgan_jax.steps.prior_state import prior_shapes
 from fundusgan_jax.train import transfer
 from fundusgan_jax.workdir import contents
 from fundusgan_jax.workdir.manifest import write_manifest
+from tests.support.states import drawn
 from tests.support.tiny import tiny_config, tiny_prior_config
-
-
-def drawn(shapes, seed):
-    """A state of these shapes and random numbers; nothing has to be compiled for it."""
-    rng = np.random.default_rng(seed)
-
-    def numbers(leaf):
-        integer = np.issubdtype(leaf.dtype, np.integer)
-        return (
-            np.zeros(leaf.shape, leaf.dtype)
-            if integer
-            else rng.standard_normal(leaf.shape).astype(leaf.dtype)
-        )
-
-    return jax.tree.map(numbers, shapes)
 
 
 def first_state(config):
