@@ -117,24 +117,32 @@ def _shaded(value: float, title: str = "") -> str:
 
 
 def _interventions(result: Result) -> str:
+    # Factors down: across, more than half of them would lie beyond the page's edge.
     lines = [
-        [cell(part), *(_shaded(one.value, between(one.interval)) for one in line)]
-        for part, line in result.matrix.items()
+        [
+            cell(name),
+            *(_shaded(line[number].value, between(line[number].interval)) for line in result.matrix.values()),
+        ]
+        for number, name in enumerate(NAMES)
     ]
     text = (
         "Share of the difference between two photographs of different patients that comes along when the part is taken from the "
         "other one: 0 nothing, 1 all. The 95 % interval by patients shows on hovering, and stands in interventions.csv."
     )
-    return "<h2>Interventions</h2>" + table(["taken from the other", *NAMES], lines) + note(text)
+    return "<h2>Interventions</h2>" + table(["taken from the other", *result.matrix], lines) + note(text)
 
 
 def _dci(result: Result) -> str:
-    lines = [
-        [cell(title), _shaded(score.disentanglement), _shaded(score.completeness), _shaded(float(np.mean(score.informativeness))),
-         *(_shaded(float(value)) for value in score.informativeness)]
-        for title, score in result.scores.items()
-    ]  # fmt: skip
-    head = ["codes", "disentanglement", "completeness", "informativeness", *result.dci_names]
+    scores = list(result.scores.values())
+    figures = {
+        "disentanglement": [score.disentanglement for score in scores],
+        "completeness": [score.completeness for score in scores],
+        "informativeness, mean": [float(np.mean(score.informativeness)) for score in scores],
+    }
+    for number, name in enumerate(result.dci_names):
+        figures[f"informativeness, {name}"] = [float(score.informativeness[number]) for score in scores]
+    lines = [[cell(name), *map(_shaded, values)] for name, values in figures.items()]
+    head = ["figure", *result.scores]
     text = "Informativeness: R2 on patients that the fit has not seen. Compare with the controls: a rotation keeps what codes know."
     return "<h2>DCI</h2>" + table(head, lines) + note(text)
 
