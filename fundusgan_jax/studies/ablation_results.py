@@ -78,7 +78,7 @@ class MainEffect(NamedTuple):
 
 
 def figures_of(evaluation: Evaluation, log: Sequence[dict[str, Any]], batch_size: int) -> dict[str, float]:
-    """The study's columns of one run."""
+    """The study's columns of one run, those that it has: at 64 px no vessel and no disc is found."""
     figures = {name: evaluation.model[name] for name in OF_PAIRS if name in evaluation.model}
     if evaluation.signatures is not None:
         found = evaluation.signatures.model
@@ -92,7 +92,7 @@ def figures_of(evaluation: Evaluation, log: Sequence[dict[str, Any]], batch_size
     rates = [row["img_per_sec"] for row in log if row.get("kind") == "train" and row.get("img_per_sec")]
     if rates:
         figures[SECONDS] = batch_size / statistics.median(rates)
-    return figures
+    return {name: value for name, value in figures.items() if np.isfinite(value)}
 
 
 def collect(workdir: Path, design: Design, cells: Sequence[Cell]) -> Study:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from fundusgan_jax.studies.ablation_results import (
     Study,
     best_cell,
     collect,
+    figures_of,
     hardly_trained,
     main_effects,
     verdict,
@@ -227,6 +229,18 @@ def test_collect_reads_what_the_commands_left(tmp_path):
     assert study.runs[0].figures == {"ssim_fov": 0.9, "perceptual": 0.5, "seconds_per_step": 2.0}
     assert study.mean_photograph == 0.7
     assert Cell((), 0).name == "base-seed0"
+
+
+def test_a_figure_that_is_not_known_is_no_column():
+    memory = SimpleNamespace(
+        flagged=SimpleNamespace(either=2),
+        num_generated=8,
+        nearer=SimpleNamespace(median_distance_train=0.9, median_distance_held_out=1.0),
+    )
+    found = SimpleNamespace(model={"vessel_recall": np.nan, "sharpness_fine": 0.2})
+    evaluation = SimpleNamespace(model={"lpips": 0.3}, signatures=found, memorisation=memory)
+    assert figures_of(evaluation, [], 8) == {
+        "lpips": 0.3, "sharpness_fine": 0.2, "copies": 0.25, "mix_novelty": 0.9}  # fmt: skip
 
 
 def test_pareto_keeps_what_none_beats_in_both():
