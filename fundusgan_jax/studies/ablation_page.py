@@ -64,7 +64,7 @@ def write_report(workdir: Path, study: Study) -> Path:
         "<h1>Ablation of FundusGAN</h1>",
         f"<p>{html.escape(f'{len(study.runs)} runs of {budget} each, base {design.base}, {design.seeds} seeds; {len(study.open_cells)} cells are not finished')}</p>",
         f"<p><b>{html.escape(verdict(study))}</b> {html.escape(hardly_trained(study))}</p>",
-        f"<pre>{html.escape(best_line(study))}</pre>",
+        f'<pre style="white-space:pre-wrap">{html.escape(best_line(study))}</pre>',
         _means_section(study),
         _effects_section(study),
         _pictures(study),
