@@ -78,11 +78,7 @@ class MainEffect(NamedTuple):
 
 
 def figures_of(evaluation: Evaluation, log: Sequence[dict[str, Any]], batch_size: int) -> dict[str, float]:
-<<<<<<< HEAD
-    """The study's columns of one run, those that it has: at 64 px no vessel and no disc is found."""
-=======
     """The study's columns of one run, those that it has: disc and vessels are measured from 128 px on."""
->>>>>>> ablate5
     figures = {name: evaluation.model[name] for name in OF_PAIRS if name in evaluation.model}
     if evaluation.signatures is not None:
         found = evaluation.signatures.model
