@@ -13,13 +13,16 @@ from fundusgan_jax import main
 from fundusgan_jax.data.example import Example
 from fundusgan_jax.data.packed import write_packed
 from fundusgan_jax.errors import UserError, run_door
-from fundusgan_jax.report.grid import GAP
+from fundusgan_jax.report.grid import GAP, READABLE_WIDTH
 from tests.support.one_device import one_device
 from tests.support.runs import arrays_of as arrays
 from tests.support.runs import rows_without_rate as rows
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 16
+# Of six images a row, each pixel repeated until people can judge them.
+ROW = 6 * (SIDE + GAP) + GAP
+GRID_WIDTH = ROW * -(-READABLE_WIDTH // ROW)
 TINY = (
     f"data.resolution={SIDE}", f"model.resolution={SIDE}",
     "model.channel_base=64", "model.channel_max=8", "model.w_dim=8", "model.z_dim=8", "model.mapping_layers=2",
@@ -85,7 +88,7 @@ def test_a_run_leaves_rows_of_every_term_grids_and_a_ranked_checkpoint(trained):
     assert record["features"] and record["num_samples"] == 16
     assert [name.startswith("held-out photographs (") for name in record["floors"]] == [True]
     with Image.open(trained / "samples" / "step-000006.png") as grid:
-        assert grid.size == (4 * (6 * (SIDE + GAP) + GAP),) * 2
+        assert grid.size == (GRID_WIDTH, GRID_WIDTH)
     assert "Fréchet distance" in (trained / "report.html").read_text()
 
 
@@ -161,7 +164,7 @@ def test_a_growing_run_fades_in_and_resumes_to_the_same_bits(data, tmp_path, cap
     small, middle = (arrays(straight, step) for step in (2, 4))
     assert not any("b16_" in name for name in small) and any("b16_" in name for name in middle)
     with Image.open(straight / "samples" / "step-000006.png") as grid:
-        assert grid.width == 4 * (6 * (SIDE + GAP) + GAP)
+        assert grid.width == GRID_WIDTH
     # From before the growth, and so through it and its fade.
     resumed = cut_back(straight, 2, tmp_path / "resumed")
     assert main.main(words(data, resumed, *GROWING)) == 0

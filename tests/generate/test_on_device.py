@@ -11,6 +11,7 @@ from fundusgan_jax.generate.marks import WAITING, saved_by_threads
 from fundusgan_jax.generate.on_device import checked, computed_in, to_bytes
 from fundusgan_jax.generate.sample import Sampler
 from fundusgan_jax.steps.batch import to_uint8
+from fundusgan_jax.steps.prior_state import first_prior
 from tests.support.states import drawn_state
 from tests.support.tiny import tiny_config, tiny_prior_config
 
@@ -45,7 +46,7 @@ def test_half_precision_is_on_request_and_close():
         painted[dtype] = codec.decode(encoded.w_plus, encoded, np.arange(2), 0)
     assert 30 < decibels(*painted.values()) < 70
     prior = tiny_prior_config()
-    state = drawn_state(prior)
+    state = first_prior(prior)
     drawn = [
         np.concatenate([*Sampler(prior, state, 16, dtype).paint(np.ones((2, 8), np.float32))])
         for dtype in ("float32", "bfloat16")

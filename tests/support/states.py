@@ -5,7 +5,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fundusgan_jax.steps.fundusgan_step import state_shapes
-from fundusgan_jax.steps.prior_state import prior_shapes
 
 
 def drawn(shapes, seed: int = 0, scale: float = 1.0):
@@ -21,8 +20,8 @@ def drawn(shapes, seed: int = 0, scale: float = 1.0):
 
 
 def drawn_state(config: ConfigDict):
-    """A TrainState or PriorState of step 0, as large as those of initialisation: images differ and are not white or black."""
-    shapes = prior_shapes(config) if config.task == "prior" else state_shapes(config)
+    """A TrainState of step 0, as large as that of initialisation: images differ and are not white or black."""
+    shapes = state_shapes(config)
 
     def sized(path, leaf):
         name = jax.tree_util.keystr(path)
@@ -35,4 +34,4 @@ def drawn_state(config: ConfigDict):
     # The layers of StyleGAN's generator divide by their inputs' number themselves.
     plain = "" if config.model.latent_channels else "encoder"
     state = jax.tree_util.tree_map_with_path(sized, drawn(shapes, config.seed))
-    return state._replace(ema=state.params if config.task == "prior" else state.variables.params)
+    return state._replace(ema=state.variables.params)

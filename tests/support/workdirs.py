@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from fundusgan_jax.steps.prior_state import first_prior
 from fundusgan_jax.workdir.contents import open_checkpoints
 from fundusgan_jax.workdir.manifest import write_manifest
 from tests.support.states import drawn_state
@@ -23,7 +24,7 @@ def with_noise(params, strength=0.5):
 def untrained_workdir(workdir: Path, config: ConfigDict, state=None, label_names=()) -> Path:
     """A workdir with a checkpoint of step 0; state None draws it."""
     if state is None:
-        state = drawn_state(config)
+        state = first_prior(config) if config.task == "prior" else drawn_state(config)
     state = state._replace(ema=with_noise(state.ema))
     write_manifest(workdir, config, "nothing was trained", label_names=label_names)
     checkpoints = open_checkpoints(config, workdir)
