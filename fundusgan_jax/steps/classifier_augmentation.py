@@ -37,4 +37,4 @@ def moved(images: Array, keys: Array) -> Array:
         size = 1 + zoom * ZOOM
         return looked_up(image, inverse @ scaling(size, size * upright))
 
-    return jnp.clip(jax.vmap(one)(images, keys), -1, 1)
+    return jnp.clip(jax.vmap(one)(jnp.asarray(images), keys), -1, 1)

@@ -141,8 +141,9 @@ def _measures(summaries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def shown_figure(figure: Mapping[str, Any] | None) -> str:
-    """'0.912 (0.880 to 0.940), 100', of a measure of `ImagesWithMaps.summary`; '' for none."""
+    """'0.912 (0.880 to 0.940), 100', of a measure of `ImagesWithMaps.summary`; '' for none. Of one patient there is no interval."""
     if figure is None:
         return ""
     low, high = figure["interval"]
-    return f"{figure['mean']:.3f} ({low:.3f} to {high:.3f}), {figure['images']}"
+    interval = "" if low is None or np.isnan(low) else f" ({low:.3f} to {high:.3f})"
+    return f"{figure['mean']:.3f}{interval}, {figure['images']}"

@@ -23,7 +23,7 @@ from fundusgan_jax.folder_lock import owned_folder
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.steps.classifier_step import ClassifierState
 from fundusgan_jax.studies.heat_map_measures import ImagesWithMaps, measured
-from fundusgan_jax.studies.heat_map_page import write_grid, write_page
+from fundusgan_jax.studies.heat_map_page import shown_figure, write_grid, write_page
 from fundusgan_jax.studies.lesion_masks import lesion_mask, mask_files
 from fundusgan_jax.studies.study_results import plain
 from fundusgan_jax.workdir.contents import restore_state
@@ -161,8 +161,5 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         f"{summary['set']}: {summary['images']} images, {summary['without_evidence']} without positive evidence"
     ]
     for name, figure in summary["measures"].items():
-        low, high = figure["interval"]
-        lines.append(
-            f"  {name:<17} {figure['mean']:.3f} ({low:.3f} to {high:.3f}), {figure['images']} images"
-        )
+        lines.append(f"  {name:<17} {shown_figure(figure)} images")
     return lines

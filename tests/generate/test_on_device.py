@@ -11,8 +11,8 @@ from fundusgan_jax.generate.marks import WAITING, saved_by_threads
 from fundusgan_jax.generate.on_device import checked, computed_in, to_bytes
 from fundusgan_jax.generate.sample import Sampler
 from fundusgan_jax.steps.batch import to_uint8
+from fundusgan_jax.steps.fundusgan_step import first_state
 from fundusgan_jax.steps.prior_state import first_prior
-from tests.support.states import drawn_state
 from tests.support.tiny import tiny_config, tiny_prior_config
 
 
@@ -36,7 +36,7 @@ def decibels(a, b):
 
 def test_half_precision_is_on_request_and_close():
     config = tiny_config()
-    variables = drawn_state(config).variables
+    variables = first_state(config).variables
     photographs = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     painted = {}
     for dtype in ("float32", "bfloat16"):

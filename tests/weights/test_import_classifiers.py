@@ -138,7 +138,11 @@ def test_maps_are_those_of_plain_numpy(name, kind):
     flat = state_dict(name, 0.25)
     # Variances as small as epsilon, so that another one would show.
     flat |= {key: array * 2e-3 for key, array in flat.items() if key.endswith("running_var")}
-    flat |= {key: array * 0.05 for key, array in flat.items() if key.endswith(("norm1.weight", ".1.weight"))}
+    flat |= {
+        key: array * 0.05
+        for key, array in flat.items()
+        if key.endswith(("norm1.weight", "norm2.weight", ".1.weight"))
+    }
     imported = network_from_torchvision(name, flat, kind, 0.25)
     image = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype(np.float32)
     run = jax.jit(imported.module.apply, compiler_options=QUICK)
