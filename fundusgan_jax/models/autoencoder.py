@@ -13,7 +13,7 @@ from fundusgan_jax.models.encoder import Conv
 from fundusgan_jax.models.layers import rematerialised
 from fundusgan_jax.ops.patches import patches, unpatched
 
-# Of normalisation. Fewer, larger groups keep what a channel's mean says of a place.
+# Of channels, in normalisation.
 GROUPS = 8
 # The finest maps have half the image's side, 2x2 pixels at each place: no pixel is lost, half the work is.
 PATCH = 2
