@@ -13,8 +13,8 @@ from fundusgan_jax.data.decoded import Rejected
 SEARCH_SIZE = 256  # side that the circle is looked for at
 SURROUND = 40  # of 255: a brighter one is paper, a web page, a coloured wall
 # Of the difference between inside and surround: what counts as inside. Before black a rim may be dim, and a circle that is 2 % too large
-# shows nothing but black; of a bright surround a ring would be left, so that rather a hundredth of the eye is given away.
-DIM_EDGE, BRIGHT_EDGE, BRIGHT_INSET = 0.06, 0.3, 0.99
+# shows nothing but black; of a bright surround a ring would be left, so that the edge is looked for near the middle of its blur.
+DIM_EDGE, BRIGHT_EDGE = 0.06, 0.43
 LONE_DISC = 0.5  # of the frame: what fills less in both directions is looked at more closely
 # Of 292 photographs of ODIR 34 are copies, cut at top and bottom, whose width was squeezed into a square (1.05 to 1.28 times as
 # high as wide): an ellipse agrees with 0.7 to 1 of their outline, a circle with 0.5 to 0.63, one arc. Of the other 258, and of 248
@@ -58,8 +58,7 @@ def find_field_of_view(rgb: np.ndarray) -> Circle:
     inner = rgb[top:bottom, left:right]
     apart = _distance_from_surround(inner)
     circle = _circle_in(inner, DIM_EDGE) if apart is None else _circle_in(apart, BRIGHT_EDGE)
-    inset = 1.0 if apart is None else BRIGHT_INSET
-    return Circle(circle.y + top, circle.x + left, inset * circle.radius)
+    return Circle(circle.y + top, circle.x + left, circle.radius)
 
 
 def _without_bars(rgb: np.ndarray) -> tuple[int, int, int, int]:
