@@ -45,6 +45,7 @@ from fundusgan_jax.data.prepare.summary import (
     counts_line,
     describe,
     describe_classes,
+    describe_lost_classes,
     describe_splits,
     describe_squashed,
     say,
@@ -209,6 +210,8 @@ def _accept(request: Request, source: Source, for_each: ForEach) -> _Selection:
     kinds = Counter(re.split(r"[:(]|(?<=duplicate) of ", reason)[0].strip()[:60] for _, reason in rejected)
     for kind, count in kinds.most_common(8):
         say(f"  {count} x {kind}")
+    unreadable = [bool(outcome.quality) and bool(outcome.reason) for outcome in outcomes]
+    describe_lost_classes(source.label_names, [photo.label for photo in source.photos], unreadable)
     framed = sum(reason.startswith(FRAMING_REASONS) for _, reason in rejected)
     if request.framing.preprocess != "none" and 2 * framed > read:
         say(

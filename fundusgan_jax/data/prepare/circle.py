@@ -15,11 +15,16 @@ SURROUND = 40  # of 255: a brighter one is paper, a web page, a coloured wall
 # Of the difference between inside and surround: what counts as inside. Before black a rim may be dim, and a circle that is 2 % too large
 # shows nothing but black; of a bright surround a ring would be left, so that the edge is looked for near the middle of its blur.
 DIM_EDGE, BRIGHT_EDGE = 0.06, 0.43
+STANDS_OUT = 24  # of 255: what is less apart from a bright surround's colour is of it
+# A page around a camera's black frame: darker is black, at least this share of the picture, pixels of SEARCH_SIZE that its edge blurs.
+BLACK, FRAME_SHARE, EDGE_BLUR = 24, 0.02, 4
 LONE_DISC = 0.5  # of the frame: what fills less in both directions is looked at more closely
 # Of 292 photographs of ODIR 34 are copies, cut at top and bottom, whose width was squeezed into a square (1.05 to 1.28 times as
 # high as wide): an ellipse agrees with 0.7 to 1 of their outline, a circle with 0.5 to 0.63, one arc. Of the other 258, and of 248
 # of dme, an ellipse that is none by more than 4 % gains less than 0.05.
 ELLIPSE_GAIN, MOST_SQUASHED = 0.15, 1.7
+# Shares of a part's longer side: a straight cut is where rows widen by more than CUT_WIDTH within CUT_ROWS, at most CUT_DEPTH from the end.
+CUT_WIDTH, CUT_ROWS, CUT_DEPTH = 0.3, 0.012, 0.1
 
 
 class Circle(NamedTuple):
@@ -54,11 +59,25 @@ def find_field_of_view(rgb: np.ndarray) -> Circle:
     Raises:
         Rejected: too dark to see an outline, or no disc.
     """
+    rgb = without_page(rgb)
     top, bottom, left, right = _without_bars(rgb)
     inner = rgb[top:bottom, left:right]
     apart = _distance_from_surround(inner)
     circle = _circle_in(inner, DIM_EDGE) if apart is None else _circle_in(apart, BRIGHT_EDGE)
     return Circle(circle.y + top, circle.x + left, circle.radius)
+
+
+def without_page(rgb: np.ndarray) -> np.ndarray:
+    """A photograph uint8 [H, W, 3] whose camera's black frame lies on a bright page, with the page blackened; else itself."""
+    top, bottom, left, right = _without_bars(rgb)
+    inner = rgb[top:bottom, left:right]
+    apart = _distance_from_surround(inner)
+    page = None if apart is None else _page_around_frame(inner, apart)
+    if page is None:
+        return rgb
+    plain = np.zeros_like(rgb)
+    plain[top:bottom, left:right] = np.where(page[..., None], np.uint8(0), inner)
+    return plain
 
 
 def _without_bars(rgb: np.ndarray) -> tuple[int, int, int, int]:
@@ -85,10 +104,27 @@ def _distance_from_surround(rgb: np.ndarray) -> np.ndarray | None:
     ends = (slice(corner), slice(-corner, None))
     corners = np.concatenate([rgb[y, x].reshape(-1, 3) for y in ends for x in ends])
     colour = np.median(corners, 0)
-    if colour.max() <= SURROUND or np.ptp(corners, axis=0).max() > 24:
+    if colour.max() <= SURROUND or np.ptp(corners, axis=0).max() > STANDS_OUT:
         return None
     apart = np.abs(rgb.astype(np.int16) - colour.astype(np.int16)).max(2).astype(np.uint8)
-    return np.repeat(apart[..., None], 3, 2) if apart.max() >= 24 else None  # one colour throughout
+    return np.repeat(apart[..., None], 3, 2) if apart.max() >= STANDS_OUT else None  # one colour throughout
+
+
+def _page_around_frame(rgb: np.ndarray, apart: np.ndarray) -> np.ndarray | None:
+    """bool [H, W]: a bright surround with the blur of its edge, where the camera's black frame lies in it; None where the eye
+    does. apart: of `_distance_from_surround`."""
+    black = rgb.max(2) < BLACK
+    if black.mean() < FRAME_SHARE:
+        return None
+    step = max(max(rgb.shape[:2]) // SEARCH_SIZE, 1)  # a large photograph is looked at in every step-th pixel
+    parts, _ = ndimage.label(apart[::step, ::step, 0] < STANDS_OUT)
+    outside = np.isin(parts, np.unique(parts[[0, 0, -1, -1], [0, -1, 0, -1]])) & (parts > 0)
+    distance = ndimage.distance_transform_edt(~outside)
+    beside = (distance > EDGE_BLUR) & (distance <= 2 * EDGE_BLUR)
+    if not beside.any() or black[::step, ::step][beside].mean() < 0.5:
+        return None
+    page = (distance <= EDGE_BLUR).repeat(step, 0).repeat(step, 1)
+    return np.asarray(page[: rgb.shape[0], : rgb.shape[1]])
 
 
 def _circle_in(rgb: np.ndarray, edge: float, closer: bool = False) -> Circle:
@@ -126,7 +162,8 @@ def _circle_in(rgb: np.ndarray, edge: float, closer: bool = False) -> Circle:
         if min(bottom - top, right - left) >= 16:
             circle = _circle_in(rgb[top:bottom, left:right], edge, closer=True)
             return Circle(circle.y + top, circle.x + left, circle.radius)
-    if len(points) < 24:
+    tall, wide = parts[0].shape
+    if len(points) < 24 and max(rows[0], columns[0]) < 2 and rows[-1] >= tall - 2 and columns[-1] >= wide - 2:
         raise Rejected("no disc-shaped field of view: the photograph fills its frame")
     raise Rejected("no disc-shaped field of view: its outline is not a circle")
 
@@ -182,7 +219,7 @@ def _roundness(part: np.ndarray) -> float:
 
 
 def _outline(part: np.ndarray) -> np.ndarray:
-    """Outermost points [P, 2] (y, x) of a part by row and by column, not on the frame's edges."""
+    """Outermost points [P, 2] (y, x) of a part by row and by column, not on the frame's edges nor on a straight cut before them."""
     points = []
     for axis in (0, 1):
         lines = part if axis == 0 else part.T
@@ -193,9 +230,29 @@ def _outline(part: np.ndarray) -> np.ndarray:
             pair = np.stack([filled, ends], 1)
             points.append(pair if axis == 0 else pair[:, ::-1])
     outermost = np.unique(np.concatenate(points), axis=0).astype(np.float64)
-    height, width = part.shape
-    inside = (outermost > 1).all(1) & (outermost[:, 0] < height - 2) & (outermost[:, 1] < width - 2)
+    (top, bottom), (left, right) = (_between_cuts(part if axis == 0 else part.T) for axis in (0, 1))
+    inside = (outermost > (top, left)).all(1) & (outermost < (bottom, right)).all(1)
     return outermost[inside]
+
+
+def _between_cuts(part: np.ndarray) -> tuple[int, int]:
+    """The rows beyond which a part's outline is not a disc's: those of the frame's edges, or of a straight cut before them.
+
+    A disc's rows widen by at most 2 sqrt(CUT_ROWS) = 0.22 of its diameter in CUT_ROWS of it, a cut's at once. A tab or a dim bar
+    may lie beyond the cut.
+    """
+    widths = part.sum(1)
+    filled = np.flatnonzero(widths)
+    if not len(filled):
+        return 1, len(widths) - 2
+    side = max(filled[-1] + 1 - filled[0], np.ptp(np.flatnonzero(part.any(0))) + 1)
+    step, deep = max(round(CUT_ROWS * side), 1), max(round(CUT_DEPTH * side), 2)
+    ends = []
+    for profile, first in ((widths, filled[0]), (widths[::-1], len(widths) - 1 - filled[-1])):
+        padded = np.concatenate([np.zeros(step, int), profile[first : first + deep]])
+        cuts = np.flatnonzero(padded[step:] - padded[:-step] > CUT_WIDTH * side)
+        ends.append(max(1, int(first + cuts[-1]) + 1) if len(cuts) else 1)
+    return ends[0], len(widths) - 1 - ends[1]
 
 
 def _circle_through(p: np.ndarray, q: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fundusgan_jax.anatomy import quality
 from fundusgan_jax.anatomy.field_of_view import fov_mask
-from fundusgan_jax.data.prepare.circle import Circle, Squashed, find_field_of_view
+from fundusgan_jax.data.prepare.circle import Circle, Squashed, find_field_of_view, without_page
 from fundusgan_jax.data.read_image import Rejected, dicom_fields, read_image, read_photograph
 
 __all__ = [
@@ -97,7 +97,7 @@ def frame_image(rgb: np.ndarray, resolution: int, framing: Framing = FUNDUS) -> 
     least = framing.source_size or LEAST_SOURCE * resolution
     if framing.preprocess == "none":
         return _as_it_is(rgb, resolution, least)
-    squashed = 1.0
+    squashed, rgb = 1.0, without_page(rgb)
     try:
         circle = find_field_of_view(rgb)
     except Squashed as ellipse:

@@ -49,6 +49,9 @@ def read_ddr(source: Path, labels: Path | None, columns: Columns) -> Source:
         listing.set_aside_rest(root / split, f"not listed in {table.name}")
     for split, table in tables:
         listing.check_matched(table, root / split)
+    listing.set_aside_rest(
+        source, "beside DDR's graded photographs", known=tuple(table for _, table in tables)
+    )
     return listing.finish(DR_GRADES, has_patients=False)
 
 
@@ -77,6 +80,7 @@ def read_idrid(source: Path, labels: Path | None, columns: Columns) -> Source:
         )
     for table in tables:
         listing.check_matched(table, table.parent.parent)
+    listing.set_aside_rest(source, "beside IDRiD's graded photographs (part B)", known=tuple(tables))
     if columns.label is None:
         index = {str(grade): name for grade, name in enumerate(DR_GRADES)}
         listing.rows = [
@@ -87,7 +91,7 @@ def read_idrid(source: Path, labels: Path | None, columns: Columns) -> Source:
 
 
 def read_drive(source: Path, labels: Path | None, columns: Columns) -> Source:
-    """DRIVE [Staal et al. 2004]: {training,test}/images/*.tif; the tracings beside them are left."""
+    """DRIVE [Staal et al. 2004]: {training,test}/images/*.tif; the tracings beside them are set aside."""
     candidates = [source, *sorted(path for path in source.iterdir() if path.is_dir())]
     root = next((folder for folder in candidates if (folder / "training" / "images").is_dir()), None)
     if root is None:
@@ -98,6 +102,7 @@ def read_drive(source: Path, labels: Path | None, columns: Columns) -> Source:
     for split, folder in (("train", "training"), ("test", "test")):
         for path in walk_files(root / folder / "images"):
             listing.add(path, "the folder", split=split)
+    listing.set_aside_rest(source, "beside DRIVE's photographs: a tracing, a mask")
     return listing.finish((), has_patients=False)
 
 

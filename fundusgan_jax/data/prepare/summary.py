@@ -39,6 +39,28 @@ def describe_squashed(ratios: Sequence[tuple[str, float]]) -> None:
         )
 
 
+MUCH_OF_A_CLASS = 0.25  # share of its photographs
+
+
+def describe_lost_classes(
+    label_names: Sequence[str], labels: Sequence[int], unreadable: Sequence[bool]
+) -> None:
+    """Says which classes lose much by --quality: a cataract is a haze, and another disease may be as hard to photograph.
+
+    Args:
+        label_names: of the source.
+        labels: of each photograph, -1 for none.
+        unreadable: whether the level of quality rejects it.
+    """
+    counts, lost = Counter(labels), Counter(label for label, bad in zip(labels, unreadable) if bad)
+    for index, name in enumerate(label_names):
+        if lost[index] > MUCH_OF_A_CLASS * counts[index]:
+            share = (
+                f"{lost[index]} of {counts[index]} photographs of {name} ({lost[index] / counts[index]:.0%})"
+            )
+            say(f"note: --quality rejects {share}; --quality=off keeps them")
+
+
 def describe_splits(
     rows: Sequence[tuple[str, str, str]],
     assignment: Assignment,

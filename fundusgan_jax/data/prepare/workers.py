@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image
 
-from fundusgan_jax.anatomy import quality
+from fundusgan_jax.anatomy import quality, vessel_depth
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.data import damage, decoded, dicom_files, raster_files, value_ranges
 from fundusgan_jax.data.decoded import Scale
@@ -79,6 +79,7 @@ def _code_digest() -> str:
         circle,
         thumbnails,
         quality,
+        vessel_depth,
         damage,
         decoded,
         dicom_files,

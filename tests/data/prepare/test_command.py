@@ -25,6 +25,7 @@ from fundusgan_jax.data.prepare import workers as pool
 from fundusgan_jax.data.prepare.__main__ import prepare
 from fundusgan_jax.data.prepare.arguments import Request, parse
 from fundusgan_jax.data.prepare.preprocess import Framing
+from fundusgan_jax.data.prepare.summary import describe_lost_classes
 from fundusgan_jax.errors import UserError
 from tests.support import layouts
 
@@ -476,6 +477,13 @@ def test_a_second_prepare_is_refused_at_any_offset_and_the_first_loses_nothing(
     before = outputs(wanted.output)
     assert len(open_packed(wanted.output).splits["train"].images) == done["splits"]["train"]
     assert prepare(wanted) == done and outputs(wanted.output) == before
+
+
+def test_a_class_that_quality_takes_away_is_said(capsys: pytest.CaptureFixture) -> None:
+    labels = [0, 0, 0, 0, 1, 1, 1, 1, -1]
+    describe_lost_classes(("normal", "cataract"), labels, [True, *[False] * 3, True, True, True, False, True])
+    said = capsys.readouterr().out
+    assert said == "note: --quality rejects 3 of 4 photographs of cataract (75%); --quality=off keeps them\n"
 
 
 def test_quality_is_measured_judged_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -186,6 +186,41 @@ def test_squashed_copies_are_stretched_back_into_circles(cut: int) -> None:
     assert abs(result.inside.mean() - frame_image(image, 128).inside.mean()) < 0.02
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("tab", [0, 6], ids=["straight", "with a tab"])
+def test_a_cut_inside_the_frame_is_no_outline(seed: int, tab: int) -> None:
+    """Cut at top and bottom by the camera, above black bars, and squeezed: as eight photographs of ODIR."""
+    image, (y, x, radius) = framed(seed, 440, 660, 20, 130)
+    barred = image.copy()
+    barred[:50], barred[-50:] = 0, 0
+    barred[50 - tab : 50, 320:340] = 90
+    found_at(barred, y, x, radius)
+    narrow = np.asarray(Image.fromarray(barred).resize((580, 440), Image.Resampling.BICUBIC))
+    result = frame_image(narrow, 128)
+    assert abs(result.squashed / (660 / 580) - 1) < 0.02
+    assert np.abs(result.prepared.image.astype(int) - frame_image(barred, 128).prepared.image).mean() < 3
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_a_white_page_around_a_black_frame(scale: int) -> None:
+    """The circle is the eye's, not the frame's."""
+    image, (y, x, radius) = framed(2, 440, 440, 20, 20)
+    page = np.full((600, 640, 3), 255, np.uint8)
+    page[80:520, 100:540] = image
+    page = np.asarray(Image.fromarray(page).resize((640 * scale, 600 * scale), Image.Resampling.BICUBIC))
+    found_at(page, scale * (y + 80), scale * (x + 100), scale * radius)
+    cut = page.copy()  # at top and bottom, so that the page reaches into the circle
+    cut[: scale * 150], cut[scale * 450 :] = 255, 255
+    cut[scale * 140 : scale * 150, scale * 100 : scale * 540] = 0
+    cut[scale * 450 : scale * 460, scale * 100 : scale * 540] = 0
+    framed_by_it = frame_image(cut, 128).prepared
+    assert abs(framed_by_it.radius / (scale * radius) - 1) < 0.03  # as of the circle without a page
+    assert framed_by_it.image[:14].max() < 40  # the page: 50 of 400 rows
+    narrow = np.asarray(Image.fromarray(page).resize((480, 600), Image.Resampling.BICUBIC))
+    with pytest.raises(Squashed, match="an ellipse, 1.3. times as high as wide"):
+        find_field_of_view(narrow)
+
+
 def test_visible_share_and_source_size_can_be_chosen() -> None:
     image, _ = framed(1, 440, 440, 20, 20)
     cut = image[110:330]

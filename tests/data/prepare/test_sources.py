@@ -60,9 +60,35 @@ def test_drive_without_labels_and_without_tracings(tmp_path: Path) -> None:
     assert all(photo.path.parent.name == "images" and photo.label == -1 for photo in source.photos)
 
 
-def test_real_drive(shared: Path) -> None:
-    source = read_source("drive", shared / "data" / "DRIVE")
-    assert Counter(photo.split for photo in source.photos) == {"train": 20, "test": 20}
+def test_what_lies_beside_a_public_sets_photographs_is_named(tmp_path: Path) -> None:
+    drive = layouts.drive(tmp_path / "drive")
+    reasons = dict(read_source("drive", drive).rejected)
+    assert len(reasons) == 14 and reasons["training/mask/21_training_mask.gif"].startswith("beside DRIVE's")
+    idrid = layouts.idrid(tmp_path / "idrid" / "B. Disease Grading").parent
+    layouts.save(idrid / "A. Segmentation" / "IDRiD_01.jpg", 500)
+    (idrid / "C. Localization").mkdir()
+    (idrid / "C. Localization" / "fovea.csv").write_text("Image No,X,Y\n")
+    reasons = dict(read_source("idrid", idrid).rejected)
+    assert set(reasons) == {"A. Segmentation/IDRiD_01.jpg", "C. Localization/fovea.csv"}
+    assert all("part B" in reason for reason in reasons.values())
+    ddr = layouts.ddr(tmp_path / "ddr")
+    layouts.save(ddr / "lesion_segmentation" / "one.jpg", 501)
+    reasons = dict(read_source("ddr", ddr).rejected)
+    assert reasons["lesion_segmentation/one.jpg"].startswith("beside DDR's") and len(reasons) == 3
+
+
+@pytest.mark.parametrize(("layout", "name"), [("drive", "DRIVE"), ("idrid", "IDRiD"), ("odir", "ODIR")])
+def test_every_file_of_the_real_layouts_is_a_photograph_or_named(
+    shared: Path, layout: str, name: str
+) -> None:
+    folder = shared / "data" / name
+    source = read_source(layout, folder)
+    counts = {"drive": {"train": 20, "test": 20}, "idrid": {"test": 103}, "odir": {"": 4893}}
+    assert Counter(photo.split for photo in source.photos) == counts[layout]
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    named = {photo.file for photo in source.photos} | {file for file, _ in source.rejected}
+    lists = {file for file in files - named if file.endswith(".csv")}
+    assert files - named == lists and len(lists) == {"drive": 0, "idrid": 1, "odir": 1}[layout]
 
 
 def test_real_folder_with_a_chosen_label_column(shared: Path) -> None:
