@@ -54,6 +54,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def eyes_rendered_once():
+    """Not in tests of the renderer, data/phantom/test_render.py."""
+    # Here, because jax's settings above come first.
+    from tests.support.phantoms import rendered_once
+
+    yield from rendered_once()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """../shared beside the checkout: golden files, real weights, real photographs."""
