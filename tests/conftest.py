@@ -19,6 +19,10 @@ os.environ["XLA_FLAGS"] = " ".join([
 ])  # fmt: skip
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Before numpy is imported: of two workers on two cores the threads of one's small matrices wait for the other's, and turn
+# while they wait (a logistic regression of 64 figures took four times the processor's time).
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # One program is compiled once for all of pytest's processes, which inherit this.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="fundusgan_tests_")
@@ -52,6 +56,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     folder = os.environ["JAX_COMPILATION_CACHE_DIR"]
     if not hasattr(config, "workerinput") and Path(folder).name.startswith("fundusgan_tests_"):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def eyes_rendered_once():
+    """Not in tests of the renderer, data/phantom/test_render.py."""
+    # Here, because jax's settings above come first.
+    from tests.support.phantoms import rendered_once
+
+    yield from rendered_once()
 
 
 @pytest.fixture(scope="session")

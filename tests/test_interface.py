@@ -15,6 +15,7 @@ from fundusgan_jax.evaluate.__main__ import main as evaluate
 from fundusgan_jax.generate.paint import model_painter
 from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
 from fundusgan_jax.workdir.contents import ema_variables, restore_state
+from tests.support.one_device import one_device
 from tests.support.states import drawn_state
 from tests.support.tiny import tiny_config, tiny_prior_config
 from tests.support.workdirs import untrained_workdir
@@ -23,8 +24,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PHANTOMS = {"data__dataset": "phantom", "data__phantom_num": 10}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def alone():
+    """Programs for many devices: devices/test_local.py and evaluate/test_reconstructions.py."""
+    with one_device():
+        yield
+
+
 @pytest.fixture(scope="module")
-def workdirs(tmp_path_factory):
+def workdirs(tmp_path_factory, alone):
     """FundusGANs without and with a prior's styles, and a conditional prior; their seeds differ from generation's."""
     root = tmp_path_factory.mktemp("interface")
     config = tiny_config(

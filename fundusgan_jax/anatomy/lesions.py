@@ -80,7 +80,7 @@ def lesion_candidates(
     Args:
         image: [H, W, 3] uint8. mask, vessels: bool [H, W]. disc: nothing bright around it counts; None: there is none.
     """
-    found = []
+    candidates = []
     above = ndimage.gaussian_filter(image[..., 1].astype(np.float32), 0.7) - surroundings(image, mask)
     for kind in (BRIGHT, DARK):
         response = hat(image, mask, kind)
@@ -96,8 +96,8 @@ def lesion_candidates(
         elif disc is not None and np.isfinite(disc.confidence):
             rows, columns = np.indices(mask.shape)
             clear &= np.hypot(rows - disc.row, columns - disc.col) > DISC_RADII * disc.diameter / 2
-        found += _spots(image, off_vessels(mask, vessels), response, clear, threshold, kind)
-    return found
+        candidates += _spots(image, off_vessels(mask, vessels), response, clear, threshold, kind)
+    return candidates
 
 
 def off_vessels(mask: np.ndarray, vessels: np.ndarray) -> np.ndarray:
@@ -113,7 +113,7 @@ def _spots(
 
     numbered = label(response > threshold / 2, connectivity=2)
     widest = 2 * HAT_RADIUS * fov_diameter(mask)
-    found = []
+    blobs = []
     for region in regionprops(numbered, response):
         if region.intensity_max < threshold or region.area < 3:
             continue
@@ -126,8 +126,8 @@ def _spots(
         start = max(float(np.sqrt(region.area / np.pi)) / 1.18, 0.7)
         blob = fitted(image, mask, row, col, start, kind)
         if blob is not None and abs(blob.contrast) >= LEAST_CONTRAST:
-            found.append(blob)
-    return found
+            blobs.append(blob)
+    return blobs
 
 
 def fitted(

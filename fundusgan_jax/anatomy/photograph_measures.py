@@ -35,16 +35,16 @@ def photograph_measures(
     Returns:
         Names of `TITLES`, the disc's place and diameter in pixels; under 'reason' why values are NaN, '' where none is.
     """
-    found: dict[str, float | str] = {**vessel_measures(vessels, mask)}
+    measures: dict[str, float | str] = {**vessel_measures(vessels, mask)}
     disc = find_disc(image[None], mask[None])[0] if disc is None else disc
-    found |= {"disc_row": disc.row, "disc_column": disc.col, "disc_diameter": disc.diameter}
+    measures |= {"disc_row": disc.row, "disc_column": disc.col, "disc_diameter": disc.diameter}
     reasons = []
     for zone in ZONES:
         contrast = zone_contrast(image, mask, vessels, disc, zone)
         values = {"share": contrast.share, "area_density": contrast.area_density, "vessels": contrast.vessels}
-        found |= {f"zone{zone}_{name}": float(value) for name, value in (values | contrast.ratios).items()}
+        measures |= {f"zone{zone}_{name}": float(value) for name, value in (values | contrast.ratios).items()}
         reasons.append(contrast.reason)
     if not vessels.any():
         reasons.append("no vessels found")
-    found["reason"] = "; ".join(dict.fromkeys(filter(None, reasons)))
-    return found
+    measures["reason"] = "; ".join(dict.fromkeys(filter(None, reasons)))
+    return measures

@@ -70,18 +70,18 @@ def zone_contrast(
     seen = band & mask
     density = float((vessels & seen).sum() / seen.sum())
     shortest = max(SHORTEST, SHORTEST_SHARE * disc.diameter / 2)
-    found = [
+    ratios_of_lines = [
         ratios
         for line in lines_of(skeleton_of(vessels & mask) & seen).paths
         if line.arc[-1] >= shortest
         and (ratios := _line_ratios(image[..., 1].astype(np.float64), mask, vessels, line)) is not None
     ]
-    if len(found) < LEAST_VESSELS:
-        reason = f"{len(found)} vessels in zone {zone}, {LEAST_VESSELS} needed"
-        return ZoneContrast(share, density, nothing, len(found), reason)
-    cnr, snr = np.mean(found, 0)
+    if len(ratios_of_lines) < LEAST_VESSELS:
+        reason = f"{len(ratios_of_lines)} vessels in zone {zone}, {LEAST_VESSELS} needed"
+        return ZoneContrast(share, density, nothing, len(ratios_of_lines), reason)
+    cnr, snr = np.mean(ratios_of_lines, 0)
     values = dict(zip(RATIOS, map(float, (cnr, snr, np.log10(max(snr, 1e-12))))))
-    return ZoneContrast(share, density, values, len(found), "")
+    return ZoneContrast(share, density, values, len(ratios_of_lines), "")
 
 
 def _line_ratios(
@@ -93,7 +93,7 @@ def _line_ratios(
     reach = float(ndimage.distance_transform_edt(np.pad(vessels, 1)).max()) * 2 + 2
     walls = walls_of(vessels, chosen, reach)
     across = normals_of(chosen)
-    found = []
+    ratios = []
     for point, normal, left, right in zip(chosen.points, across, walls.left, walls.right):
         if not np.isfinite(left + right):
             continue
@@ -109,8 +109,8 @@ def _line_ratios(
         deviation = ground.std(ddof=1) if len(ground) >= LEAST_BACKGROUND else 0.0
         if deviation > 0:
             scale = unbiased(len(ground) - 1) / deviation
-            found.append((abs(ground.mean() - signal.mean()) * scale, signal.mean() * scale))
-    return tuple(map(float, np.mean(found, 0))) if found else None  # type: ignore[return-value]
+            ratios.append((abs(ground.mean() - signal.mean()) * scale, signal.mean() * scale))
+    return tuple(map(float, np.mean(ratios, 0))) if ratios else None  # type: ignore[return-value]
 
 
 def unbiased(freedom: int) -> float:
@@ -124,5 +124,5 @@ def _sampled(values: np.ndarray, places: np.ndarray, outside: float = 0.0) -> np
     rows, columns = np.rint(places).astype(int).T
     height, width = values.shape
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    found = values[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
-    return np.where(inside, found, outside).astype(values.dtype)
+    nearest = values[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
+    return np.where(inside, nearest, outside).astype(values.dtype)

@@ -10,8 +10,7 @@ import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
-from fundusgan_jax.devices.local import local_program, replicated
-from fundusgan_jax.evaluate.classifier import network_settings
+from fundusgan_jax.evaluate.classifier import classifier_program
 from fundusgan_jax.ops.full_precision import full_precision
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.steps.batch import padded_batches
@@ -93,15 +92,14 @@ class ClassMapper:
 
     def __init__(self, config: ConfigDict, variables: ClassifierVariables) -> None:
         self._batch_size = config.eval.batch_size
-        self._variables = replicated(jax.device_get(variables))
-        self._program = local_program(_class_maps, network_settings(config))
+        self._program = classifier_program(_class_maps, config, variables)
 
     def maps(self, images: np.ndarray, target: np.ndarray) -> ClassMaps:
         """Of photographs uint8 [N, S, S, 3] for class numbers int [N]."""
         progress, parts = Progress(len(images), "img", "heat maps"), []
         with progress.running():
             for rows, real in padded_batches(len(images), min(self._batch_size, len(images))):
-                whole = self._program(self._variables, images[rows], np.asarray(target, np.int32)[rows])
+                whole = self._program(images[rows], np.asarray(target, np.int32)[rows])
                 parts.append(ClassMaps(*(values[:real] for values in whole)))
                 progress.update(real)
         return ClassMaps(*(np.concatenate(values) for values in zip(*parts)))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,7 @@ class Predictor:
 
     def __init__(self, config: ConfigDict, variables: ClassifierVariables) -> None:
         self._batch_size = config.eval.batch_size
-        self._variables = replicated(jax.device_get(variables))
-        self._program = local_program(classifier_logits, network_settings(config))
+        self._program = classifier_program(classifier_logits, config, variables)
 
     def logits(self, images: Any, should_stop: ShouldStop = never, shown: bool = True) -> np.ndarray:
         """float32 [N, K] of photographs uint8 [N, S, S, 3].
@@ -65,9 +65,21 @@ class Predictor:
         progress, parts = Progress(len(images), "img", "classifying", 0, shown), []
         with progress.running():
             for rows, real in stoppable(list(padded_batches(len(images), self._batch_size)), should_stop):
-                parts.append(self._program(self._variables, np.asarray(images[rows]))[:real])
+                parts.append(self._program(np.asarray(images[rows]))[:real])
                 progress.update(real)
         return np.concatenate(parts)
+
+
+def classifier_program(
+    function: Callable[..., Any], config: ConfigDict, variables: ClassifierVariables
+) -> Callable[..., Any]:
+    """(*rows) -> function(settings, variables, *rows) on all devices of this process (`LocalProgram`), compiled once a network.
+
+    Args:
+        function: of a module; reads of the settings what `network_settings` keeps.
+    """
+    program = local_program(function, network_settings(config))
+    return functools.partial(program, replicated(jax.device_get(variables)))
 
 
 def network_settings(config: ConfigDict) -> FrozenConfigDict:

@@ -81,8 +81,8 @@ def figures_of(evaluation: Evaluation, log: Sequence[dict[str, Any]], batch_size
     """The study's columns of one run, those that it has: disc and vessels are measured from 128 px on."""
     figures = {name: evaluation.model[name] for name in OF_PAIRS if name in evaluation.model}
     if evaluation.signatures is not None:
-        found = evaluation.signatures.model
-        figures |= {name: found[name] for name in OF_STRUCTURES if name in found}
+        structures = evaluation.signatures.model
+        figures |= {name: structures[name] for name in OF_STRUCTURES if name in structures}
     memory = evaluation.memorisation
     if memory is not None:
         figures[COPIES] = memory.flagged.either / memory.num_generated

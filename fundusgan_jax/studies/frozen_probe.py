@@ -30,17 +30,24 @@ class Labelled(NamedTuple):
     augmented: bool = False
 
 
+class FitInputs(NamedTuple):
+    """validation: to choose by. others: inputs [., ...] to predict. num_classes: K. folder: of the run, for what has to be kept
+    until it is over."""
+
+    training: Labelled
+    validation: Labelled
+    others: Sequence[np.ndarray]
+    num_classes: int
+    seed: int
+    folder: Path
+
+
 class Fitted(NamedTuple):
     """probabilities: float64 [., K] of each of the inputs. curve: rows with 'step' and 'loss' (training) or 'auc' (validation
     patients), of a network."""
 
     probabilities: list[np.ndarray]
     curve: Sequence[dict[str, Any]] = ()
-
-
-# (training, validation to choose by, inputs to predict, classes K, seed, folder of the run for what has to be kept until it is
-# over) -> what came of it.
-Fit = Callable[[Labelled, Labelled, Sequence[np.ndarray], int, int, Path], Fitted]
 
 
 class Classifier(NamedTuple):
@@ -51,7 +58,7 @@ class Classifier(NamedTuple):
 
     name: str
     prepare: Callable[[np.ndarray], np.ndarray] | None
-    fit: Fit
+    fit: Callable[[FitInputs], Fitted]
     seconds: Callable[[int, int], float] | None = None
     augments: bool = False
 
@@ -88,22 +95,16 @@ def adjusted(probabilities: np.ndarray, frequency: np.ndarray) -> np.ndarray:
     return np.asarray(ratios / ratios.sum(1, keepdims=True))
 
 
-def fit_logistic(
-    training: Labelled,
-    validation: Labelled,
-    others: Sequence[np.ndarray],
-    num_classes: int,
-    seed: int,
-    folder: Path,
-) -> Fitted:
+def fit_logistic(fit_inputs: FitInputs) -> Fitted:
     """Logistic regression on standardised inputs [M, F]; the ridge is the one of the highest validation AUC (macro), the
-    strongest of equal ones. It is convex and quick: `seed` changes nothing, and `folder` gets nothing.
+    strongest of equal ones. It is convex and quick: the seed changes nothing, and the folder gets nothing.
 
     Returns:
         Probabilities; 0 for a class that training lacks.
     """
     from sklearn.linear_model import LogisticRegression
 
+    training, validation, num_classes = fit_inputs.training, fit_inputs.validation, fit_inputs.num_classes
     mean = np.average(training.inputs, 0, training.weight)
     spread = np.sqrt(np.average(np.square(training.inputs - mean), 0, training.weight))
     spread = np.where(spread > 1e-8, spread, 1.0)
@@ -126,7 +127,7 @@ def fit_logistic(
         if best is None or area > highest + 1e-9:
             best, highest = model, area
     assert best is not None  # RIDGES is not empty
-    probabilities = [predicted(best, scaled(one)) for one in others]
+    probabilities = [predicted(best, scaled(one)) for one in fit_inputs.others]
     if training.weighting == "logit_adjusted":
         frequency = np.bincount(training.label, minlength=num_classes) / len(training.label)
         probabilities = [adjusted(one, frequency) for one in probabilities]

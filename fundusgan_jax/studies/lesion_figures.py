@@ -170,17 +170,17 @@ def _small(outlines: Sequence[Outline], mask: np.ndarray) -> list[Outline]:
 
 
 def _candidates(one: Outlined, mask: np.ndarray, vessels: np.ndarray) -> list[Candidates]:
-    found = lesion_candidates(one.image, mask, vessels, find_disc(one.image[None], mask[None])[0])
+    blobs = lesion_candidates(one.image, mask, vessels, find_disc(one.image[None], mask[None])[0])
     tolerance = TOLERANCE * fov_diameter(mask)
-    rows = []
+    candidates = []
     for kind, sign in KINDS.values():
-        of_sign = [blob for blob in found if blob.kind == sign]
+        of_sign = [blob for blob in blobs if blob.kind == sign]
         small = [(x.row, x.col, x.radius) for x in _small(one.outlines, mask) if x.kind == kind]
         every = [(x.row, x.col, x.radius) for x in one.outlines if x.sign == sign]
         hit = detection(of_sign, small, tolerance).recall
         right = detection(of_sign, every, tolerance).precision if every else 0.0 if of_sign else float("nan")
-        rows.append(Candidates(one.file, kind, len(small), hit, len(of_sign), right))
-    return rows
+        candidates.append(Candidates(one.file, kind, len(small), hit, len(of_sign), right))
+    return candidates
 
 
 def _lesions(
@@ -215,11 +215,11 @@ def _figures(lesions: Sequence[Lesion], paint: str, seed: int) -> dict[str, tupl
     column = {name: np.array([one.again[paint][name] for one in lesions]) for name in ("recall", *RECOVERED)}
     once = np.ones((1, len(lesions)))
     shares = (weights * column["recall"]).sum(1) / np.maximum(weights.sum(1), 1e-9)
-    found = {"recall": (float(column["recall"].mean()), interval_of(shares))}
+    figures = {"recall": (float(column["recall"].mean()), interval_of(shares))}
     for name in RECOVERED:
         value = float(weighted_medians(column[name], once)[0])
-        found[name] = (value, interval_of(weighted_medians(column[name], weights)))
-    return found
+        figures[name] = (value, interval_of(weighted_medians(column[name], weights)))
+    return figures
 
 
 def summary(result: Measured, paints: Sequence[str], seed: int) -> dict[str, Any]:
@@ -227,27 +227,29 @@ def summary(result: Measured, paints: Sequence[str], seed: int) -> dict[str, Any
     record: dict[str, Any] = {}
     for kind in (*result.outlined, ALL):
         lesions = [one for one in result.lesions if kind in (one.kind, ALL)]
-        rows = [one for one in result.candidates if kind in (one.kind, ALL)]
-        small = sum(row.num_outlines for row in rows)
-        found: dict[str, Any] = {
+        candidates = [one for one in result.candidates if kind in (one.kind, ALL)]
+        small = sum(row.num_outlines for row in candidates)
+        figures: dict[str, Any] = {
             "outlined": sum(result.outlined.values()) if kind == ALL else result.outlined[kind],
             "small": small,
             "measured": len(lesions),
-            "candidate_recall": _mean([row.recall for row in rows], [row.num_outlines for row in rows]),
+            "candidate_recall": _mean(
+                [row.recall for row in candidates], [row.num_outlines for row in candidates]
+            ),
         }
         if kind != ALL:
-            counts = [row.num_candidates for row in rows]
-            found["candidates_of_its_colour"] = sum(counts)
-            found["candidate_precision"] = _mean([row.precision for row in rows], counts)
+            counts = [row.num_candidates for row in candidates]
+            figures["candidates_of_its_colour"] = sum(counts)
+            figures["candidate_precision"] = _mean([row.precision for row in candidates], counts)
         if lesions:
-            found["painted"] = {
+            figures["painted"] = {
                 name: {
                     figure: {"value": value, "low": interval.low, "high": interval.high}
                     for figure, (value, interval) in _figures(lesions, name, seed).items()
                 }
                 for name in paints
             }
-        record[kind] = found
+        record[kind] = figures
     return record
 
 

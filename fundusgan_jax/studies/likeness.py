@@ -74,15 +74,15 @@ def likeness(workdir: Path, setting: Setting, inputs: Inputs | None, names: Sequ
         labels: list[str] = []
         for number, name in enumerate(names):
             own = np.flatnonzero((setting.photographs.label == number) & ~setting.photographs.test)
-            made = np.flatnonzero(setting.synthetic.label == number)
-            count = min(len(own), len(made), MOST)
-            own, made = (np.sort(rng.permutation(rows)[:count]) for rows in (own, made))
+            synthetic = np.flatnonzero(setting.synthetic.label == number)
+            count = min(len(own), len(synthetic), MOST)
+            own, synthetic = (np.sort(rng.permutation(rows)[:count]) for rows in (own, synthetic))
             sides["photographs"].append(inputs.photographs[own])
-            sides["synthetic"].append(inputs.synthetic[made])
+            sides["synthetic"].append(inputs.synthetic[synthetic])
             labels += [name] * count
             if len(set(setting.photographs.patient[own])) >= FOLDS and count >= 2 * FOLDS:
                 with waiting(f"telling synthetic images of {name} from photographs"):
-                    record[name] = _two_samples(setting, inputs, own, made)
+                    record[name] = _two_samples(setting, inputs, own, synthetic)
         features = {name: np.concatenate(parts) for name, parts in sides.items()}
         if can_embed(2 * len(labels)):
             draw_tsne(workdir / MAP, features, [labels, labels], 0)
@@ -90,16 +90,16 @@ def likeness(workdir: Path, setting: Setting, inputs: Inputs | None, names: Sequ
     return read_record(path)
 
 
-def _two_samples(setting: Setting, inputs: Inputs, own: np.ndarray, made: np.ndarray) -> dict[str, Any]:
+def _two_samples(setting: Setting, inputs: Inputs, own: np.ndarray, synthetic: np.ndarray) -> dict[str, Any]:
     """'images', and of 'network' and 'colour' the area with its interval."""
-    images = (setting.photographs.images[own], setting.synthetic.images[made])
+    images = (setting.photographs.images[own], setting.synthetic.images[synthetic])
     kinds = {
-        "network": np.concatenate([inputs.photographs[own], inputs.synthetic[made]]),
+        "network": np.concatenate([inputs.photographs[own], inputs.synthetic[synthetic]]),
         "colour": np.concatenate([colour(part) for part in images]),
     }
-    is_synthetic = np.repeat([False, True], [len(own), len(made)])
+    is_synthetic = np.repeat([False, True], [len(own), len(synthetic)])
     groups = np.concatenate(
-        [setting.photographs.patient[own].astype(object), [f"synthetic {place}" for place in made]]
+        [setting.photographs.patient[own].astype(object), [f"synthetic {place}" for place in synthetic]]
     ).astype(str)
     weights = patient_weights(list(groups), len(groups), 0)
     record: dict[str, Any] = {"images": len(own)}

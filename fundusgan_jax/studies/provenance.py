@@ -67,11 +67,11 @@ def _photographs_of(dataset: PackedDataset, split: str) -> dict[str, int]:
     return {name: int(np.sum(np.asarray(label) == number)) for number, name in enumerate(dataset.label_names)}
 
 
-def refuse_leak(found: Provenance, folder: Path, allowed: bool) -> None:
+def refuse_leak(origin: Provenance, folder: Path, allowed: bool) -> None:
     """UserError where the generator trained on test patients and that is not allowed."""
-    if found.leaked and not allowed:
+    if origin.leaked and not allowed:
         raise UserError(
-            f"--synthetic={folder}: its generator trained on {found.leaked} of the study's test patients, so that its images "
+            f"--synthetic={folder}: its generator trained on {origin.leaked} of the study's test patients, so that its images "
             "may show the answers; take a generator trained on split 'train' of the same dataset, or measure the leak with "
             "--allow_leak"
         )

@@ -54,11 +54,11 @@ def _write(folder: Path, setting: Setting, cell: Cell, names: Sequence[str]) -> 
     mapper = ClassMapper(config, variables_of(config, state))
     photographs, synthetic = setting.photographs, setting.synthetic
     held = np.flatnonzero(photographs.test & (photographs.label == POSITIVE))
-    made = np.flatnonzero(synthetic.label == POSITIVE)
+    generated = np.flatnonzero(synthetic.label == POSITIVE)
     sets = []
     for title, rows, images, files, patients in (
         ("photographs", held, photographs.images, photographs.file, photographs.patient),
-        ("synthetic images", made, synthetic.images, synthetic.file, None),
+        ("synthetic images", generated, synthetic.images, synthetic.file, None),
     ):
         rows = rows[even_rows(len(rows), MOST)]
         if not len(rows):

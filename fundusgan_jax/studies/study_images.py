@@ -127,13 +127,13 @@ def read_synthetic(
     sources = of_folder(folder, "--synthetic")
     number = {label: place for place, group in enumerate(groups) for label in group}
     images, labels, files, copies = [], [], [], 0
-    others, told = 0, False
+    others, marks_copies = 0, False
     digest = hashlib.sha256()
     progress = Progress(len(sources), "img", "reading synthetic images")
     with progress.running():
         for source in sources:
             progress.update()
-            told = told or source.copy != ""
+            marks_copies = marks_copies or source.copy != ""
             name = source.label
             if not source.named or not name:
                 name = label_name(name, numbered, folder, source.name)
@@ -162,7 +162,7 @@ def read_synthetic(
             f"--synthetic={folder} has no image of {', '.join(number)}; generate some with --label"
         )
     return Synthetic(
-        np.stack(images), np.asarray(labels), tuple(files), copies if told else None, others, digest.hexdigest()
+        np.stack(images), np.asarray(labels), tuple(files), copies if marks_copies else None, others, digest.hexdigest()
     )  # fmt: skip
 
 

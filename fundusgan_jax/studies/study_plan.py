@@ -43,11 +43,11 @@ def print_plan(
         rows, _ = rows_of_run(setting, cell.condition, 0)
         pool = pool_of(setting, rows)
         chosen = select(cell.arm, pool, 0)
-        real, made = (
+        real, synthetic = (
             class_counts(label, setting.num_classes)
             for label in (pool.label[chosen.real], chosen.synthetic_label)
         )
-        counts = [f"{name} {a} + {b} synthetic" for name, a, b in zip(names, real, made)]
+        counts = [f"{name} {a} + {b} synthetic" for name, a, b in zip(names, real, synthetic)]
         print(f"{cell.condition}, {cell.arm}: {', '.join(counts)}")
     todo = [cell for cell in cells if not run_path(workdir, cell).exists()]
     runs, inputs = 0.0, 0.0

@@ -17,7 +17,7 @@ from fundusgan_jax.metrics.decisions import youden_threshold
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.studies.arms import REAL, Pool, Selection, class_counts, select
 from fundusgan_jax.studies.design_record import read_record
-from fundusgan_jax.studies.frozen_probe import VIEWS, Classifier, Labelled, turned
+from fundusgan_jax.studies.frozen_probe import VIEWS, Classifier, FitInputs, Labelled, turned
 from fundusgan_jax.studies.study_images import Photographs, Synthetic, validation_mask
 
 RUNS, INPUTS, NETWORKS = "runs", "inputs", "networks"
@@ -158,7 +158,7 @@ def run_cell(setting: Setting, cell: Cell, folder: Path) -> dict[str, Any]:
     if len(inputs.external):
         wanted.append(inputs.external)
     training = training_of(inputs, rows, pool, chosen)
-    fitted = classifier.fit(training, validation, wanted, setting.num_classes, cell.seed, folder)
+    fitted = classifier.fit(FitInputs(training, validation, wanted, setting.num_classes, cell.seed, folder))
     # As they are stored: a study that goes on computes with the same numbers.
     predicted = [rounded(one) for one in fitted.probabilities]
     own = predicted[0]

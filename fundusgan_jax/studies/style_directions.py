@@ -41,25 +41,25 @@ def scaled(vector: np.ndarray, w_plus: np.ndarray) -> np.ndarray:
 
 def principal_directions(w_plus: np.ndarray, count: int) -> list[Candidate]:
     """The first principal axes of each layer group (GANSpace, Haerkoenen et al. 2020, on the encoder's w+)."""
-    found = []
+    directions = []
     for group, part in layer_groups(w_plus.shape[1]).items():
         axes, _ = principal_axes(w_plus[:, part])
         for number, axis in enumerate(axes[:count]):
             vector = np.zeros(w_plus.shape[1:])
             vector[part] = axis.reshape(-1, w_plus.shape[2])
-            found.append(Candidate(f"pca_{group}_{number + 1}", "principal", scaled(vector, w_plus)))
-    return found
+            directions.append(Candidate(f"pca_{group}_{number + 1}", "principal", scaled(vector, w_plus)))
+    return directions
 
 
 def style_weights(generator: Mapping[str, Any], config: GeneratorConfig, part: slice) -> np.ndarray:
     """[C, w_dim]: the affine style weights of the convolutions whose style vector lies in `part`, one row a channel."""
-    rows = []
+    weights = []
     for block in generator_plan(config):
         for layer in block.layers:
             if part.start <= layer.w_index < part.stop:
                 name = f"b{block.native}_conv{1 if layer is block.layers[-1] else 0}"
-                rows.append(np.asarray(generator[name]["affine"]["kernel"], np.float64).T)
-    return np.concatenate(rows)
+                weights.append(np.asarray(generator[name]["affine"]["kernel"], np.float64).T)
+    return np.concatenate(weights)
 
 
 def sefa_directions(
@@ -67,7 +67,7 @@ def sefa_directions(
 ) -> list[Candidate]:
     """Closed-form factorisation (Shen and Zhou, CVPR 2021): eigenvectors of A^T A, A the style weights of a group's
     convolutions with rows of length 1; the same vector in each of its layers. No photographs are needed but for the scale."""
-    found = []
+    directions = []
     for group, part in layer_groups(w_plus.shape[1]).items():
         weights = style_weights(generator, config, part)
         weights = weights / np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-12)
@@ -75,8 +75,8 @@ def sefa_directions(
         for number in range(count):
             vector = np.zeros(w_plus.shape[1:])
             vector[part] = vectors[:, -1 - number]
-            found.append(Candidate(f"sefa_{group}_{number + 1}", "sefa", scaled(vector, w_plus)))
-    return found
+            directions.append(Candidate(f"sefa_{group}_{number + 1}", "sefa", scaled(vector, w_plus)))
+    return directions
 
 
 def supervised_directions(w_plus: np.ndarray, factors: np.ndarray, names: list[str]) -> list[Candidate]:
@@ -101,13 +101,13 @@ def supervised_directions(w_plus: np.ndarray, factors: np.ndarray, names: list[s
         for k in known
     ]
     vectors = [gradient / max(float(np.linalg.norm(gradient)), 1e-12) for gradient in gradients]
-    found = []
+    directions = []
     for place, k in enumerate(known):
         others = np.asarray(vectors[:place] + vectors[place + 1 :]).reshape(-1, flat.shape[1])
         own = orthogonal_part(vectors[place], others)
         vector = own.reshape(w_plus.shape[1:])
-        found.append(Candidate(names[k], "supervised", scaled(vector, w_plus), names[k]))
-    return found
+        directions.append(Candidate(names[k], "supervised", scaled(vector, w_plus), names[k]))
+    return directions
 
 
 def _ridge(codes: np.ndarray, factor: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from fundusgan_jax.evaluate.classifier import Predictor, probabilities_of, varia
 from fundusgan_jax.progress import waiting
 from fundusgan_jax.steps.classifier_step import ClassifierState
 from fundusgan_jax.steps.fundusgan_step import AXIS
-from fundusgan_jax.studies.frozen_probe import Classifier, Fitted, Labelled
+from fundusgan_jax.studies.frozen_probe import Classifier, FitInputs, Fitted, Labelled
 from fundusgan_jax.studies.study_flags import Request
 from fundusgan_jax.train.classifier_task import ClassifierTask
 from fundusgan_jax.train.loop import Trainer
@@ -76,20 +76,15 @@ def trained_network(config: ConfigDict) -> Classifier:
     """
     keep_compiled_programs()
 
-    def fit(
-        training: Labelled,
-        validation: Labelled,
-        others: Sequence[np.ndarray],
-        num_classes: int,
-        seed: int,
-        folder: Path,
-    ) -> Fitted:
-        chosen = _settings_of_run(config, training, seed)
-        _train(chosen, _dataset(chosen, training, validation), folder)
-        _, _, state = restore_state(folder, "best", chosen)
+    def fit(fit_inputs: FitInputs) -> Fitted:
+        chosen = _settings_of_run(config, fit_inputs.training, fit_inputs.seed)
+        _train(chosen, _dataset(chosen, fit_inputs.training, fit_inputs.validation), fit_inputs.folder)
+        _, _, state = restore_state(fit_inputs.folder, "best", chosen)
         assert isinstance(state, ClassifierState)  # config.task says so
         predictor = Predictor(chosen, variables_of(chosen, state))
-        return Fitted([probabilities_of(predictor.logits(one)) for one in others], _curve(folder))
+        return Fitted(
+            [probabilities_of(predictor.logits(one)) for one in fit_inputs.others], _curve(fit_inputs.folder)
+        )
 
     def seconds(num_held: int, num_predicted: int) -> float:
         return _seconds(config, num_held, num_predicted)

@@ -84,14 +84,14 @@ def _facts(comparison: Comparison) -> str:
 
 
 def _segmenter_section(comparison: Comparison, segmenter: str) -> str:
-    found = comparison.differences[segmenter]
+    differences = comparison.differences[segmenter]
     adjusted = comparison.adjusted_p[segmenter]
-    paper = [_paper_line(name, found[name], comparison.side) for name in PAPER if name in found]
+    paper = [_paper_line(name, differences[name], comparison.side) for name in PAPER if name in differences]
     honest = [
         _honest_line(name, one, adjusted[name]) + _camera_cells(comparison, segmenter, name)
-        for name, one in found.items()
+        for name, one in differences.items()
     ]
-    missing = [TITLES[name] for name in TITLES if name not in found]
+    missing = [TITLES[name] for name in TITLES if name not in differences]
     left_out = (
         note(f"Left out, because too few images have a value: {', '.join(missing)}.") if missing else ""
     )

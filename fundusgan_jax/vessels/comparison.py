@@ -78,8 +78,10 @@ def compared(
     """The statistics of two measured sets; seed: of the draws of patients. camera: photographs of another one."""
     differences = _differences(real, synthetic, maps, seed, "comparing")
     adjusted = {
-        segmenter: dict(zip(found, map(float, holm(np.array([one.welch.p for one in found.values()])))))
-        for segmenter, found in differences.items()
+        segmenter: dict(
+            zip(by_measure, map(float, holm(np.array([one.welch.p for one in by_measure.values()]))))
+        )
+        for segmenter, by_measure in differences.items()
     }
     worst = most_abnormal(real, synthetic, next(iter(maps)))
     other = Camera(camera, _differences(real, camera, maps, seed, "comparing cameras")) if camera else None
@@ -94,8 +96,8 @@ def _differences(real: MeasuredSet, other: MeasuredSet, maps: Maps, seed: int, l
         for segmenter in maps:
             for name in TITLES:
                 values = real.values[segmenter][name], other.values[segmenter][name]
-                if (found := set_difference(*values, groups, seed)) is not None:
-                    differences[segmenter][name] = found
+                if (difference := set_difference(*values, groups, seed)) is not None:
+                    differences[segmenter][name] = difference
                 progress.update()
     return differences
 
@@ -123,13 +125,15 @@ def most_abnormal(real: MeasuredSet, synthetic: MeasuredSet, segmenter: str) -> 
         return []
     table = np.nan_to_num(np.array(deviations), nan=0.0)
     order = np.argsort(-table.max(0), kind="stable")[:MOST_ABNORMAL]
-    found = []
+    abnormal = []
     for number in map(int, order):
         worst = int(table[:, number].argmax())
         value = float(synthetic.values[segmenter][names[worst]][number])
         file = synthetic.images.files[number]
-        found.append(Abnormal(number, file, names[worst], value, medians[worst], float(table[worst, number])))
-    return found
+        abnormal.append(
+            Abnormal(number, file, names[worst], value, medians[worst], float(table[worst, number]))
+        )
+    return abnormal
 
 
 def verdict(one: SetDifference, adjusted_p: float) -> str:

@@ -99,8 +99,8 @@ def measured(images: ImageSet, kind: str, maps: Maps, side: int) -> MeasuredSet:
             about: Row = {"set": kind, "file": images.files[number]}
             about["patient"] = images.groups[number] if images.groups else ""
             for name, segment in maps.items():
-                found = photograph_measures(image, mask, segment(image, mask), disc)
-                rows.append({**about, "segmenter": name, **found})
+                measures = photograph_measures(image, mask, segment(image, mask), disc)
+                rows.append({**about, "segmenter": name, **measures})
             progress.update()
     return MeasuredSet(images, {name: _columns(rows, name) for name in maps}, rows)
 

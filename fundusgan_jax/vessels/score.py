@@ -30,8 +30,8 @@ def partner(name: str, files: dict[str, Path], folder: Path) -> Path:
             return fitting[0]
         if fitting:
             break
-    found = ", ".join(path.name for path in fitting[:3]) or "none"
-    raise UserError(f"{folder} has not one file for {name} ({found}); give it the map's name")
+    names = ", ".join(path.name for path in fitting[:3]) or "none"
+    raise UserError(f"{folder} has not one file for {name} ({names}); give it the map's name")
 
 
 def score_folders(predictions: Path, truth: Path, masks: Path | None, threshold: float | None) -> Scored:

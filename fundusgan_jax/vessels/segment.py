@@ -68,13 +68,13 @@ def photographs_of(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; name one with photographs")
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in found_in(folder)[0]:
         name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise UserError(f"{found[name]} and {path} would be written to one file; rename one of them")
-        found[name] = path
-    return found
+        if name in files:
+            raise UserError(f"{files[name]} and {path} would be written to one file; rename one of them")
+        files[name] = path
+    return files
 
 
 def segment_folder(flags: argparse.Namespace) -> None:

@@ -19,11 +19,11 @@ from fundusgan_jax.generate.command import generate_images
 from fundusgan_jax.generate.copies import NewImages, Painted
 from fundusgan_jax.generate.request import Request
 from fundusgan_jax.generate.vessel_check import COLUMNS, Connection
+from tests.support.lines import along_and_across
 from tests.support.tiny import tiny_config, tiny_prior_config
 
 SIDE = 128
-ROWS, COLUMNS_OF = np.indices((SIDE, SIDE))
-DISC = np.hypot(ROWS - 63.5, COLUMNS_OF - 63.5) < 62
+DISC = np.hypot(*(np.indices((SIDE, SIDE)) - 63.5)) < 62
 
 
 def eye(breaks=0, branches=4, seed=0):
@@ -31,8 +31,7 @@ def eye(breaks=0, branches=4, seed=0):
     rng = np.random.default_rng(seed)
     grey = np.full((SIDE, SIDE), 120.0)
     for angle in np.linspace(0, 2 * np.pi, branches, endpoint=False) + rng.uniform(0, 0.5):
-        along = (ROWS - 64) * np.sin(angle) + (COLUMNS_OF - 64) * np.cos(angle)
-        across = (COLUMNS_OF - 64) * np.sin(angle) - (ROWS - 64) * np.cos(angle)
+        along, across = along_and_across(SIDE, 64, angle)
         bar = (np.abs(across) < 2) & (along > -2) & (along < rng.uniform(45, 58))
         for place in np.linspace(10, 40, breaks):
             bar &= np.abs(along - place) > 3

@@ -19,18 +19,26 @@ from fundusgan_jax.generate.recipes import recipe_reconstruct
 from fundusgan_jax.report.grid import CAPTION_HEIGHT, GAP
 from fundusgan_jax.workdir.contents import open_dataset, restore_variables
 from fundusgan_jax.workdir.manifest import config_of_workdir
+from tests.support.one_device import one_device
 from tests.support.tiny import tiny_config, tiny_prior_config
 from tests.support.workdirs import untrained_workdir
 
 
+@pytest.fixture(scope="module", autouse=True)
+def alone():
+    """Programs for many devices: devices/test_local.py and evaluate/test_reconstructions.py."""
+    with one_device():
+        yield
+
+
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
+def workdir(tmp_path_factory, alone):
     config = tiny_config(data__dataset="phantom", data__phantom_num=8, seed=3)
     return untrained_workdir(tmp_path_factory.mktemp("generate") / "run", config)
 
 
 @pytest.fixture(scope="module")
-def prior(tmp_path_factory):
+def prior(tmp_path_factory, alone):
     return untrained_workdir(tmp_path_factory.mktemp("generate") / "prior", tiny_prior_config())
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fundusgan_jax.data.phantom.render import phantom_examples
 from fundusgan_jax.reader_study.__main__ import main
+from tests.support.phantoms import left_eyes
 
 NUM = 6
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,9 +22,8 @@ def phantoms(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms")
     for kind in ("real", "synthetic"):
         (folder / kind).mkdir()
-    eyes = [example for example in phantom_examples(40, 128, 5) if example.eye == "left"][:40]
-    for number, example in enumerate(eyes):
-        image = Image.fromarray(example.image)
+    for number, eye in enumerate(left_eyes(40, 128, 5)):
+        image = Image.fromarray(eye)
         if number % 2:
             image.save(folder / "real" / f"{number:03d}.jpg", quality=90, comment=b"a real photograph")
         else:
@@ -48,6 +47,12 @@ def make_study(phantoms, tmp_path_factory):
         return folder / "study"
 
     return make
+
+
+@pytest.fixture(scope="session")
+def original(make_study) -> Path:
+    """A study for three readers, to be read or copied."""
+    return make_study()
 
 
 @pytest.fixture(scope="session")

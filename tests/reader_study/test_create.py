@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fundusgan_jax.data.phantom.render import phantom_examples
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.reader_study.__main__ import checked, main
 from fundusgan_jax.reader_study.create import reader_table
@@ -20,6 +19,7 @@ from fundusgan_jax.reader_study.side_information import blockiness, side_informa
 from fundusgan_jax.reader_study.sources import Source, balanced_order, common_classes, in_pairs, of_argument
 from fundusgan_jax.reader_study.study import open_study
 from tests.reader_study.conftest import NUM
+from tests.support.phantoms import left_eyes
 
 
 def truth_of(study):
@@ -27,10 +27,9 @@ def truth_of(study):
         return {line["image"]: line for line in csv.DictReader(handle)}
 
 
-def test_files_differ_by_their_pixels_alone(make_study):
-    folder = make_study()
-    study, truth = open_study(folder), truth_of(folder)
-    files = sorted((folder / "images").iterdir())
+def test_files_differ_by_their_pixels_alone(original):
+    study, truth = open_study(original), truth_of(original)
+    files = sorted((original / "images").iterdir())
     assert [file.stem for file in files] == sorted(study.order) and len(files) == 2 * NUM + 4
     assert len({file.stat().st_size for file in files}) == 1
     for file in files:
@@ -43,10 +42,10 @@ def test_files_differ_by_their_pixels_alone(make_study):
     kinds = [truth[name]["truth"] for name in study.settings["images"]]
     assert kinds.count("real") == kinds.count("synthetic") == NUM and kinds != sorted(kinds)
     # What the server reads does not hold the truth.
-    readable = "".join((folder / name).read_text() for name in ("study.json", "text.json", "readers.csv"))
+    readable = "".join((original / name).read_text() for name in ("study.json", "text.json", "readers.csv"))
     assert not any(line["file"] in readable for line in truth.values())
     for private in ("truth.csv", "secret.key", "links.csv"):
-        assert (folder / private).stat().st_mode & 0o077 == 0
+        assert (original / private).stat().st_mode & 0o077 == 0
 
 
 def test_the_seed_fixes_choice_and_order(make_study):
@@ -144,8 +143,8 @@ def test_create_refuses_leaks_and_copies(phantoms, tmp_path, capsys):
         main([*words, f"--synthetic={same}", f"--num={2 * NUM}", "--accept_leak"])
 
 
-def test_accepted_leaks_are_noted(make_study):
-    audit_of = json.loads((make_study() / "study.json").read_text())["audit"]
+def test_accepted_leaks_are_noted(original):
+    audit_of = json.loads((original / "study.json").read_text())["audit"]
     assert audit_of["accepted"] and set(audit_of["auc"]) == {
         "file size", "border", "mean colour", "8x8 thumbnail", "spectrum", "blockiness"
     }  # fmt: skip
@@ -223,7 +222,7 @@ def test_the_form_of_a_file_tells_nothing(eyes, form, side):
 @pytest.mark.slow
 def test_a_strong_jpeg_tells_nothing():
     """Its 8x8 thumbnail has an AUC of 0.63 with 20 eyes, by chance; so 60."""
-    eyes = [example.image for example in phantom_examples(60, 192, 5) if example.eye == "left"]
+    eyes = list(left_eyes(60, 192, 5))
     assert leaks_of_forms(eyes, [saved(image, 75, 192) for image in eyes], 120) == {}
 
 

@@ -18,11 +18,6 @@ from tests.reader_study.conftest import NUM
 TOTAL = 2 * NUM + 4
 
 
-@pytest.fixture(scope="module")
-def original(make_study):
-    return make_study()
-
-
 @pytest.fixture
 def study(original, tmp_path):
     return shutil.copytree(original, tmp_path / "study")

@@ -3,18 +3,19 @@
 import io
 import statistics
 import time
+from itertools import islice
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fundusgan_jax.data.phantom.render import phantom_examples
 from fundusgan_jax.reader_study.__main__ import main
 from fundusgan_jax.reader_study.leak_audit import cross_validated_auc
 from fundusgan_jax.reader_study.side_information import blockiness
 from fundusgan_jax.reader_study.study import open_study
 from tests.reader_study.conftest import free_port, start
 from tests.reader_study.test_create import truth_of
+from tests.support.phantoms import left_eyes
 
 pytest.importorskip("uvicorn", reason="extra [web] is not installed")
 httpx = pytest.importorskip("httpx")
@@ -29,8 +30,7 @@ CHANCE = 0.5 + 3 * 0.065
 def study(tmp_path_factory):
     """40 and 40 images of different eyes, the real ones JPEG, the synthetic ones PNG of another size."""
     folder = tmp_path_factory.mktemp("side")
-    eyes = [example.image for example in phantom_examples(200, 128, 11) if example.eye == "left"]
-    for number, image in enumerate(eyes[: 2 * NUM + 8]):
+    for number, image in enumerate(islice(left_eyes(200, 128, 11), 2 * NUM + 8)):
         kind = ("real", "synthetic")[number % 2]
         (folder / kind).mkdir(exist_ok=True)
         picture = Image.fromarray(image)

@@ -21,6 +21,7 @@ from fundusgan_jax.steps.lesion_term import (
     spots,
 )
 from fundusgan_jax.weights.classifier_weights import open_classifier
+from tests.support.lines import along_and_across
 from tests.support.tiny import tiny_config
 
 SIDE = 160
@@ -73,9 +74,8 @@ def test_vessels_of_any_direction_hardly_count():
     """With four directions in place of eight, 0.18 to 0.28 of them would."""
     bars, angles = [], np.linspace(0, np.pi, 8, endpoint=False)
     for angle in angles:
-        along = (COLUMNS - 80) * np.cos(angle) + (ROWS - 80) * np.sin(angle)
-        across = (ROWS - 80) * np.cos(angle) - (COLUMNS - 80) * np.sin(angle) - 0.01 * along**2
-        bars.append(np.clip(1.5 - np.abs(across), 0, 1))
+        along, across = along_and_across(SIDE, 80, angle)
+        bars.append(np.clip(1.5 - np.abs(across - 0.01 * along**2), 0, 1))
     green = 110 - 50 * np.stack(bars)
     images = np.repeat((green * INSIDE)[..., None], 3, 3) / 127.5 - 1
     where = np.asarray(spots(jnp.asarray(images, jnp.float32), jnp.asarray(np.stack([INSIDE] * len(bars)))))

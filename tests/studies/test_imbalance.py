@@ -19,6 +19,7 @@ from fundusgan_jax.studies.arms import Pool, select
 from fundusgan_jax.studies.frozen_probe import (
     VIEWS,
     Classifier,
+    FitInputs,
     Fitted,
     Labelled,
     adjusted,
@@ -133,12 +134,13 @@ def test_no_run_trains_on_a_test_or_validation_patient(data, tmp_path):
     known = {bytes(one): place for place, one in enumerate(pixels(photographs.images).astype(np.uint8))}
     seen = []
 
-    def fit(training, validation, others, num_classes, seed, folder):
+    def fit(fit_inputs):
+        training, validation, num_classes = fit_inputs.training, fit_inputs.validation, fit_inputs.num_classes
         seen.append([known[bytes(one.astype(np.uint8))] for one in training.inputs])
         held = {photographs.patient[known[bytes(one.astype(np.uint8))]] for one in validation.inputs}
         patients = {photographs.patient[place] for place in seen[-1]}
         assert not patients & held and not photographs.test[seen[-1]].any()
-        return Fitted([np.full((len(one), num_classes), 1 / num_classes) for one in others])
+        return Fitted([np.full((len(one), num_classes), 1 / num_classes) for one in fit_inputs.others])
 
     words = [f"--data={data}", "--classes=G,N", f"--workdir={tmp_path / 'w'}", "--ratios=1,0.5", "--seeds=2"]
     arms = "--arms=real,oversampled,undersampled,weighted"
@@ -360,7 +362,8 @@ def test_the_probe_weighs_and_repeats_alike(tmp_path):
     repeated = Labelled(x[twice], label[twice], np.full(80, 60 / 80))
     weighted = Labelled(x, label, np.where(label == 0, 2, 1) * 60 / 80)
     first, second = (
-        fit_logistic(one, held, [x], 2, 0, tmp_path).probabilities[0] for one in (repeated, weighted)
+        fit_logistic(FitInputs(one, held, [x], 2, 0, tmp_path)).probabilities[0]
+        for one in (repeated, weighted)
     )
     np.testing.assert_allclose(first, second, atol=1e-4)
 

@@ -149,26 +149,47 @@ def phantom_counts(num_patients: int) -> dict[str, int]:
     return {"train": 2 * (num_patients - test), "test": 2 * test}
 
 
-def phantom_examples(num_patients: int, resolution: int, seed: int) -> Iterator[Example]:
-    """Renders a dataset: the right, then the left eye of every patient, labels as in LABEL_NAMES.
+class PhantomEye(NamedTuple):
+    """What `render` needs of one eye of a made-up patient, and where its photograph belongs."""
+
+    seed: int
+    eye: str
+    lesions: bool
+    colouring_seed: int
+    patient: str
+    split: str
+
+
+def phantom_eyes(num_patients: int, seed: int) -> Iterator[PhantomEye]:
+    """The eyes of a dataset, not rendered: the right, then the left one of every patient.
 
     A patient's eyes have vessels of their own and share colouring and lesion state. Every second patient has
     lesions; from 16 patients on each split holds patients of both classes. The splits' sizes are
     `phantom_counts`.
 
     Raises:
-        UserError: fewer than two patients, a negative seed, a resolution outside 32 to 1024.
+        UserError: fewer than two patients.
     """
-    _check(seed, resolution, None)
     num_test = phantom_counts(num_patients)["test"] // 2
     order = np.random.default_rng([seed, num_patients]).permutation(num_patients)
     # Neighbours in this order have different labels, so that every run of two or more holds both classes.
     rank = {int(patient): place for place, patient in enumerate(order)}
     for patient in range(num_patients):
-        label = rank[patient] % 2
         split = "test" if rank[patient] < num_test else "train"
-        seeds = np.random.SeedSequence([seed, patient]).generate_state(3).tolist()
-        for eye, eye_seed in zip(("right", "left"), seeds[1:]):
-            image = render(eye_seed, resolution, eye, bool(label), colouring_seed=seeds[0]).image
-            name = f"phantom-{patient:05d}"
-            yield Example(image, label, name, eye, split, f"{name}-{eye}.png")
+        colouring, *seeds = np.random.SeedSequence([seed, patient]).generate_state(3).tolist()
+        for eye, eye_seed in zip(("right", "left"), seeds):
+            lesions = bool(rank[patient] % 2)
+            yield PhantomEye(eye_seed, eye, lesions, colouring, f"phantom-{patient:05d}", split)
+
+
+def phantom_examples(num_patients: int, resolution: int, seed: int) -> Iterator[Example]:
+    """Renders the dataset of `phantom_eyes`, labels as in LABEL_NAMES.
+
+    Raises:
+        UserError: fewer than two patients, a negative seed, a resolution outside 32 to 1024.
+    """
+    _check(seed, resolution, None)
+    for one in phantom_eyes(num_patients, seed):
+        image = render(one.seed, resolution, one.eye, one.lesions, colouring_seed=one.colouring_seed).image
+        file = f"{one.patient}-{one.eye}.png"
+        yield Example(image, int(one.lesions), one.patient, one.eye, one.split, file)

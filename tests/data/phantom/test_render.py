@@ -8,12 +8,21 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from fundusgan_jax.data.phantom import render as renderer
 from fundusgan_jax.data.phantom.anatomy import FAZ_RADIUS
 from fundusgan_jax.data.phantom.lesions import LESION_KINDS
 from fundusgan_jax.data.phantom.render import LABEL_NAMES, Phantom, phantom_counts, phantom_examples, render
 from fundusgan_jax.errors import UserError
 
 SEEDS = range(6)
+
+
+@pytest.fixture(autouse=True)
+def rendered_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere an eye of a dataset is rendered once (tests/conftest.py)."""
+    monkeypatch.setattr(renderer, "render", render)
+
+
 MASKS = ("fov", "disc", "cup", "vessels", "arteries", "veins")
 
 
