@@ -55,7 +55,9 @@ def batch_of(latents, numbers=(3, 4, 9)):
 
 def adam_mean(state):
     """AdamW's first moments: after one step from zeros (1 - b1) times the gradient."""
-    (moments,) = (part.mu for part in jax.tree.leaves(state.flow.opt_state, is_leaf=has_mean) if has_mean(part))
+    (moments,) = (
+        part.mu for part in jax.tree.leaves(state.flow.opt_state, is_leaf=has_mean) if has_mean(part)
+    )
     return moments
 
 
