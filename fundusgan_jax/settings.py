@@ -77,6 +77,8 @@ SETTINGS = {
     "model.noise_mode": Setting("random", "'random' per sample, 'const' stored maps, 'none'", choices=("random", "const", "none")),
     "model.dtype": Setting("float32", "of convolutions in training: 'float32' or 'bfloat16'; the rest, scores stay float32; of images generate.dtype says it",
         choices=("float32", "bfloat16")),
+    "model.fused_layers": Setting(False, "on NVIDIA's GPUs one kernel between two of the generator's convolutions (filter, noise, activation, modulation), not timed on one yet",
+        may_change=True),
     "model.style": Setting("stylegan2", "prior: 'stylegan2' or 'adain' (StyleGAN v1, growing from growth.start)",
         choices=("stylegan2", "adain")),
     "model.z_dim": Setting(512, "prior: width of the random input", least=1),

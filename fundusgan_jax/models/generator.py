@@ -16,6 +16,7 @@ from fundusgan_jax.models.layers import (
     EqualDense,
     ModulatedConv,
     ToRGB,
+    activated,
     rematerialised,
     second_moment_normalize,
 )
@@ -167,8 +168,10 @@ class Synthesis(nn.Module):
                 else:
                     layer_map = noise_map(self, layer.number, layer.size, noise_mode, noise_keys)
                 name = f"b{block.native}_conv{1 if layer is block.layers[-1] else 0}"
-                module = conv(layer.out_channels, layer.kind, layer.dilation, name=name)
+                module = conv(layer.out_channels, layer.kind, layer.dilation, config.fused, name=name)
                 x = module(x, w_plus[:, layer.w_index], layer_map)
+            if block is not plan[-1]:  # two read it; of the last one ToRGB alone
+                x = activated(x)
             painted = torgb(name=f"b{block.native}_torgb")(x, w_plus[:, block.rgb_w_index])
             rgb = painted if rgb is None else _resample_rgb(rgb, block) + painted
         assert rgb is not None  # a plan has at least one block

@@ -11,29 +11,15 @@ from jax import Array, lax
 from jax.nn import initializers
 
 from fundusgan_jax.models.plan import Kind
+from fundusgan_jax.ops.activation import clamp_low_precision, lrelu
 from fundusgan_jax.ops.conv import conv2d
 from fundusgan_jax.ops.full_precision import small_product
+from fundusgan_jax.ops.gpu.epilogue import Convolved, modulated
 from fundusgan_jax.ops.places import spread, wide
 from fundusgan_jax.ops.resample import blur
-from fundusgan_jax.ops.up_conv import up_conv
+from fundusgan_jax.ops.up_conv import transposed_conv, up_conv
 
 Module = TypeVar("Module", bound=nn.Module)
-
-LRELU_GAIN = math.sqrt(2)
-CLAMP = 256.0
-
-
-def lrelu(x: Array) -> Array:
-    """Leaky ReLU of slope 0.2 times sqrt 2, which keeps the variance (StyleGAN2)."""
-    return jnp.where(x >= 0, x, x * 0.2) * LRELU_GAIN
-
-
-def clamp_low_precision(x: Array, dtype: jnp.dtype) -> Array:
-    """x in `dtype`; in half precision clamped to +-256 sqrt 2, where an activation could overflow."""
-    if jnp.finfo(dtype).bits >= 32:
-        return x
-    bound = CLAMP * LRELU_GAIN
-    return jnp.clip(x, -bound, bound).astype(dtype)
 
 
 def rematerialised(module: type[Module], remat: bool, static_argnums: tuple[int, ...] = ()) -> type[Module]:
@@ -70,7 +56,7 @@ class EqualDense(nn.Module):
 
 
 def modulated_convolution(
-    x: Array,
+    x: Array | Convolved,
     kernel: Array,
     styles: Array,
     *,
@@ -85,7 +71,7 @@ def modulated_convolution(
     1 first, which demodulation undoes; demodulation itself runs in float32.
 
     Args:
-        x: [N, H, W, I].
+        x: [N, H, W, I], or what becomes that.
         kernel: [kh, kw, I, O], float32.
         styles: [N, I], float32.
         kind: 'plain', 'up' (output 2H x 2W) or 'blur' (dilated blur, then the flipped kernel: what
@@ -96,58 +82,106 @@ def modulated_convolution(
     Returns:
         [N, H, W, O], or [N, 2H, 2W, O] for 'up', in the dtype of `x`.
     """
-    if demodulate and jnp.finfo(x.dtype).bits < 32:
+    y, scale = _convolved(x, kernel, styles, kind, dilation, demodulate)
+    return y if scale is None else (wide(y) * spread(scale, y)).astype(y.dtype)
+
+
+def _convolved(
+    x: Array | Convolved,
+    kernel: Array,
+    styles: Array,
+    kind: Kind,
+    dilation: int,
+    demodulate: bool = True,
+    filtered: bool = True,
+) -> tuple[Array, Array | None]:
+    """`modulated_convolution` before its demodulation, and d [N, O] in float32 or None.
+
+    filtered: else the FIR filter of 'up' is left out: [N, 2H + 1, 2W + 1, O].
+    """
+    dtype = _map_of(x).dtype
+    if demodulate and jnp.finfo(dtype).bits < 32:
         fan_in = math.prod(kernel.shape[:3])
         kernel = kernel / (math.sqrt(fan_in) * jnp.max(jnp.abs(kernel), (0, 1, 2)))
         styles = styles / jnp.max(jnp.abs(styles), 1, keepdims=True)
-    # In float32, as the sums over places that are the styles' gradients; XLA fuses the conversions.
-    y = (wide(x) * spread(styles, x)).astype(x.dtype)
-    weights = kernel.astype(x.dtype)
+    if isinstance(x, Convolved):
+        y = modulated(x, styles)
+    else:
+        # In float32, as the sums over places that are the styles' gradients; XLA fuses the conversions.
+        y = (wide(x) * spread(styles, x)).astype(dtype)
+    weights = kernel.astype(dtype)
     if kind == "up":
-        y = up_conv(y, weights)
+        y = up_conv(y, weights) if filtered else transposed_conv(y, weights)
     elif kind == "blur":
         y = blur(y, dilation=dilation, padding=2 * dilation)
         y = conv2d(y, weights[::-1, ::-1], dilation=dilation)
     else:
         y = conv2d(y, weights, padding=dilation * (kernel.shape[0] // 2), dilation=dilation)
-    if demodulate:
-        power = small_product(jnp.square(styles), jnp.sum(jnp.square(kernel), (0, 1)))
-        y = (wide(y) * spread(lax.rsqrt(power + 1e-8), y)).astype(x.dtype)
-    return y
+    if not demodulate:
+        return y, None
+    power = small_product(jnp.square(styles), jnp.sum(jnp.square(kernel), (0, 1)))
+    return y, lax.rsqrt(power + 1e-8)
 
 
 class ModulatedConv(nn.Module):
     """One synthesis layer: modulated 3x3 convolution, noise, bias, leaky ReLU.
 
-    x [N, H, W, I], w [N, w_dim], noise [N or 1, H', W', 1] or None -> [N, H', W', features].
+    x [N, H, W, I], w [N, w_dim], noise [N or 1, H', W', 1] or None -> [N, H', W', features]. fused: what lies between two
+    convolutions is one kernel on NVIDIA's GPUs; x may be, and the result is a `Convolved`, of which `activated` makes a map.
     """
 
     features: int
     kind: Kind = "plain"
     dilation: int = 1
+    fused: bool = False
 
     @nn.compact
-    def __call__(self, x: Array, w: Array, noise: Array | None) -> Array:
-        channels = x.shape[-1]
+    def __call__(self, x: Array | Convolved, w: Array, noise: Array | None) -> Array | Convolved:
+        channels = _map_of(x).shape[-1]
         styles = EqualDense(channels, bias_init=1.0, name="affine")(w)
         kernel = self.param("kernel", initializers.normal(1.0), (3, 3, channels, self.features))
         strength = self.param("noise_strength", initializers.zeros, ())
         bias = self.param("bias", initializers.zeros, (self.features,))
+        if self.fused:
+            return self._pending(
+                x, kernel, styles, jnp.zeros(()) if noise is None else noise * strength, bias
+            )
+        assert isinstance(x, Array)  # the layer before it is not fused either
         y = modulated_convolution(x, kernel, styles, kind=self.kind, dilation=self.dilation)
         y = wide(y)
         if noise is not None:
             y = y + noise * spread(strength, y)
         return clamp_low_precision(lrelu(y + spread(bias, y)), x.dtype)
 
+    def _pending(
+        self, x: Array | Convolved, kernel: Array, styles: Array, noise: Array, bias: Array
+    ) -> Convolved:
+        y, scale = _convolved(x, kernel, styles, self.kind, self.dilation, filtered=False)
+        assert scale is not None  # it demodulates
+        height, width = (side - (self.kind == "up") for side in y.shape[1:3])
+        return Convolved(y, scale, jnp.broadcast_to(noise, (y.shape[0], height, width, 1)), bias)
+
+
+def _map_of(x: Array | Convolved) -> Array:
+    return x.convolved if isinstance(x, Convolved) else x
+
+
+def activated(x: Array | Convolved) -> Array:
+    """The map [N, H, W, C] of a layer that may be fused with the next one."""
+    if isinstance(x, Convolved):
+        return modulated(x, jnp.ones_like(x.scale))
+    return x
+
 
 class ToRGB(nn.Module):
-    """1x1 modulated convolution to RGB, without demodulation; [N, H, W, I], [N, w_dim] -> float32 [N, H, W, 3]."""
+    """1x1 modulated convolution to RGB, without demodulation; [N, H, W, I] (or what becomes that), [N, w_dim] -> float32
+    [N, H, W, 3]."""
 
     @nn.compact
-    def __call__(self, x: Array, w: Array) -> Array:
-        channels = x.shape[-1]
+    def __call__(self, x: Array | Convolved, w: Array) -> Array:
+        channels = _map_of(x).shape[-1]
         styles = EqualDense(channels, bias_init=1.0, name="affine")(w) / math.sqrt(channels)
         kernel = self.param("kernel", initializers.normal(1.0), (1, 1, channels, 3))
         bias = self.param("bias", initializers.zeros, (3,))
         y = modulated_convolution(x, kernel, styles, demodulate=False)
-        return wide(clamp_low_precision(wide(y) + spread(bias, y), x.dtype))
+        return wide(clamp_low_precision(wide(y) + spread(bias, y), y.dtype))

@@ -29,6 +29,7 @@ class GeneratorConfig:
     delta: number of skip fusions (0 to 7); the k-th precedes the k-th block after the first layer.
     dtype: 'float32' or 'bfloat16', of the convolutions; parameters and statistics stay float32.
     remat: keep only the layers' inputs for the gradient and compute the rest again; same numbers, less memory.
+    fused: what lies between two convolutions of a block is one kernel on NVIDIA's GPUs.
     """
 
     resolution: int = 1024
@@ -41,6 +42,7 @@ class GeneratorConfig:
     delta: int = 0
     dtype: str = "float32"
     remat: bool = False
+    fused: bool = False
 
     def __post_init__(self) -> None:
         for name in ("resolution", "base_size"):

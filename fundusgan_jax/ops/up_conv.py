@@ -82,6 +82,13 @@ def down_conv(x: Array, kernel: Array) -> Array:
 
 
 @jax.custom_vjp
+def transposed_conv(x: Array, kernel: Array) -> Array:
+    """`up_conv` without its filter, as XLA inserts the zeros (fast on GPUs): [N, H, W, I], [3, 3, I, O] ->
+    [N, 2H + 1, 2W + 1, O]."""
+    return _inserted(x, kernel[::-1, ::-1], 2)
+
+
+@jax.custom_vjp
 def kernel_gradient(x: Array, dy: Array) -> Array:
     """Gradient of `down_conv` to its kernel: [N, 2H, 2W, I], [N, H, W, O] -> [3, 3, I, O]."""
 
@@ -117,6 +124,14 @@ def _up_backward(saved: Pair, dy: Array) -> Pair:
     return down_conv(dy, _swapped(kernel)) * 4, _swapped(kernel_gradient(dy, x)) * 4
 
 
+def _transposed_backward(saved: Pair, dy: Array) -> Pair:
+    x, kernel = saved
+    shape = (3, 3, dy.shape[-1], x.shape[-1])
+    # Of a strided convolution: XLA's own gradient has a window of the map's size.
+    dkernel = gradient_to_kernel(lambda kernel: conv2d(dy, kernel, stride=2), shape, x)
+    return conv2d(dy, _swapped(kernel), stride=2), _swapped(dkernel)
+
+
 def _down_backward(saved: Pair, dy: Array) -> Pair:
     x, kernel = saved
     return up_conv(dy, _swapped(kernel)) / 4, kernel_gradient(x, dy)
@@ -129,6 +144,7 @@ def _kernel_gradient_backward(saved: Pair, dkernel: Array) -> Pair:
 
 # All three are linear in each argument: the gradients of each are the others, to any order.
 up_conv.defvjp(lambda x, kernel: (up_conv(x, kernel), (x, kernel)), _up_backward)
+transposed_conv.defvjp(lambda x, kernel: (transposed_conv(x, kernel), (x, kernel)), _transposed_backward)
 down_conv.defvjp(lambda x, kernel: (down_conv(x, kernel), (x, kernel)), _down_backward)
 kernel_gradient.defvjp(lambda x, dy: (kernel_gradient(x, dy), (x, dy)), _kernel_gradient_backward)
 

@@ -76,6 +76,7 @@ def model_config(
         channel_max=config.model.channel_max,
         w_dim=config.model.w_dim,
         delta=config.model.delta,
+        fused=training and config.model.fused_layers,
         **computation(config, training),
     )
     encoder = EncoderConfig(

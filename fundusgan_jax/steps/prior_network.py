@@ -21,6 +21,7 @@ def generator_config(config: ConfigDict, *, training: bool = False) -> Generator
         channel_base=config.model.channel_base,
         channel_max=config.model.channel_max,
         w_dim=config.model.w_dim,
+        fused=training and config.model.fused_layers,
         **computation(config, training),
     )
 

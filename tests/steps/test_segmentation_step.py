@@ -96,29 +96,44 @@ def test_every_convolution_of_a_step_is_of_the_settings_dtype(name):
 
 @functools.cache
 def first_outputs():
-    """Of W-Net's first step in float32 and in bfloat16."""
-    return [
-        step(first_segmentation(config))
-        for step, config in (step_of("wnet", dtype) for dtype in ("float32", "bfloat16"))
-    ]
+    """Of W-Net's first step in float32, in bfloat16, and in float32 from parameters that were rounded to bfloat16 once."""
+    exact, config = step_of("wnet", "float32")
+    low, state = step_of("wnet", "bfloat16")[0], first_segmentation(config)
+    params = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(x.dtype), state.variables.params)
+    rounded = state._replace(variables=state.variables._replace(params=params))
+    return exact(state), low(state), exact(rounded)
 
 
 def test_a_bfloat16_step_has_the_loss_of_one_in_float32():
-    exact, low = first_outputs()
+    exact, low, _ = first_outputs()
     terms = [float(output.metrics.terms["loss"]) for output in (exact, low)]
     assert terms[1] == pytest.approx(terms[0], rel=0.02)
     # What is kept stays float32.
     assert {leaf.dtype for leaf in jax.tree.leaves(low.state.variables)} == {jnp.dtype("float32")}
 
 
+def first_gradients():
+    """In Adam's state, flat; one for each of `first_outputs`."""
+    return [
+        np.concatenate([np.ravel(x) for x in jax.tree.leaves(output.state.opt_state[0].mu)])
+        for output in first_outputs()
+    ]
+
+
+def test_a_bfloat16_gradient_is_no_further_off_than_rounding_explains():
+    """The untrained network's gradient itself is ill-conditioned: float32 has 36 % of it changed by one rounding of its
+    parameters, and computing all in bfloat16, which rounds hundreds of times, changes 54 %."""
+    exact, low, rounded = first_gradients()
+    by_rounding = np.linalg.norm(rounded - exact)
+    assert by_rounding > 0.1 * np.linalg.norm(exact)
+    assert 0 < np.linalg.norm(low - exact) < 2 * by_rounding
+    assert low @ exact > 0.8 * np.linalg.norm(low) * np.linalg.norm(exact)
+
+
 @pytest.mark.xfail(
-    reason="found on 2026-11-29: 54 % apart with two crops of 16 px, whose deepest maps have 32 values a channel",
+    reason="found on 2026-11-29: 54 % apart at 16 px, 45 % at 64 px; float32's own is as ill-conditioned (the test above)",
     strict=True,
 )
 def test_a_bfloat16_step_has_the_gradient_of_one_in_float32():
-    """In Adam's state; whether rounding in batch normalisation of so few values is all of it is not known."""
-    exact, low = (
-        np.concatenate([np.ravel(x) for x in jax.tree.leaves(output.state.opt_state[0].mu)])
-        for output in first_outputs()
-    )
+    exact, low, _ = first_gradients()
     assert 0 < np.linalg.norm(low - exact) < 0.1 * np.linalg.norm(exact)
