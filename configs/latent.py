@@ -1,4 +1,4 @@
-"""Images that nobody photographed: a rectified flow over the latents of a FundusGAN; give --init_from=WORKDIR."""
+"""Images that nobody photographed: a rectified flow over the latents of an autoencoder; give --init_from=WORKDIR."""
 
 from ml_collections import ConfigDict
 
@@ -10,6 +10,7 @@ def get_config() -> ConfigDict:
     config = latent_autoencoder.get_config()
     config.task = "latent"
     config.data.cache = "device"
+    config.flow.patch = 1
     config.loss.lpips = 0.0
     config.loss.perceptual_heads = False
     config.optim.warmup_steps = 200

@@ -1,4 +1,4 @@
-"""A convolutional autoencoder with a small latent, 32x32x4 at 128 px: what configs/latent.py draws."""
+"""A convolutional autoencoder with a small latent, 16x16x8 at 128 px: what configs/latent.py draws."""
 
 from ml_collections import ConfigDict
 
@@ -10,7 +10,8 @@ def get_config() -> ConfigDict:
     config = default.get_config()
     config.data.resolution = 128
     config.model.resolution = config.data.get_ref("resolution")
-    config.model.latent_channels = 4
+    config.model.latent_channels = 8
+    config.model.latent_stride = 8
     config.model.noise_mode = "none"
     config.encoder.norm = "group"
     config.loss.l1 = 1.0
