@@ -251,7 +251,9 @@ def _between_cuts(part: np.ndarray) -> tuple[int, int]:
     for profile, first in ((widths, filled[0]), (widths[::-1], len(widths) - 1 - filled[-1])):
         padded = np.concatenate([np.zeros(step, int), profile[first : first + deep]])
         cuts = np.flatnonzero(padded[step:] - padded[:-step] > CUT_WIDTH * side)
-        ends.append(max(1, int(first + cuts[-1]) + 1) if len(cuts) else 1)
+        # What begins at the frame's edge is cut by the frame: no row more is left out.
+        is_cut = len(cuts) and (first > 1 or cuts[-1] >= step)
+        ends.append(max(1, int(first + cuts[-1]) + 1) if is_cut else 1)
     return ends[0], len(widths) - 1 - ends[1]
 
 
