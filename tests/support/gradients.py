@@ -6,14 +6,19 @@ import numpy as np
 
 
 def assert_alike(ours, theirs, x, kernel, *, atol, gradient):
-    """Values within `atol`, both gradients within `gradient` of their largest value, for a random cotangent."""
+    """Values within `atol`, both gradients within `gradient` of their largest value, for a random cotangent.
+
+    `theirs` in float64: in float32 XLA's own rounding, which differs between processors, would count as an error of `ours`.
+    """
     shape = jax.eval_shape(theirs, x, kernel).shape
     cotangent = jnp.asarray(np.random.default_rng(9).standard_normal(shape), jnp.float32)
     mine, my_gradients = value_and_gradients(ours, (x, kernel), cotangent)
-    wanted, gradients = value_and_gradients(theirs, (x, kernel), cotangent)
+    with jax.enable_x64():
+        exact = [jnp.asarray(np.asarray(array), jnp.float64) for array in (x, kernel, cotangent)]
+        wanted, gradients = jax.device_get(value_and_gradients(theirs, tuple(exact[:2]), exact[2]))
     np.testing.assert_allclose(mine, wanted, atol=atol)
     for mine, wanted in zip(my_gradients, gradients):
-        np.testing.assert_allclose(mine, wanted, atol=gradient * float(jnp.abs(wanted).max()))
+        np.testing.assert_allclose(mine, wanted, atol=gradient * float(np.abs(wanted).max()))
 
 
 def value_and_gradients(function, arguments, cotangent):
