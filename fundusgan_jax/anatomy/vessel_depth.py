@@ -7,15 +7,11 @@ from functools import lru_cache
 import numpy as np
 from scipy import fft, ndimage
 
-LENGTH, APART, DIRECTIONS = (
-    15,
-    5,
-    12,
-)  # pixels of a line, pixels from it to its sides, directions of half a turn
+# Pixels of a line, pixels from it to its sides, directions of half a turn.
+LENGTH, APART, DIRECTIONS = 15, 5, 12
 SMOOTHING = 1.5  # pixels: narrower is noise
-PERCENTILE = (
-    98  # vessels fill about a tenth of a field of view, and the edge of a hazy disc less than a fiftieth
-)
+# Vessels fill about a tenth of a field of view, and the edge of a hazy disc less than a fiftieth.
+PERCENTILE = 98
 REACH = LENGTH // 2 + APART + 1  # pixels around a place that are looked at
 
 

@@ -59,7 +59,11 @@ def find_field_of_view(rgb: np.ndarray) -> Circle:
     Raises:
         Rejected: too dark to see an outline, or no disc.
     """
-    rgb = without_page(rgb)
+    return circle_without_page(without_page(rgb))
+
+
+def circle_without_page(rgb: np.ndarray) -> Circle:
+    """`find_field_of_view` of what `without_page` gave."""
     top, bottom, left, right = _without_bars(rgb)
     inner = rgb[top:bottom, left:right]
     apart = _distance_from_surround(inner)

@@ -13,7 +13,13 @@ from PIL import Image
 
 from fundusgan_jax.anatomy import quality
 from fundusgan_jax.anatomy.field_of_view import fov_mask
-from fundusgan_jax.data.prepare.circle import Circle, Squashed, find_field_of_view, without_page
+from fundusgan_jax.data.prepare.circle import (
+    Circle,
+    Squashed,
+    circle_without_page,
+    find_field_of_view,
+    without_page,
+)
 from fundusgan_jax.data.read_image import Rejected, dicom_fields, read_image, read_photograph
 
 __all__ = [
@@ -99,11 +105,11 @@ def frame_image(rgb: np.ndarray, resolution: int, framing: Framing = FUNDUS) -> 
         return _as_it_is(rgb, resolution, least)
     squashed, rgb = 1.0, without_page(rgb)
     try:
-        circle = find_field_of_view(rgb)
+        circle = circle_without_page(rgb)
     except Squashed as ellipse:
         squashed = ellipse.ratio
         rgb = _stretched(rgb, squashed)
-        circle = find_field_of_view(rgb)
+        circle = circle_without_page(rgb)
     _check_source(2 * circle.radius / max(squashed, 1 / squashed), least)
     visible = _visible_share(rgb.shape, circle)
     if visible < framing.visible:
