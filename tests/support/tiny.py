@@ -41,6 +41,7 @@ def tiny_latent_config(**changes) -> ConfigDict:
     config = latent.get_config()
     small = {
         **NARROW,
+        "model.latent_stride": 4,
         "model.latent_channels": 4,
         "model.latent_width": 8,
         "flow.channels": 8,
