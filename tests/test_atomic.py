@@ -92,3 +92,13 @@ def test_a_folder_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
         (temporary / "file").write_text("second")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a" / "file").read_text() == "first"
+
+
+def test_two_writers_in_one_process_have_two_temporary_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with pytest.raises(FileExistsError), atomic_folder(path) as first:
+        (first / "file").write_text("first")
+        with atomic_folder(path) as second:
+            (second / "file").write_text("second")
+    assert (path / "file").read_text() == "second"
+    assert [left.name for left in tmp_path.iterdir()] == ["a"]

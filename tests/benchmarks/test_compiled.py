@@ -185,6 +185,7 @@ def test_a_card_takes_a_number(capsys):
     assert "say how many cards there are, as h100:1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command(capsys):
     small = ["data.resolution=64", "model.resolution=64", "model.channel_max=8", "encoder.backbone=resnet18",
              "encoder.norm=group", "encoder.fpn_channels=8", "encoder.head_channels=4", "loss.lpips=0.0"]  # fmt: skip

@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from benchmarks.generate import main
 
 
+@pytest.mark.slow
 def test_a_small_set(tmp_path, capsys):
     file = tmp_path / "lines.jsonl"
     words = ["--resolution=16", "--channels=8", "--batch=2", "--num=3", "--dtype=float32", "--calls=2", "--in_process"]  # fmt: skip

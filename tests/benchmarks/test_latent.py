@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from benchmarks.latent import main
 
 
+@pytest.mark.slow
 def test_the_three_parts(tmp_path):
     file = tmp_path / "lines.jsonl"
     words = [

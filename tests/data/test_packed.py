@@ -148,6 +148,26 @@ def test_two_processes_may_write_one_dataset(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["packed"]
 
 
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_two_processes_may_remove_one_dataset(tmp_path: Path, monkeypatch, rewritten: bool) -> None:
+    changed, folder = [e._replace(label=0) for e in examples()], tmp_path / "packed"
+    ours = write(tmp_path / "alone", changed).fingerprint
+    write(tmp_path)
+    rename, others = os.rename, [lambda: rename(folder, tmp_path / ".packed.ccc.tmp")]
+    if rewritten:
+        others.append(lambda: write(tmp_path, changed))
+
+    def late(source: Path, target: Path) -> None:
+        while source == folder and others:
+            others.pop(0)()  # another process is faster
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    assert write(tmp_path, changed).fingerprint == ours
+    assert open_packed(tmp_path).fingerprint == ours
+    assert {path.name for path in tmp_path.iterdir()} == {"alone", "packed", ".packed.ccc.tmp"}
+
+
 def test_what_killed_processes_left_is_removed_when_it_is_old(tmp_path: Path) -> None:
     old, under_way = tmp_path / ".packed.aaa.tmp", tmp_path / ".packed.bbb.tmp"
     for folder in (old, under_way):

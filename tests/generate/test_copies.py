@@ -100,6 +100,7 @@ def rows_of(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_the_command_names_the_nearest_photograph_and_rejects_without_changing_others(prior, tmp_path):
     def run(name, *flags):
         line = [f"--workdir={prior}", "--mode=generate", f"--output={tmp_path / name}", "--num=6", "--seed=2"]

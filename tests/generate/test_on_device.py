@@ -34,6 +34,7 @@ def decibels(a, b):
     return 10 * np.log10(255**2 / np.mean((a.astype(float) - b.astype(float)) ** 2))
 
 
+@pytest.mark.slow
 def test_half_precision_is_on_request_and_close():
     config = tiny_config()
     variables = first_state(config).variables

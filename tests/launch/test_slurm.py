@@ -117,6 +117,7 @@ def test_a_signal_to_one_task_stops_both_and_the_requeued_job_resumes(jobs, tmp_
         assert [row["step"] for row in rows] == list(range(1, first_step + 1))
 
 
+@pytest.mark.slow
 def test_a_mistake_is_not_requeued(tmp_path):
     job = Job(tmp_path / "job", tmp_path / "run", "--config.train.batch_size=3")
     with contextlib.closing(job):

@@ -25,7 +25,7 @@ def shapes(config: FundusGANConfig, batch: int = 2):
     return variables, jax.eval_shape(run, variables, image)
 
 
-@pytest.mark.parametrize(("painted", "vectors"), [(512, 16), (1024, 18)])
+@pytest.mark.parametrize(("painted", "vectors"), [pytest.param(512, 16, marks=pytest.mark.slow), (1024, 18)])
 def test_published_sizes(painted: int, vectors: int) -> None:
     from configs import default
 

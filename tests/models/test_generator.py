@@ -90,6 +90,7 @@ def test_same_parameters_whatever_the_base_size():
     assert shapes[0] == shapes[1] == shapes[2]
 
 
+@pytest.mark.slow
 def test_stylegan2_weights_give_another_but_finite_picture_in_fundusgan():
     network, variables, w_plus = painted(SMALL, noise_mode="none")
     base = jax.random.normal(jax.random.key(2), (2, 8, 8, 16))

@@ -48,6 +48,7 @@ def test_files_differ_by_their_pixels_alone(original):
         assert (original / private).stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.slow
 def test_the_seed_fixes_choice_and_order(make_study):
     first, again, other = (make_study(2, f"--seed={seed}") for seed in (1, 1, 2))
     files = [

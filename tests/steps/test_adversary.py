@@ -118,6 +118,7 @@ def test_p_moves_towards_the_target_and_is_kept_between():
     assert float(fixed.augment_p) == 0.5
 
 
+@pytest.mark.slow
 def test_augmentation_reaches_photographs_and_fakes_alike_and_lets_the_gradient_through():
     config, state = made(augment__mode="fixed", augment__p=1.0)
     assert (

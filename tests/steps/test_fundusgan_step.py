@@ -108,7 +108,7 @@ def test_pmap_and_shard_map_give_the_same_numbers():
     assert_same_numbers(run("pmap", 8, 2, **SENSITIVE), run("shard_map", 8, 2, **SENSITIVE))
 
 
-@pytest.mark.slow  # test_prior_step.py has eight devices in seconds
+@pytest.mark.slow  # test_classifier_step.py has eight devices in seconds
 def test_eight_devices_give_what_one_gives(on_eight, on_one):
     assert_same_numbers(on_eight, on_one)
     # What was learned is a hundred times the bound, so that a gradient of another sum or mean would show.
@@ -222,6 +222,7 @@ def test_terms_of_a_latent_against_numpy():
     assert {name: float(value) for name, value in terms.items()} == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_without_a_latent_its_settings_change_no_operation():
     state = state_shapes(tiny_config())
 

@@ -110,6 +110,7 @@ def test_a_step_that_is_not_finite_leaves_the_flow(state, latents, step):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "tolerance"), [({"train__accumulate": 2}, 1e-5), ({"model__dtype": "bfloat16"}, 2e-2)]
 )

@@ -94,7 +94,8 @@ def relative(a, b):
     return math.sqrt(apart / sum(float(np.sum(np.float64(y) ** 2)) for y in jax.tree.leaves(b)))
 
 
-@pytest.mark.parametrize("mode, devices", [("shard_map", 8), pytest.param("pmap", 8, marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_classifier_step.py has eight devices in seconds
+@pytest.mark.parametrize("mode, devices", [("shard_map", 8), ("pmap", 8)])
 def test_many_devices_give_what_one_gives(mode, devices, on_one):
     # Eight devices hold one sample each: half a batch of path lengths and groups of four span devices.
     assert_same_numbers(train(mode, devices, **SENSITIVE), on_one)

@@ -85,6 +85,7 @@ def step_of(name, dtype):
     return jax.jit(lambda state: phase(state, step_input)), config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wnet", "fpn"])
 def test_every_convolution_of_a_step_is_of_the_settings_dtype(name):
     for dtype, short in (("float32", "f32"), ("bfloat16", "bf16")):
@@ -104,6 +105,7 @@ def first_outputs():
     return exact(state), low(state), exact(rounded)
 
 
+@pytest.mark.slow
 def test_a_bfloat16_step_has_the_loss_of_one_in_float32():
     exact, low, _ = first_outputs()
     terms = [float(output.metrics.terms["loss"]) for output in (exact, low)]

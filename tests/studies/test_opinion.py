@@ -64,6 +64,7 @@ def runs(tmp_path_factory):
     return untrained_workdir(folder / "judge", config, state), model, state
 
 
+@pytest.mark.slow
 def test_the_command_judges_reconstructions_and_reduced_photographs(runs, tmp_path, capsys):
     judge, model, _ = runs
     output = tmp_path / "opinion.json"

@@ -112,6 +112,7 @@ def test_what_stays_is_a_workdir_that_predicts_the_same(study, data):
     )
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(study):
     given, workdir, record = study
     files = {path.name: path.stat().st_mtime_ns for path in (workdir / "runs").iterdir()}
@@ -157,6 +158,7 @@ def test_settings_of_arms(data, tmp_path):
     assert trained_network(study_settings(request_of(*flags), "squeezenet", ("G", "N"), SIZE)).augments
 
 
+@pytest.mark.slow
 def test_the_plan_says_how_long(data, tmp_path, capsys):
     workdir = tmp_path / "w"
     assert (

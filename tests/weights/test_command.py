@@ -72,6 +72,7 @@ def test_figures_of_sets_have_their_own_tolerances(
     assert "no known form" in _refused(["verify", str(file)], capsys)
 
 
+@pytest.mark.slow
 def test_inception_alone_with_another_salt(shared: Path, tmp_path: Path) -> None:
     with np.load(shared / "golden" / "networks.npz") as file:
         part = {name: file[name] for name in ("salt", "images", "inception_pool3_legacy")}
@@ -82,6 +83,7 @@ def test_inception_alone_with_another_salt(shared: Path, tmp_path: Path) -> None
     assert verify(tmp_path / "other.npz").differences["inception_pool3_legacy"] > 1e-2
 
 
+@pytest.mark.slow
 def test_golden_generators_are_within_tolerance(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(shared / "golden" / "stylegan2_32_labels.npz")]) == 0
     table = capsys.readouterr().out

@@ -114,6 +114,7 @@ def test_the_trainers_whole_loop(tmp_path):
     assert record["settings"]["what"] == "loop" and record["calls"] == 2 * train_step.LEAST_ROWS
 
 
+@pytest.mark.slow
 def test_the_average_weighs_quartiles_too():
     made = [
         Measurement("b", {}, [1.0, 2.0, 3.0], Work(4, flop=8.0), None, 9, "process", begun_bytes=3),

@@ -99,6 +99,7 @@ def test_channels_of_no_power_of_two_take_xlas_form():
     np.testing.assert_array_equal(jax.jit(kernel)(*inputs), jax.jit(plain)(*inputs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base_size", [4, 8])
 def test_a_fused_generator_paints_and_learns_the_same(base_size):
     """With layers of all kinds; the kernel itself is not in it here: on a processor XLA's form takes its place."""
