@@ -287,9 +287,11 @@ def _near_duplicates(
 def _split(
     request: Request, selection: _Selection, for_each: ForEach
 ) -> tuple[list[tuple[str, str, str]], int, sides.Assignment]:
-    """Puts every patient on a side, writes splits.csv; returns its rows and the number of near-duplicates."""
+    """Puts every patient on a side, writes splits.csv; returns its rows and the number of near-duplicates, which it names too."""
     accepted = selection.accepted
     near = _near_duplicates(request, accepted, for_each)
+    pairs = [(accepted[i].photo.file, accepted[j].photo.file, f"{alike:.3f}") for i, j, alike in near]
+    sides.write_csv(request.output / "near_duplicates.csv", ("file", "other", "correlation"), pairs)
     assignment = sides.assign_splits(
         [sides.Member(item.photo.file, item.photo.patient, item.photo.split) for item in accepted],
         [*selection.links, *((accepted[i].photo.patient, accepted[j].photo.patient) for i, j, _ in near)],
@@ -302,7 +304,7 @@ def _split(
         (item.photo.file, item.photo.patient, assignment.split_of[item.photo.patient]) for item in accepted
     ]
     sides.write_splits(request.output / "splits.csv", rows)
-    describe_splits(rows, assignment, near, [item.photo.file for item in accepted], selection.duplicates)
+    describe_splits(rows, assignment, pairs, selection.duplicates)
     return rows, len(near), assignment
 
 

@@ -40,6 +40,7 @@ def describe_squashed(ratios: Sequence[tuple[str, float]]) -> None:
 
 
 MUCH_OF_A_CLASS = 0.25  # share of its photographs
+NAMED_PAIRS = 10  # near-duplicates in the summary; near_duplicates.csv has all
 
 
 def describe_lost_classes(
@@ -64,13 +65,14 @@ def describe_lost_classes(
 def describe_splits(
     rows: Sequence[tuple[str, str, str]],
     assignment: Assignment,
-    near: Sequence[tuple[int, int, float]],
-    files: Sequence[str],
+    pairs: Sequence[tuple[str, str, str]],
     duplicates: int,
 ) -> None:
-    say(f"duplicates dropped: {duplicates}; near-duplicates between patients: {len(near)}")
-    for i, j, alike in near[:10]:
-        say(f"  {files[i]} and {files[j]} (correlation {alike:.3f})")
+    say(f"duplicates dropped: {duplicates}; near-duplicates between patients: {len(pairs)}")
+    for file, other, alike in pairs[:NAMED_PAIRS]:
+        say(f"  {file} and {other} (correlation {alike})")
+    if len(pairs) > NAMED_PAIRS:
+        say(f"  and {len(pairs) - NAMED_PAIRS} more in near_duplicates.csv")
     if assignment.both_sides:
         say(f"{len(assignment.both_sides)} patients stood on two official sides and are kept on one")
     if assignment.regrouped:

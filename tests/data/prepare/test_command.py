@@ -182,6 +182,9 @@ def test_photographs_shared_by_patients_keep_them_together(tmp_path: Path) -> No
     assert split_of["p0"] == split_of["p1"] and split_of["p2"] == split_of["p3"]
     assert rejected(tmp_path / "out") == {"copy.png": "duplicate of 0.png"}
     assert done["near_duplicates"] == 1 and done["duplicates"] == 1
+    with open(tmp_path / "out" / "near_duplicates.csv", newline="") as handle:
+        (pair,) = csv.DictReader(handle)
+    assert {pair["file"], pair["other"]} == {"2.png", "again.jpg"} and 0.6 < float(pair["correlation"]) <= 1
 
 
 def test_added_files_move_nobody_and_a_finished_run_is_left_alone(tmp_path: Path, capsys) -> None:
