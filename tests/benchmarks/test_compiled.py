@@ -121,6 +121,9 @@ def test_a_small_transpose_is_cheap_on_a_card():
     facts = program_facts(CUDNN + CALL + FUSION)
     facts.transposed.update({"bf16[128,3,8,576]": 1, "bf16[8,256,256,128]": 1})
     assert findings(_without_cheap(facts), "bf16") == ["transposed 1 times: bf16[8,256,256,128]"]
+    # 128 MiB: a finding beside 100 GB, none beside a terabyte.
+    assert findings(_without_cheap(facts._replace(moved=10**11)), "bf16") == findings(_without_cheap(facts), "bf16")
+    assert findings(_without_cheap(facts._replace(moved=10**12)), "bf16") == []
 
 
 def test_a_fusion_of_cudnn_and_a_call_with_its_activation_count():
