@@ -166,14 +166,19 @@ def all_below(tree: Any, most: float = LARGEST) -> Array:
     return jnp.all(jnp.stack(checks)) if checks else jnp.asarray(True)
 
 
-def _branched(bad: Array, old: State, new: State) -> State:
+def _branched(condition: Array, first: State, second: State) -> State:
     # Not where(): XLA:CPU would fuse all the checks into each of its selections and compile for minutes.
-    return lax.cond(bad, lambda a, b: a, lambda a, b: b, old, new)  # type: ignore[no-any-return]
+    return lax.cond(condition, lambda a, b: a, lambda a, b: b, first, second)  # type: ignore[no-any-return]
 
 
-def _selected(bad: Array, old: State, new: State) -> State:
+def _selected(condition: Array, first: State, second: State) -> State:
     # Not cond(): a GPU's host would wait for the device in every phase, and the state would be copied.
-    return jax.tree.map(lambda a, b: jnp.where(bad, a, b), old, new)  # type: ignore[no-any-return]
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), first, second)  # type: ignore[no-any-return]
+
+
+def either(condition: Array, first: State, second: State) -> State:
+    """`first` where `condition`, a bool scalar, holds, otherwise `second`, of the same structure; both are computed."""
+    return lax.platform_dependent(condition, first, second, cpu=_branched, default=_selected)  # type: ignore[no-any-return]
 
 
 def guarded(old: State, new: State, checked: Mapping[str, Any]) -> tuple[State, dict[str, Array]]:
@@ -190,5 +195,4 @@ def guarded(old: State, new: State, checked: Mapping[str, Any]) -> tuple[State, 
     """
     bad = {name: ~all_below(tree) for name, tree in checked.items()}
     any_bad = jnp.any(jnp.stack(list(bad.values())))
-    state = lax.platform_dependent(any_bad, old, new, cpu=_branched, default=_selected)
-    return state, {ANY: any_bad, **bad}
+    return either(any_bad, old, new), {ANY: any_bad, **bad}

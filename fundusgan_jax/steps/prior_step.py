@@ -17,6 +17,7 @@ from fundusgan_jax.steps.optimiser import (
     ANY,
     averaged,
     blocks_on,
+    either,
     ema_decay,
     guarded,
     in_parts,
@@ -163,7 +164,7 @@ def discriminator_phase(
     ended = state._replace(step=state.step + 1, w_avg=w_avg, adversary=adversary)
     if growing:
         faded = (jnp.asarray(alpha) < 1) & (jnp.asarray(fade_in(config, ended.step, resolution)) == 1)
-        ended = lax.cond(faded, with_moments_anew, lambda state: state, ended)
+        ended = either(faded, with_moments_anew(ended), ended)
     return StepOutput(ended, metrics)
 
 

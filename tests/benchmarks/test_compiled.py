@@ -122,7 +122,9 @@ def test_a_small_transpose_is_cheap_on_a_card():
     facts.transposed.update({"bf16[128,3,8,576]": 1, "bf16[8,256,256,128]": 1})
     assert findings(_without_cheap(facts), "bf16") == ["transposed 1 times: bf16[8,256,256,128]"]
     # 128 MiB: a finding beside 100 GB, none beside a terabyte.
-    assert findings(_without_cheap(facts._replace(moved=10**11)), "bf16") == findings(_without_cheap(facts), "bf16")
+    assert findings(_without_cheap(facts._replace(moved=10**11)), "bf16") == findings(
+        _without_cheap(facts), "bf16"
+    )
     assert findings(_without_cheap(facts._replace(moved=10**12)), "bf16") == []
 
 
