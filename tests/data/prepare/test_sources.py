@@ -315,6 +315,21 @@ def test_the_real_testing_half_of_idrid_stays_one(shared: Path) -> None:
     assert any("its train side is not here" in note for note in source.notes)
 
 
+def test_what_our_commands_drew_is_named_and_not_prepared(tmp_path: Path) -> None:
+    for number, name in enumerate(
+        ("a.png", "a-compared.png", "grid.png", "mine.png", "old/quality_kept.jpg")
+    ):
+        layouts.save(tmp_path / name, number)
+    (tmp_path / "index.csv").write_text("file,synthetic\na.png,yes\n")
+    for name in ("prepare.json", "splits.csv"):
+        (tmp_path / "old" / name).write_text("{}")
+    source = read_source("folder", tmp_path)
+    assert [photo.file for photo in source.photos] == ["a.png", "mine.png"]
+    reasons = dict(source.rejected)
+    assert reasons["grid.png"] == reasons["a-compared.png"] == "drawn by --mode=generate of its images"
+    assert reasons["old/quality_kept.jpg"] == "the output of data.prepare"
+
+
 def test_hidden_folders_are_no_classes_and_everything_left_out_is_named(tmp_path: Path) -> None:
     for number, name in enumerate(
         ("ill/0.png", "healthy/1.png", ".ipynb_checkpoints/2.png", "__MACOSX/ill/3.png")
