@@ -168,20 +168,48 @@ def _read_folder(source: Path, labels: Path | None, columns: Columns) -> Source:
 
 
 def _read_class_folders(source: Path, columns: Columns) -> Source:
+    """Folders of classes, or folders that are called as splits, of which those below are the classes."""
     listing = Listing(source)
     parts_of = {path: path.relative_to(source).parts for path in walk_files(source)}
-    above = {parts[0] for parts in parts_of.values() if len(parts) > 1}
-    split_above = len(above) > 1 and all(name.lower() in SPLIT_WORDS for name in above)
+    sides = {parts[0] for parts in parts_of.values() if len(parts) > 1 and parts[0].lower() in SPLIT_WORDS}
+    below_sides = {parts[1] for parts in parts_of.values() if parts[0] in sides and len(parts) > 2}
     for path, parts in parts_of.items():
-        split = SPLIT_WORDS[parts[0].lower()] if split_above and len(parts) > 1 else ""
+        split = SPLIT_WORDS[parts[0].lower()] if parts[0] in sides else ""
         below = parts[1:] if split else parts
-        listing.add(path, "the folder", label=below[0] if len(below) > 1 else "", split=split)
-    if split_above:
-        folders = ", ".join(sorted(above))
-        listing.notes.append(f"the folders {folders} are read as the split, those below them as classes")
+        label = below[0] if len(below) > 1 else ""
+        if not split and below_sides and label not in below_sides:
+            label = ""  # a folder beside the splits is no class of theirs
+        listing.add(path, "the folder", label=label, split=split)
+    names = sorted_names({row.label for row in listing.rows})
+    if sides:
+        listing.notes += _split_notes(listing, sides, names if len(names) > 1 else ())
+    if len(names) == 1 and any(row.file.count("/") > 1 + bool(row.split) for row in listing.rows):
+        listing.notes.append(
+            f"one folder alone ({names[0]}) is no class: where those below it are the classes, give it as --source"
+        )
     listing.join_alike(columns.join_alike)
     names = sorted_names({row.label for row in listing.rows})
     return listing.finish(names if len(names) > 1 else (), has_patients=False)  # one class is no label
+
+
+def _split_notes(listing: Listing, sides: set[str], classes: tuple[str, ...]) -> list[str]:
+    """What was read as split and as class, and which photographs lie beside."""
+    said = f"the classes are {', '.join(classes)}" if classes else "there are no classes"
+    several = "s" * (len(sides) > 1)
+    notes = [
+        f"the folder{several} {', '.join(sorted(sides))} {'are' if several else 'is'} read as the split, {said}"
+    ]
+    beside = [row for row in listing.rows if not row.split]
+    if beside:
+        folders = sorted(
+            {row.file.split("/")[0] if "/" in row.file else "the source itself" for row in beside}
+        )
+        without = sum(row.label not in classes for row in beside)
+        notes.append(
+            f"{len(beside)} photographs lie beside them, in {', '.join(folders)}: they are of no official side and split by "
+            f"patient, {without} of them have no class"
+        )
+    return notes
 
 
 LAYOUTS: dict[str, Callable[[Path, Path | None, Columns], Source]] = {

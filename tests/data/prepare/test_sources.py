@@ -309,6 +309,47 @@ def test_split_folders_above_classes(tmp_path: Path) -> None:
     assert {photo.split for photo in read_source("folder", tmp_path, resplit=True).photos} == {""}
 
 
+def test_a_training_folder_alone_keeps_its_classes(tmp_path: Path) -> None:
+    for number, name in enumerate(("train/ill/0.png", "train/healthy/1.png")):
+        layouts.save(tmp_path / name, number)
+    source = read_source("folder", tmp_path)
+    assert source.label_names == ("healthy", "ill")
+    assert [(photo.split, photo.label) for photo in source.photos] == [("train", 0), ("train", 1)]
+    assert any("train is read as the split, the classes are healthy, ill" in note for note in source.notes)
+    assert any("its test side is not here: --resplit" in note for note in source.notes)
+    again = read_source("folder", tmp_path, resplit=True)
+    assert again.label_names == ("healthy", "ill") and {photo.split for photo in again.photos} == {""}
+
+
+def test_a_folder_beside_the_splits_makes_them_no_classes(tmp_path: Path) -> None:
+    names = ("train/ill/0.png", "train/healthy/1.png", "test/ill/2.png", "docs/3.png", "ill/4.png", "5.png")
+    for number, name in enumerate(names):
+        layouts.save(tmp_path / name, number)
+    source = read_source("folder", tmp_path)
+    assert source.label_names == ("healthy", "ill")
+    found = {photo.file: (photo.split, photo.label) for photo in source.photos}
+    assert found == dict(zip(names, [("train", 1), ("train", 0), ("test", 1), ("", -1), ("", 1), ("", -1)]))
+    beside = next(note for note in source.notes if "lie beside" in note)
+    assert "3 photographs" in beside and "docs, ill, the source itself" in beside and "2 of them" in beside
+
+
+def test_class_folders_beside_a_test_folder_without_any_stay_classes(tmp_path: Path) -> None:
+    for number, name in enumerate(("healthy/0.png", "ill/1.png", "test/2.png")):
+        layouts.save(tmp_path / name, number)
+    source = read_source("folder", tmp_path)
+    assert source.label_names == ("healthy", "ill")
+    assert [(photo.split, photo.label) for photo in source.photos] == [("", 0), ("", 1), ("test", -1)]
+
+
+def test_classes_below_one_folder_are_told(tmp_path: Path) -> None:
+    for number, name in enumerate(("set/healthy/0.png", "set/ill/1.png")):
+        layouts.save(tmp_path / name, number)
+    source = read_source("folder", tmp_path)
+    assert source.label_names == ()
+    assert any("one folder alone (set)" in note and "--source" in note for note in source.notes)
+    assert read_source("folder", tmp_path / "set").label_names == ("healthy", "ill")
+
+
 def test_the_real_testing_half_of_idrid_stays_one(shared: Path) -> None:
     source = read_source("idrid", shared / "data" / "IDRiD")
     assert Counter(photo.split for photo in source.photos) == {"test": 103}
