@@ -128,7 +128,7 @@ def _parser() -> Parser:
     add(
         "--join_alike",
         action="store_true",
-        help="patient ids and classes that differ only in capitals, leading zeros or '.0' are one (folder)",
+        help="patient ids and classes that differ only in capitals, leading zeros or '.0' are one",
     )
     add(
         "--runner",

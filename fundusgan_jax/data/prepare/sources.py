@@ -21,6 +21,8 @@ from fundusgan_jax.data.prepare.tables import (
     FileNames,
     column,
     known,
+    likeness,
+    look_alikes,
     names_below,
     read_table,
     sorted_names,
@@ -70,7 +72,7 @@ def read_source(
     listing = LAYOUTS[dataset](folder, Path(labels) if labels else None, columns or Columns())
     listing = _with_left_out(listing, folder)
     if pseudonym:
-        listing = _with_dicom(listing, pseudonym)
+        listing = _with_dicom(listing, pseudonym, columns is not None and columns.join_alike)
     if not listing.photos:
         reason = f" ({listing.rejected[0][0]}: {listing.rejected[0][1]})" if listing.rejected else ""
         raise UserError(f"no photograph of {dataset} found in {source}{reason}: check --dataset and --source")
@@ -91,9 +93,11 @@ def _with_left_out(listing: Source, folder: Path) -> Source:
     return listing._replace(rejected=tuple(sorted(rejected)))
 
 
-def _with_dicom(listing: Source, pseudonym: Callable[[str], str]) -> Source:
-    """The source with patients and eyes from the headers of DICOM files, where no list gives them."""
-    photos, grouped, eyes = [], 0, 0
+def _with_dicom(listing: Source, pseudonym: Callable[[str], str], joined: bool) -> Source:
+    """The source with patients and eyes from the headers of DICOM files, where no list gives them; joined: ids that look alike
+    get one pseudonym."""
+    photos, eyes = [], 0
+    ids: list[str] = []
     for photo in listing.photos:
         if photo.path.suffix.lower() in SUFFIXES and photo.path.suffix.lower() not in DICOM_SUFFIXES:
             photos.append(photo)  # thousands of JPEG files are not opened once more
@@ -101,20 +105,27 @@ def _with_dicom(listing: Source, pseudonym: Callable[[str], str]) -> Source:
         person = person_of(photo.path)
         patient = known(person.patient, MISSING_ID)
         if patient and photo.patient == photo.file:
-            photo, grouped = photo._replace(patient=pseudonym(patient)), grouped + 1
+            ids.append(patient)
+            # What look-alikes have in common, not the first of them: that changes with the files that are there.
+            photo = photo._replace(patient=pseudonym(likeness(patient) if joined else patient))
         if photo.eye == "unknown" and person.eye:
             photo, eyes = photo._replace(eye=person.eye), eyes + 1
         photos.append(photo)
     notes = list(listing.notes)
-    if grouped:
+    if ids:
         count = len({photo.patient for photo in photos if photo.patient != photo.file})
         notes.append(
-            f"{grouped} DICOM files are grouped by their PatientID, of which a hash is kept ({count} patients)"
+            f"{len(ids)} DICOM files are grouped by their PatientID, of which a hash is kept ({count} patients)"
+        )
+    if alike := len(look_alikes({*ids})):  # the ids themselves are not said
+        state = "are joined" if joined else "stay apart: --join_alike joins them"
+        notes.append(
+            f"{alike} PatientIDs of DICOM files differ only in capitals, leading zeros or '.0' and {state}"
         )
     if eyes:
         notes.append(f"the eye of {eyes} DICOM files is that of their header")
     return listing._replace(
-        photos=tuple(photos), notes=tuple(notes), has_patients=listing.has_patients or grouped > 0
+        photos=tuple(photos), notes=tuple(notes), has_patients=listing.has_patients or bool(ids)
     )
 
 

@@ -292,6 +292,40 @@ def test_look_alike_ids_and_classes_are_told_and_can_be_joined(tmp_path: Path) -
     assert joined.label_names == ("AMD", "none") and [photo.label for photo in joined.photos] == [0, 0, 1, 1]
 
 
+def test_look_alike_ids_of_odir_are_told_and_can_be_joined(tmp_path: Path) -> None:
+    table = layouts.odir(tmp_path) / "ODIR-5K_Training_Annotations.csv"
+    text = table.read_text(encoding="utf-8")
+    table.write_text(text.replace("\n4,69", "\n007,69").replace("\n5,69", "\n7.0,69"), encoding="utf-8")
+    apart = read_source("odir", tmp_path)
+    assert len({photo.patient for photo in apart.photos}) == 5
+    assert any("2 patient ids differ only in" in note and "--join_alike" in note for note in apart.notes)
+    joined = read_source("odir", tmp_path, columns=Columns(join_alike=True))
+    assert {photo.patient for photo in joined.photos} == {"0", "1", "2", "007"}
+
+
+def test_look_alike_patient_ids_of_dicom_are_told_and_can_be_joined(tmp_path: Path) -> None:
+    pixels = np.zeros((20, 20, 3), np.uint8)
+    (tmp_path / "photos").mkdir()
+    for number, patient in enumerate(("AB007", "ab007", "0471", "471", "12")):
+        write_dicom(tmp_path / "photos" / f"{number}.dcm", pixels, "RGB", PatientID=patient)
+    pseudonyms = Pseudonyms(tmp_path / "patients.key")
+    apart = read_source("folder", tmp_path / "photos", pseudonym=pseudonyms)
+    assert len({photo.patient for photo in apart.photos}) == 5
+    assert any(
+        "4 PatientIDs of DICOM files differ only in" in note and "--join_alike" in note
+        for note in apart.notes
+    )
+    columns = Columns(join_alike=True)
+    joined = read_source("folder", tmp_path / "photos", columns=columns, pseudonym=pseudonyms)
+    first, second, third, fourth, other = (photo.patient for photo in joined.photos)
+    assert first == second != third == fourth != other and len({first, third, other}) == 3
+    assert "471" not in repr(apart.notes) + repr(joined.notes)  # nobody's id is said
+    # A file less, and the others keep their names.
+    (tmp_path / "photos" / "2.dcm").unlink()
+    less = read_source("folder", tmp_path / "photos", columns=columns, pseudonym=pseudonyms)
+    assert [photo.patient for photo in less.photos] == [first, second, fourth, other]
+
+
 def test_split_folders_above_classes(tmp_path: Path) -> None:
     for number, name in enumerate(
         ("train/ill/0.png", "train/healthy/1.png", "Test/ill/2.png", "val/healthy/3.png")
