@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import json
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fundusgan_jax.data.image_sets import of_folder
 from fundusgan_jax.data.prepare.__main__ import main as prepare
 from fundusgan_jax.data.prepare.preprocess import Rejected, prepare_image
 from fundusgan_jax.data.prepare.sources import read_source
+from fundusgan_jax.data.prepare.workers import Recipe, measure_file, prepare_file, task_of
 from fundusgan_jax.data.read_image import is_deep, read_extent, read_photograph
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.evaluate.__main__ import main as evaluate
 from tests.support import layouts
 from tests.support.mutations import mutated, whole_files
 
-COUNT, LONGEST = 500, 10.0  # files, seconds of one
+COUNT, LONGEST = 500, 10.0  # files, seconds of one: no hang over 10 s
 
 
 def folder_of(root: Path, seed: int, floats: bool) -> Path:
@@ -90,12 +94,55 @@ def test_evaluate_scores_or_names_every_damaged_file(tmp_path: Path, capsys: pyt
     said = capsys.readouterr()
     assert "Traceback" not in said.out + said.err
     reasons = reasons_of(output / "left_out.csv")
-    assert set(reasons) < {path.name for path in folder.iterdir()} and all(reasons.values())
+    files = {path.name for path in folder.iterdir()}
+    assert set(reasons) < files and all(reasons.values())
+    # Of each side every file is scored or named, none both.
+    record = json.loads((output / "eval.json").read_text())
+    with open(output / "left_out.csv", newline="", encoding="utf-8") as handle:
+        rows = [(row["side"], row["file"]) for row in csv.DictReader(handle)]
+    assert len(rows) == len(set(rows))
+    for side, scored in (("real", "num_images"), ("generated", "num_samples")):
+        named = {file for of_side, file in rows if of_side == side}
+        assert named < files and record[scored] + len(named) == len(files) == COUNT + 12
     assert not {f"whole_{number}.png" for number in range(12)} & set(reasons)
     # Taken as they are, the first that cannot be read ends the command in one line that names it.
     assert run_door(lambda: evaluate([*words, "--preprocess=none", "--overwrite"])) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ") and any(path.name in error for path in folder.iterdir())
+
+
+@pytest.mark.slow
+def test_no_damaged_file_keeps_a_worker_of_prepare_for_long(tmp_path: Path) -> None:
+    """What a worker does for one file, quality measured: processor time, so that a busy machine is no hang."""
+    folder, work = folder_of(tmp_path, seed=1, floats=True), tmp_path / "work"
+    work.mkdir()
+    recipe = Recipe(resolution=64)
+    seconds: dict[str, float] = {}
+    for path in sorted(folder.iterdir()):
+        task = task_of(path, path.name, recipe)
+        began = time.process_time()
+        measure_file(task, str(work))
+        prepare_file(task, str(work), recipe)
+        seconds[path.name] = time.process_time() - began
+    assert len(seconds) == COUNT + 12
+    assert not {name: taken for name, taken in seconds.items() if taken >= LONGEST}
+
+
+@pytest.mark.slow
+def test_no_damaged_file_keeps_evaluate_for_long(tmp_path: Path) -> None:
+    """Each file as the only one of a folder that is scored: looked through, checked and read. Processor time."""
+    folder, alone = folder_of(tmp_path, seed=2, floats=False), tmp_path / "alone"
+    alone.mkdir()
+    seconds: dict[str, float] = {}
+    for path in sorted(folder.iterdir()):
+        (alone / path.name).hardlink_to(path)
+        began = time.process_time()
+        with contextlib.suppress(UserError):  # none of the one images is a photograph
+            assert sum(1 for _ in of_folder(alone, "fundus", 64)) == 1
+        seconds[path.name] = time.process_time() - began
+        (alone / path.name).unlink()
+    assert len(seconds) == COUNT + 12
+    assert not {name: taken for name, taken in seconds.items() if taken >= LONGEST}
 
 
 def reasons_of(path: Path) -> dict[str, str]:

@@ -80,8 +80,7 @@ def _check(header: Dataset) -> None:
         raise Rejected(f"DICOM file without an image ({kind.name if kind else 'of no kind that is named'})")
     if not header.get("PhotometricInterpretation"):
         raise Rejected("DICOM file without Photometric Interpretation (0028,0004): export it anew")
-    grey = int(header.get("SamplesPerPixel") or 1) == 1
-    check_size(int(header.Columns), int(header.Rows), GREY_BYTES if grey else COLOUR_BYTES)
+    _check_enlarged(header)
     syntax = header.file_meta.TransferSyntaxUID
     try:
         decoder = get_decoder(syntax)
@@ -90,6 +89,18 @@ def _check(header: Dataset) -> None:
     twelve_bits = syntax.name.startswith("JPEG Extended") and int(header.get("BitsStored") or 8) > 8
     if not decoder.is_available or (twelve_bits and decoder.available_plugins == ("pillow",)):
         raise Rejected(f"DICOM file in {syntax.name}: its decoder is not installed ({EXTRA})")
+
+
+def _check_enlarged(header: Dataset) -> None:
+    """Rejected where the frame, or what `_square_pixels` makes of it, takes more than reading may."""
+    kind = GREY_BYTES if int(header.get("SamplesPerPixel") or 1) == 1 else COLOUR_BYTES
+    width, height = int(header.Columns), int(header.Rows)
+    check_size(width, height, kind)
+    down, across = _enlargement(header)
+    try:
+        check_size(round(width * across), round(height * down), kind)
+    except Rejected as error:
+        raise Rejected(f"with square pixels, as its header wants them, {error}") from error
 
 
 def _first_frame(path: Path, header: Dataset) -> np.ndarray:
@@ -177,23 +188,41 @@ def _ends(header: Dataset) -> tuple[float, float] | None:
     return (low, high) if windowed or (bits < 16 and not changed) else None
 
 
-def _square_pixels(decoded: Decoded, header: Dataset) -> Decoded:
-    """Enlarged along one side where the header says that pixels are not square."""
-    from scipy import ndimage
-
+def _enlargement(header: Dataset) -> tuple[float, float]:
+    """By how much the frame has to be higher and wider for square pixels; Rejected where that is too much."""
     ratio = header.get("PixelAspectRatio")
     spacing = header.get("PixelSpacing") or header.get("ImagerPixelSpacing")
     high, wide = (float(value) for value in (ratio or spacing or (1, 1)))
     if min(high, wide) <= 0 or abs(high / wide - 1) < 0.01:
-        return decoded
-    more = (max(high / wide, 1.0), max(wide / high, 1.0), 1.0)[: decoded.pixels.ndim]
-    if max(more) > 4:
+        return 1.0, 1.0
+    down, across = max(high / wide, 1.0), max(wide / high, 1.0)
+    if max(down, across) > 4:
         raise Rejected(
             f"DICOM file whose pixels are {high:g} high and {wide:g} wide: export it with square pixels"
         )
-    values = ndimage.zoom(decoded.pixels.astype(np.float32), more, order=1, grid_mode=True, mode="nearest")
-    whole = np.issubdtype(decoded.pixels.dtype, np.integer)
-    return decoded._replace(pixels=(np.rint(values) if whole else values).astype(decoded.pixels.dtype))
+    return down, across
+
+
+def _square_pixels(decoded: Decoded, header: Dataset) -> Decoded:
+    """Enlarged along one side where the header says that pixels are not square, a channel at a time: of an enlarged pixel 4
+    bytes more than its own are held."""
+    from scipy import ndimage
+
+    more = _enlargement(header)
+    if more == (1.0, 1.0):
+        return decoded
+    pixels = decoded.pixels
+    channels = pixels[..., None] if pixels.ndim == 2 else pixels
+    size = tuple(round(side * times) for side, times in zip(pixels.shape, more))
+    enlarged = np.empty((*size, channels.shape[-1]), pixels.dtype)
+    for number in range(channels.shape[-1]):
+        values = ndimage.zoom(
+            channels[..., number], more, output=np.float32, order=1, grid_mode=True, mode="nearest"
+        )
+        enlarged[..., number] = (
+            np.rint(values, out=values) if np.issubdtype(pixels.dtype, np.integer) else values
+        )
+    return decoded._replace(pixels=enlarged[..., 0] if pixels.ndim == 2 else enlarged)
 
 
 class Person(NamedTuple):

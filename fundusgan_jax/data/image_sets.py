@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +12,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from fundusgan_jax.data.packed import FOLDER, INDEX, PackedDataset, PackedSplit, ensure_packed
-from fundusgan_jax.data.photograph_files import photograph_files, shown_name, summary_line, unread_line
+from fundusgan_jax.data.photograph_files import (
+    GENERATED_INDEX,
+    generated_images,
+    photograph_files,
+    shown_name,
+    summary_line,
+    unread_line,
+)
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.progress import Progress
 
@@ -25,8 +30,8 @@ Preprocessing = Literal["fundus", "none"]
 # (file, reason) of each file that is not read.
 LeftOut = tuple[tuple[str, str], ...]
 READERS, AHEAD = 4, 16
-# What --mode=generate writes beside its images; the first names them.
-RECORDS = ("index.csv", "generator.json", "latents.npz", "rejected.csv")
+# What --mode=generate writes beside its images.
+RECORDS = (GENERATED_INDEX, "generator.json", "latents.npz", "rejected.csv", "left_out.csv")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,10 +195,8 @@ def found_in(folder: Path, flag: str = "") -> tuple[list[Path], LeftOut]:
         UserError: there is none; `flag` is put before the folder.
     """
     listed = photograph_files(folder)
-    drawn = {path: reason for path in listed.photographs if (reason := why_drawn(path))}
-    others = ((name, reason) for name, reason in listed.left_out if not _is_record(folder / name))
-    left_out = (*others, *((shown_name(path, folder), reason) for path, reason in drawn.items()))
-    paths = sorted(path for path in listed.photographs if path not in drawn)
+    left_out = tuple((name, reason) for name, reason in listed.left_out if not _is_record(folder / name))
+    paths = sorted(listed.photographs)
     said = summary_line(left_out)
     if not paths:
         raise UserError(
@@ -206,27 +209,7 @@ def found_in(folder: Path, flag: str = "") -> tuple[list[Path], LeftOut]:
 
 def _is_record(path: Path) -> bool:
     """Whether a file is what --mode=generate notes beside its images: not of them, and read elsewhere."""
-    return path.name in RECORDS and bool(_indexed(path.parent / RECORDS[0]))
-
-
-def why_drawn(path: Path) -> str:
-    """'drawn by ...' of a picture of several images that --mode=generate put beside them, else ''; its index names
-    the images."""
-    if path.suffix.lower() not in (".png", ".webp") or not (path.parent / RECORDS[0]).is_file():
-        return ""
-    names = _indexed(path.parent / RECORDS[0])
-    return "drawn by --mode=generate of its images" if names and path.name not in names else ""
-
-
-@functools.lru_cache(maxsize=8)
-def _indexed(index: Path) -> frozenset[str]:
-    """The images of an index.csv of ours; of another one nothing."""
-    try:
-        with open(index, newline="", encoding="utf-8") as handle:
-            rows = list(csv.DictReader(handle))
-    except (OSError, UnicodeError, csv.Error):
-        return frozenset()
-    return frozenset(str(row.get("file")) for row in rows if row.get("synthetic") == "yes")
+    return path.name in RECORDS and bool(generated_images(path.parent))
 
 
 def _scale_of_set(paths: list[Path], folder: Path) -> Scale:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -27,12 +28,21 @@ SYSTEM_FOLDERS = {
 THUMBNAIL_FOLDERS = ("thumbnails", "thumbnail", "thumbs", "_thumbs")
 SYSTEM_FILES = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "dicomdir")
 THUMBNAIL_FILES = ("synophoto_thumb_", "thumb_synophoto")
-# A file that a command of ours leaves -> the command, and what it leaves beside that file: one of these has to be there.
-OWN = {
-    "eval.json": ("an evaluation", ("report.html", "evaluation")),
-    "prepare.json": ("data.prepare", ("packed", "tfds", "splits.csv")),
-}
-OWN_PICTURES = ("tsne.png", "ranked.png", "memorisation.png", "evaluation", "samples")
+# A record that a command of ours leaves -> the command, what it leaves beside the record (one of these has to be there), and
+# which pictures, or folders of pictures, it drew.
+OWN: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "eval.json": ("an evaluation", ("report.html", "evaluation"),
+                  ("tsne.png", "ranked.png", "memorisation.png", "evaluation", "samples")),
+    "prepare.json": ("data.prepare", ("packed", "tfds", "splits.csv"),
+                     ("quality_kept.jpg", "quality_borderline.jpg", "quality_rejected.jpg")),
+    "manifest.json": ("a training", ("metrics.jsonl", "checkpoints"), ("samples", "evaluation")),
+    "segmentation.json": ("vessels segment", ("probability", "vessels"), ("probability", "vessels", "field_of_view")),
+    "gradcam.json": ("studies.gradcam", ("gradcam.csv", "report.html"), ("grid.png", "means.png", "gradcam.png")),
+}  # fmt: skip
+# --mode=generate: its index names the images, which are images like others; these are pictures of several of them.
+GENERATED_INDEX = "index.csv"
+GENERATED_SHEETS = ("grid.png", "strip.png", "animation.webp")
+COMPARED = "-compared.png"
 
 _MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -112,26 +122,59 @@ def every_file(folder: Path) -> Iterator[tuple[Path, str]]:
         folders.sort()
         above = reasons.pop(directory, "")
         here = {*files, *folders}
-        own = next((what for name, (what, beside) in OWN.items() if name in files and here & {*beside}), "")
+        own = _own_output(here)
+        drawn = _drawn(Path(directory), here)
         for name in folders:
-            reasons[os.path.join(directory, name)] = (
-                above
-                or _why_not_folder(name)
-                or (f"drawn by {own}" if own and name.lower() in OWN_PICTURES else "")
-            )
+            reasons[os.path.join(directory, name)] = above or _why_not_folder(name) or drawn.get(name, "")
         if own and directory != str(folder) and not above:
             # An output inside the folder: nothing of it is a photograph of the source.
             above = f"the output of {own}"
             reasons.update({os.path.join(directory, name): above for name in folders})
         for name in sorted(files):
-            drawn = f"drawn by {own}" if own and name.lower() in OWN_PICTURES else ""
-            yield Path(directory, name), above or drawn or _why_not_name(name)
+            yield Path(directory, name), above or drawn.get(name, "") or _why_not_name(name)
     yield from unlisted
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
     """The files below a folder that their names and folders do not rule out, in a fixed order."""
     return (path for path, reason in every_file(folder) if not reason)
+
+
+def _own_output(here: set[str]) -> str:
+    """The command of ours whose output folder holds these names, '' for none."""
+    return next(
+        (what for record, (what, beside, _) in OWN.items() if record in here and here & {*beside}), ""
+    )
+
+
+def _drawn(folder: Path, here: set[str]) -> dict[str, str]:
+    """{name: 'drawn by ...'} of the pictures in a folder that commands of ours drew: never by their names alone, always by
+    the record that lies beside them."""
+    reasons = {}
+    for record, (what, beside, pictures) in OWN.items():
+        if record in here and here & {*beside}:
+            reasons.update({name: f"drawn by {what}" for name in here if name.lower() in pictures})
+    images = generated_images(folder) if GENERATED_INDEX in here else frozenset()
+    for name in here - images if images else ():
+        of_one = name.endswith(COMPARED) and f"{name.removesuffix(COMPARED)}.png" in images
+        if of_one or name in GENERATED_SHEETS:
+            reasons[name] = "drawn by --mode=generate of its images"
+    return reasons
+
+
+def generated_images(folder: Path) -> frozenset[str]:
+    """The names of the images that --mode=generate put into a folder, by its index.csv; of another index nothing."""
+    index = folder / GENERATED_INDEX
+    try:
+        if not index.is_file():  # a pipe is not opened
+            return frozenset()
+        with open(index, newline="", encoding="utf-8") as handle:
+            rows = csv.DictReader(handle)
+            if not {"file", "synthetic"} <= {*(rows.fieldnames or ())}:
+                return frozenset()
+            return frozenset(str(row["file"]) for row in rows if row["synthetic"] == "yes")
+    except (OSError, UnicodeError, csv.Error):
+        return frozenset()
 
 
 def _why_not_folder(name: str) -> str:

@@ -138,7 +138,8 @@ def generate_fundusgan(config: ConfigDict, workdir: Path, step: str, output: Pat
     """Writes PNG files and index.csv (file, method, sources, seed, label, label_name, crossover, synthetic) to `output`.
 
     Sources are the photographs of request.input, else the training split's: images made for a classifier must not show
-    it held-out patients. request.input adds FILE-compared.png, request.save_latents latents.npz.
+    it held-out patients. request.input adds FILE-compared.png, and left_out.csv where files
+    are left out; request.save_latents latents.npz.
 
     Raises:
         UserError: the method needs a prior, or photographs that are not there.
@@ -152,7 +153,7 @@ def generate_fundusgan(config: ConfigDict, workdir: Path, step: str, output: Pat
     if request.latents is not None:
         job = _job_of_latents(config, variables, request.latents, request.truncation_psi)
     else:
-        job = _job_of_photographs(config, workdir, number, variables, request, method)
+        job = _job_of_photographs(config, workdir, number, variables, output, request, method)
     _save(job, number, output, request.save_latents)
     print(f"{len(job.index)} images and {INDEX} in {output}", flush=True)
 
@@ -165,7 +166,13 @@ def _job_of_latents(config: ConfigDict, variables: Variables, file: Path, trunca
 
 
 def _job_of_photographs(
-    config: ConfigDict, workdir: Path, step: int, variables: Variables, request: Request, method: str
+    config: ConfigDict,
+    workdir: Path,
+    step: int,
+    variables: Variables,
+    output: Path,
+    request: Request,
+    method: str,
 ) -> Job:
     seed = request.seed
     names: tuple[str, ...]
@@ -175,7 +182,7 @@ def _job_of_photographs(
         check_styles(variables)
     offset = _offset(config, workdir, step, variables, request) if method == "edit" else None
     if request.input is not None:
-        split = own_photographs(request.input, config.data.resolution, request.num)
+        split = own_photographs(request.input, config.data.resolution, request.num, output)
         names, num = (), len(split.images)
     else:
         dataset = open_dataset(config, workdir)

@@ -104,6 +104,65 @@ def test_own_products_are_no_photographs(tmp_path: Path) -> None:
     assert len(found.left_out) == 10
 
 
+def test_sheets_of_generated_images_are_told_by_their_index(tmp_path: Path) -> None:
+    images = {saved(tmp_path / "made" / name) for name in ("sample-0-000000.png", "sample-0-000001.png")}
+    sheets = ("sample-0-000000-compared.png", "grid.png", "strip.png", "animation.webp")
+    for name in sheets:
+        saved(tmp_path / "made" / name)
+    mine = {saved(tmp_path / "made" / name) for name in ("mine.png", "eye-compared.png")}
+    # The same names without our index are a user's photographs; so are they beside somebody else's index.
+    mine |= {saved(tmp_path / folder / name) for folder in ("mine", "other") for name in sheets}
+    lines = "file,synthetic\n" + "".join(f"{path.name},yes\n" for path in images)
+    (tmp_path / "made" / "index.csv").write_text(lines)
+    (tmp_path / "other" / "index.csv").write_text("file,label\nsample-0-000000.png,ill\n")
+    found = photograph_files(tmp_path)
+    assert set(found.photographs) == images | mine
+    drawn = {name: reason for name, reason in found.left_out if "drawn" in reason}
+    assert set(drawn) == {f"made/{name}" for name in sheets}
+    assert set(drawn.values()) == {"drawn by --mode=generate of its images"}
+    assert {name for name, _ in found.left_out} == {*drawn, "made/index.csv", "other/index.csv"}
+
+
+def test_an_index_that_is_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    kept = [saved(tmp_path / "a.png"), saved(tmp_path / "grid.png")]
+    os.mkfifo(tmp_path / "index.csv")
+    assert sorted(photograph_files(tmp_path).photographs) == kept
+
+
+def test_contact_sheets_of_a_prepared_folder_are_no_photographs(tmp_path: Path) -> None:
+    sheets = ("quality_kept.jpg", "quality_borderline.jpg", "quality_rejected.jpg")
+    for folder in (tmp_path / "prepared", tmp_path / "mine"):
+        for name in sheets:
+            saved(folder / name)
+    for name in ("prepare.json", "splits.csv"):
+        (tmp_path / "prepared" / name).write_text("{}")
+    found = photograph_files(tmp_path / "prepared")
+    assert not found.photographs
+    assert {name for name, reason in found.left_out if reason == "drawn by data.prepare"} == set(sheets)
+    assert len(photograph_files(tmp_path / "mine").photographs) == 3
+
+
+@pytest.mark.parametrize(
+    ("record", "beside", "picture"),
+    [
+        ("manifest.json", "metrics.jsonl", "samples/step-000100.png"),
+        ("segmentation.json", "vessels/a.png", "probability/a.png"),
+        ("gradcam.json", "gradcam.csv", "means.png"),
+    ],
+)
+def test_pictures_of_the_other_commands_are_no_photographs(
+    tmp_path: Path, record: str, beside: str, picture: str
+) -> None:
+    for name in (record, beside, picture):
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).write_text("{}")
+    picture_file, kept = saved(tmp_path / "run" / picture), saved(tmp_path / "run" / "mine.png")
+    assert photograph_files(tmp_path / "run").photographs == (kept,)
+    assert photograph_files(tmp_path).photographs == ()  # inside a source nothing of an output is
+    (tmp_path / "run" / record).unlink()
+    assert picture_file in photograph_files(tmp_path).photographs
+
+
 def test_every_file_is_either_kept_or_named_and_linked_folders_end(tmp_path: Path) -> None:
     saved(tmp_path / "a" / "1.png")
     (tmp_path / "a" / "again").symlink_to(tmp_path, target_is_directory=True)

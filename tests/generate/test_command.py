@@ -84,6 +84,27 @@ def test_own_photographs_are_prepared_as_training_data(photos, capsys):
         own_photographs(photos / "gone", 64)
 
 
+def test_what_is_left_out_of_own_photographs_is_written(photos, tmp_path):
+    own_photographs(photos, 64, output=tmp_path)
+    with open(tmp_path / "left_out.csv", newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [list(row) for row in rows] == [["file", "reason"]] * 3
+    assert [row["file"] for row in rows] == ["broken.jpg", "card.png", "note.txt"]
+    assert "disc" in rows[1]["reason"] and "text" in rows[2]["reason"]
+    # Where nothing is left out there is no file, nor that of an earlier run.
+    own_photographs(photos / "a.png", 64, output=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_contact_sheets_of_a_prepared_folder_are_no_own_photographs(photos, tmp_path):
+    for name in ("quality_kept.jpg", "quality_rejected.jpg"):
+        shutil.copy(photos / "a.png", tmp_path / name)
+    for name in ("prepare.json", "splits.csv"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match="holds no image files .*2 drawn by data.prepare"):
+        own_photographs(tmp_path, 64)
+
+
 def test_own_photographs_have_one_scale_for_their_folder(tmp_path, capsys):
     """16-bit numbers of which a photograph alone would not show how much of their range is used."""
     frame = np.zeros((440, 440), np.uint16)
@@ -106,6 +127,8 @@ def test_own_photographs_are_reconstructed_without_the_dataset_beside_their_inpu
     rows = generate(moved, tmp_path / "out", f"--input={photos}")
     assert [row["sources"] for row in rows] == ["a.png", "c.png", "deep/b.jpg"]
     assert all(row["method"] == "reconstruct" and row["synthetic"] == "yes" for row in rows)
+    with open(tmp_path / "out" / "left_out.csv") as handle:
+        assert [line.split(",")[0] for line in handle] == ["file", "broken.jpg", "card.png", "note.txt"]
     sheet, image = (pixels(tmp_path / "out" / f"reconstruct-0-000001{end}.png") for end in ("-compared", ""))
     photograph = prepare_image(read_image(photos / "c.png"), 64).image
     # Every pixel is repeated until the sheet can be read.

@@ -7,7 +7,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 import signal
 import sys
@@ -46,6 +45,7 @@ from fundusgan_jax.data.prepare.summary import (
     describe,
     describe_classes,
     describe_lost_classes,
+    describe_rejected,
     describe_splits,
     describe_squashed,
     say,
@@ -207,9 +207,7 @@ def _accept(request: Request, source: Source, for_each: ForEach) -> _Selection:
     sides.write_csv(output / "rejected.csv", ("file", "reason"), rejected)
     read = len(source.photos)
     say(f"accepted {len(accepted)} of {read}; {len(rejected)} files named in {output / 'rejected.csv'}")
-    kinds = Counter(re.split(r"[:(]|(?<=duplicate) of ", reason)[0].strip()[:60] for _, reason in rejected)
-    for kind, count in kinds.most_common(8):
-        say(f"  {count} x {kind}")
+    describe_rejected([reason for _, reason in rejected])
     unreadable = [bool(outcome.quality) and bool(outcome.reason) for outcome in outcomes]
     describe_lost_classes(source.label_names, [photo.label for photo in source.photos], unreadable)
     framed = sum(reason.startswith(FRAMING_REASONS) for _, reason in rejected)

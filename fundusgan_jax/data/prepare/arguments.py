@@ -21,7 +21,7 @@ from fundusgan_jax.folder_lock import LOCK
 EPILOG = """\
 layouts:
   folder  a CSV with the columns file and, where known, label, patient, eye (labels.csv in the folder, or
-          --labels=FILE.csv); else one sub-folder per class, where there are train/ and test/ (valid/) below
+          --labels=FILE.csv); else one sub-folder per class, below train/, valid/ or test/ where there is one of
           these; else simply photographs
   ddr     DR_grading/{train,valid,test}/*.jpg with {train,valid,test}.txt; grade 5 (ungradable) is left out
   idrid   "B. Disease Grading" with "1. Original Images" and "2. Groundtruths"
@@ -128,7 +128,7 @@ def _parser() -> Parser:
     add(
         "--join_alike",
         action="store_true",
-        help="patient ids and classes that differ only in capitals, leading zeros or '.0' are one (folder)",
+        help="patient ids and classes that differ only in capitals, leading zeros or '.0' are one",
     )
     add(
         "--runner",

@@ -87,6 +87,7 @@ def read_idrid(source: Path, labels: Path | None, columns: Columns) -> Source:
             row._replace(label=index.get(row.label.removesuffix(".0"), "")) for row in listing.rows
         ]
         return listing.finish(DR_GRADES, has_patients=False)
+    listing.join_alike(columns.join_alike)  # classes of a column of one's own choice
     return listing.finish(sorted_names({row.label for row in listing.rows}), has_patients=False)
 
 
@@ -166,5 +167,6 @@ def read_odir(source: Path, labels: Path | None, columns: Columns) -> Source:
         listing.notes.append(
             f"{several} rows have several labels: the first of {' '.join(ODIR_COLUMNS)} is kept"
         )
+    listing.join_alike(columns.join_alike)
     # Labels were published of the training side alone: that is no split.
     return listing.finish(ODIR_LABELS, has_patients=True, one_side=False)

@@ -21,6 +21,8 @@ from fundusgan_jax.data.prepare.tables import (
     FileNames,
     column,
     known,
+    likeness,
+    look_alikes,
     names_below,
     read_table,
     sorted_names,
@@ -70,7 +72,7 @@ def read_source(
     listing = LAYOUTS[dataset](folder, Path(labels) if labels else None, columns or Columns())
     listing = _with_left_out(listing, folder)
     if pseudonym:
-        listing = _with_dicom(listing, pseudonym)
+        listing = _with_dicom(listing, pseudonym, columns is not None and columns.join_alike)
     if not listing.photos:
         reason = f" ({listing.rejected[0][0]}: {listing.rejected[0][1]})" if listing.rejected else ""
         raise UserError(f"no photograph of {dataset} found in {source}{reason}: check --dataset and --source")
@@ -91,9 +93,11 @@ def _with_left_out(listing: Source, folder: Path) -> Source:
     return listing._replace(rejected=tuple(sorted(rejected)))
 
 
-def _with_dicom(listing: Source, pseudonym: Callable[[str], str]) -> Source:
-    """The source with patients and eyes from the headers of DICOM files, where no list gives them."""
-    photos, grouped, eyes = [], 0, 0
+def _with_dicom(listing: Source, pseudonym: Callable[[str], str], joined: bool) -> Source:
+    """The source with patients and eyes from the headers of DICOM files, where no list gives them; joined: ids that look alike
+    get one pseudonym."""
+    photos, eyes = [], 0
+    ids: list[str] = []
     for photo in listing.photos:
         if photo.path.suffix.lower() in SUFFIXES and photo.path.suffix.lower() not in DICOM_SUFFIXES:
             photos.append(photo)  # thousands of JPEG files are not opened once more
@@ -101,20 +105,27 @@ def _with_dicom(listing: Source, pseudonym: Callable[[str], str]) -> Source:
         person = person_of(photo.path)
         patient = known(person.patient, MISSING_ID)
         if patient and photo.patient == photo.file:
-            photo, grouped = photo._replace(patient=pseudonym(patient)), grouped + 1
+            ids.append(patient)
+            # What look-alikes have in common, not the first of them: that changes with the files that are there.
+            photo = photo._replace(patient=pseudonym(likeness(patient) if joined else patient))
         if photo.eye == "unknown" and person.eye:
             photo, eyes = photo._replace(eye=person.eye), eyes + 1
         photos.append(photo)
     notes = list(listing.notes)
-    if grouped:
+    if ids:
         count = len({photo.patient for photo in photos if photo.patient != photo.file})
         notes.append(
-            f"{grouped} DICOM files are grouped by their PatientID, of which a hash is kept ({count} patients)"
+            f"{len(ids)} DICOM files are grouped by their PatientID, of which a hash is kept ({count} patients)"
+        )
+    if alike := len(look_alikes({*ids})):  # the ids themselves are not said
+        state = "are joined" if joined else "stay apart: --join_alike joins them"
+        notes.append(
+            f"{alike} PatientIDs of DICOM files differ only in capitals, leading zeros or '.0' and {state}"
         )
     if eyes:
         notes.append(f"the eye of {eyes} DICOM files is that of their header")
     return listing._replace(
-        photos=tuple(photos), notes=tuple(notes), has_patients=listing.has_patients or grouped > 0
+        photos=tuple(photos), notes=tuple(notes), has_patients=listing.has_patients or bool(ids)
     )
 
 
@@ -168,20 +179,48 @@ def _read_folder(source: Path, labels: Path | None, columns: Columns) -> Source:
 
 
 def _read_class_folders(source: Path, columns: Columns) -> Source:
+    """Folders of classes, or folders that are called as splits, of which those below are the classes."""
     listing = Listing(source)
     parts_of = {path: path.relative_to(source).parts for path in walk_files(source)}
-    above = {parts[0] for parts in parts_of.values() if len(parts) > 1}
-    split_above = len(above) > 1 and all(name.lower() in SPLIT_WORDS for name in above)
+    sides = {parts[0] for parts in parts_of.values() if len(parts) > 1 and parts[0].lower() in SPLIT_WORDS}
+    below_sides = {parts[1] for parts in parts_of.values() if parts[0] in sides and len(parts) > 2}
     for path, parts in parts_of.items():
-        split = SPLIT_WORDS[parts[0].lower()] if split_above and len(parts) > 1 else ""
+        split = SPLIT_WORDS[parts[0].lower()] if parts[0] in sides else ""
         below = parts[1:] if split else parts
-        listing.add(path, "the folder", label=below[0] if len(below) > 1 else "", split=split)
-    if split_above:
-        folders = ", ".join(sorted(above))
-        listing.notes.append(f"the folders {folders} are read as the split, those below them as classes")
+        label = below[0] if len(below) > 1 else ""
+        if not split and below_sides and label not in below_sides:
+            label = ""  # a folder beside the splits is no class of theirs
+        listing.add(path, "the folder", label=label, split=split)
+    names = sorted_names({row.label for row in listing.rows})
+    if sides:
+        listing.notes += _split_notes(listing, sides, names if len(names) > 1 else ())
+    if len(names) == 1 and any(row.file.count("/") > 1 + bool(row.split) for row in listing.rows):
+        listing.notes.append(
+            f"one folder alone ({names[0]}) is no class: where those below it are the classes, give it as --source"
+        )
     listing.join_alike(columns.join_alike)
     names = sorted_names({row.label for row in listing.rows})
     return listing.finish(names if len(names) > 1 else (), has_patients=False)  # one class is no label
+
+
+def _split_notes(listing: Listing, sides: set[str], classes: tuple[str, ...]) -> list[str]:
+    """What was read as split and as class, and which photographs lie beside."""
+    said = f"the classes are {', '.join(classes)}" if classes else "there are no classes"
+    several = "s" * (len(sides) > 1)
+    notes = [
+        f"the folder{several} {', '.join(sorted(sides))} {'are' if several else 'is'} read as the split, {said}"
+    ]
+    beside = [row for row in listing.rows if not row.split]
+    if beside:
+        folders = sorted(
+            {row.file.split("/")[0] if "/" in row.file else "the source itself" for row in beside}
+        )
+        without = sum(row.label not in classes for row in beside)
+        notes.append(
+            f"{len(beside)} photographs lie beside them, in {', '.join(folders)}: they are of no official side and split by "
+            f"patient, {without} of them have no class"
+        )
+    return notes
 
 
 LAYOUTS: dict[str, Callable[[Path, Path | None, Columns], Source]] = {

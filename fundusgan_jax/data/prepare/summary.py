@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -40,7 +41,19 @@ def describe_squashed(ratios: Sequence[tuple[str, float]]) -> None:
 
 
 MUCH_OF_A_CLASS = 0.25  # share of its photographs
+NAMED_REASONS = 8  # kinds of reason in the summary; rejected.csv has all
 NAMED_PAIRS = 10  # near-duplicates in the summary; near_duplicates.csv has all
+
+
+def describe_rejected(reasons: Sequence[str]) -> None:
+    """A line for each of the commonest kinds of reason, and one for all others together."""
+    kinds = Counter(re.split(r"[:(]|(?<=duplicate) of ", reason)[0].strip()[:60] for reason in reasons)
+    named = kinds.most_common(NAMED_REASONS)
+    for kind, count in named:
+        say(f"  {count} x {kind}")
+    others, rest = len(kinds) - len(named), len(reasons) - sum(count for _, count in named)
+    if others:
+        say(f"  {rest} x {others} other reason{'s' * (others > 1)}, in rejected.csv")
 
 
 def describe_lost_classes(

@@ -292,6 +292,40 @@ def test_look_alike_ids_and_classes_are_told_and_can_be_joined(tmp_path: Path) -
     assert joined.label_names == ("AMD", "none") and [photo.label for photo in joined.photos] == [0, 0, 1, 1]
 
 
+def test_look_alike_ids_of_odir_are_told_and_can_be_joined(tmp_path: Path) -> None:
+    table = layouts.odir(tmp_path) / "ODIR-5K_Training_Annotations.csv"
+    text = table.read_text(encoding="utf-8")
+    table.write_text(text.replace("\n4,69", "\n007,69").replace("\n5,69", "\n7.0,69"), encoding="utf-8")
+    apart = read_source("odir", tmp_path)
+    assert len({photo.patient for photo in apart.photos}) == 5
+    assert any("2 patient ids differ only in" in note and "--join_alike" in note for note in apart.notes)
+    joined = read_source("odir", tmp_path, columns=Columns(join_alike=True))
+    assert {photo.patient for photo in joined.photos} == {"0", "1", "2", "007"}
+
+
+def test_look_alike_patient_ids_of_dicom_are_told_and_can_be_joined(tmp_path: Path) -> None:
+    pixels = np.zeros((20, 20, 3), np.uint8)
+    (tmp_path / "photos").mkdir()
+    for number, patient in enumerate(("AB007", "ab007", "0471", "471", "12")):
+        write_dicom(tmp_path / "photos" / f"{number}.dcm", pixels, "RGB", PatientID=patient)
+    pseudonyms = Pseudonyms(tmp_path / "patients.key")
+    apart = read_source("folder", tmp_path / "photos", pseudonym=pseudonyms)
+    assert len({photo.patient for photo in apart.photos}) == 5
+    assert any(
+        "4 PatientIDs of DICOM files differ only in" in note and "--join_alike" in note
+        for note in apart.notes
+    )
+    columns = Columns(join_alike=True)
+    joined = read_source("folder", tmp_path / "photos", columns=columns, pseudonym=pseudonyms)
+    first, second, third, fourth, other = (photo.patient for photo in joined.photos)
+    assert first == second != third == fourth != other and len({first, third, other}) == 3
+    assert "471" not in repr(apart.notes) + repr(joined.notes)  # nobody's id is said
+    # A file less, and the others keep their names.
+    (tmp_path / "photos" / "2.dcm").unlink()
+    less = read_source("folder", tmp_path / "photos", columns=columns, pseudonym=pseudonyms)
+    assert [photo.patient for photo in less.photos] == [first, second, fourth, other]
+
+
 def test_split_folders_above_classes(tmp_path: Path) -> None:
     for number, name in enumerate(
         ("train/ill/0.png", "train/healthy/1.png", "Test/ill/2.png", "val/healthy/3.png")
@@ -309,10 +343,66 @@ def test_split_folders_above_classes(tmp_path: Path) -> None:
     assert {photo.split for photo in read_source("folder", tmp_path, resplit=True).photos} == {""}
 
 
+def test_a_training_folder_alone_keeps_its_classes(tmp_path: Path) -> None:
+    for number, name in enumerate(("train/ill/0.png", "train/healthy/1.png")):
+        layouts.save(tmp_path / name, number)
+    source = read_source("folder", tmp_path)
+    assert source.label_names == ("healthy", "ill")
+    assert [(photo.split, photo.label) for photo in source.photos] == [("train", 0), ("train", 1)]
+    assert any("train is read as the split, the classes are healthy, ill" in note for note in source.notes)
+    assert any("its test side is not here: --resplit" in note for note in source.notes)
+    again = read_source("folder", tmp_path, resplit=True)
+    assert again.label_names == ("healthy", "ill") and {photo.split for photo in again.photos} == {""}
+
+
+def test_a_folder_beside_the_splits_makes_them_no_classes(tmp_path: Path) -> None:
+    names = ("train/ill/0.png", "train/healthy/1.png", "test/ill/2.png", "docs/3.png", "ill/4.png", "5.png")
+    for number, name in enumerate(names):
+        layouts.save(tmp_path / name, number)
+    source = read_source("folder", tmp_path)
+    assert source.label_names == ("healthy", "ill")
+    found = {photo.file: (photo.split, photo.label) for photo in source.photos}
+    assert found == dict(zip(names, [("train", 1), ("train", 0), ("test", 1), ("", -1), ("", 1), ("", -1)]))
+    beside = next(note for note in source.notes if "lie beside" in note)
+    assert "3 photographs" in beside and "docs, ill, the source itself" in beside and "2 of them" in beside
+
+
+def test_class_folders_beside_a_test_folder_without_any_stay_classes(tmp_path: Path) -> None:
+    for number, name in enumerate(("healthy/0.png", "ill/1.png", "test/2.png")):
+        layouts.save(tmp_path / name, number)
+    source = read_source("folder", tmp_path)
+    assert source.label_names == ("healthy", "ill")
+    assert [(photo.split, photo.label) for photo in source.photos] == [("", 0), ("", 1), ("test", -1)]
+
+
+def test_classes_below_one_folder_are_told(tmp_path: Path) -> None:
+    for number, name in enumerate(("set/healthy/0.png", "set/ill/1.png")):
+        layouts.save(tmp_path / name, number)
+    source = read_source("folder", tmp_path)
+    assert source.label_names == ()
+    assert any("one folder alone (set)" in note and "--source" in note for note in source.notes)
+    assert read_source("folder", tmp_path / "set").label_names == ("healthy", "ill")
+
+
 def test_the_real_testing_half_of_idrid_stays_one(shared: Path) -> None:
     source = read_source("idrid", shared / "data" / "IDRiD")
     assert Counter(photo.split for photo in source.photos) == {"test": 103}
     assert any("its train side is not here" in note for note in source.notes)
+
+
+def test_what_our_commands_drew_is_named_and_not_prepared(tmp_path: Path) -> None:
+    for number, name in enumerate(
+        ("a.png", "a-compared.png", "grid.png", "mine.png", "old/quality_kept.jpg")
+    ):
+        layouts.save(tmp_path / name, number)
+    (tmp_path / "index.csv").write_text("file,synthetic\na.png,yes\n")
+    for name in ("prepare.json", "splits.csv"):
+        (tmp_path / "old" / name).write_text("{}")
+    source = read_source("folder", tmp_path)
+    assert [photo.file for photo in source.photos] == ["a.png", "mine.png"]
+    reasons = dict(source.rejected)
+    assert reasons["grid.png"] == reasons["a-compared.png"] == "drawn by --mode=generate of its images"
+    assert reasons["old/quality_kept.jpg"] == "the output of data.prepare"
 
 
 def test_hidden_folders_are_no_classes_and_everything_left_out_is_named(tmp_path: Path) -> None:
