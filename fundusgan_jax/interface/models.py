@@ -20,7 +20,7 @@ from fundusgan_jax.workdir.contents import ema_variables, restore_state
 def load(
     workdir: str | os.PathLike[str], step: str | int = "best", dtype: str = "float32"
 ) -> FundusGAN | Prior | LatentPrior | Classifier:
-    """Opens a trained model: the moving average of its weights, as evaluation uses it.
+    """Opens a trained model: the weights that evaluation scores, the moving average unless the run has eval.use_ema=False.
 
     Args:
         workdir: folder of a run, or of imported weights.
@@ -52,4 +52,4 @@ def load(
         raise UserError(
             f"{folder} segments vessels and paints nothing; name a run of FundusGAN or of a prior"
         )
-    return FundusGAN(config, folder, number, ema_variables(state, True), dtype)
+    return FundusGAN(config, folder, number, ema_variables(state, config.eval.use_ema), dtype)

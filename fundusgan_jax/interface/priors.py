@@ -30,7 +30,7 @@ class Prior:
     ) -> None:
         self.step, self.resolution = step, resolution_at(config, step)
         self._config, self._workdir = config, workdir
-        self._sampler = Sampler(config, state._replace(params=state.ema), self.resolution, dtype)
+        self._sampler = Sampler(config, state, self.resolution, dtype)
         self.num_ws, self.w_dim = self._sampler.num_ws, int(config.model.w_dim)
 
     def sample(
