@@ -41,9 +41,7 @@ def load(
     if isinstance(state, PriorState):
         return Prior(config, folder, number, state, dtype)
     if isinstance(state, LatentState):
-        if dtype != "float32":
-            raise UserError(f"dtype={dtype!r}: a flow over latents computes in float32; leave dtype out")
-        return LatentPrior(config, folder, number, state)
+        return LatentPrior(config, folder, number, state, dtype)
     if isinstance(state, ClassifierState):
         if dtype != "float32":
             raise UserError(f"dtype={dtype!r}: a classifier computes in float32; leave dtype out")

@@ -63,11 +63,13 @@ class LatentPrior:
     step: of its checkpoint. resolution: side S of its images. num_labels: classes that it was trained with, 0 for none.
     """
 
-    def __init__(self, config: ConfigDict, workdir: Path, step: int, state: LatentState) -> None:
+    def __init__(
+        self, config: ConfigDict, workdir: Path, step: int, state: LatentState, dtype: str = "float32"
+    ) -> None:
         self.step, self.resolution = step, int(config.data.resolution)
         self.num_labels = int(config.model.num_labels)
         self._config = config
-        self._sampler = LatentSampler(config, state)
+        self._sampler = LatentSampler(config, state, dtype)
 
     def sample(
         self,

@@ -233,7 +233,7 @@ def sampled_latents(
     """[N, B, B, C] latents drawn by the flow, as FundusGAN's encoder gives them; noise is folded from (seed, number).
 
     Args:
-        steps: of Heun's method. with_guidance: False asks the network for the condition alone, half the work.
+        config: the network computes in its model.dtype (generate/on_device.py sets it). steps: of Heun's method. with_guidance: False asks the network for the condition alone, half the work.
         shared: parameters, source, seed, guidance. label, eye: [N]; number: [N].
     """
     noise = normal(sample_keys(shared[2], number, NOISE), latent_shape(model_config(config, None)))
@@ -276,7 +276,8 @@ def _flowed(
 ) -> Array:
     """Noise [N, B, B, C] -> latents."""
     params, source, _, guidance = shared
-    network = velocity_network(config)
+    # Without keys nothing is dropped.
+    network = velocity_network(config, training=True)
 
     def field(x: Array, time: Array) -> Array:
         if not with_guidance:
@@ -303,6 +304,7 @@ def latents_of(config: ConfigDict, variables: Variables, image: Array) -> Array:
 def painted_latents(
     config: ConfigDict, shared: tuple[Variables, Array], latent: Array, number: Array
 ) -> Array:
-    """Latents [N, B, B, C] -> images [N, S, S, 3]; noise of the generator, where it has any, from (seed, number)."""
+    """Latents [N, B, B, C] -> images [N, S, S, 3], computed in config.model.dtype; noise of the generator, where it has any,
+    from (seed, number)."""
     variables, seed = shared
-    return fundusgan.decode_latent(model_config(config, None), variables, latent)
+    return fundusgan.decode_latent(model_config(config, None, training=True), variables, latent)
