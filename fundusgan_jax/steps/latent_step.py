@@ -19,6 +19,7 @@ from fundusgan_jax.ops.full_precision import full_precision
 from fundusgan_jax.steps.adversary import computation
 from fundusgan_jax.steps.batch import Photographs
 from fundusgan_jax.steps.fundusgan_step import AXIS, model_config
+from fundusgan_jax.steps.initialisation import run_once
 from fundusgan_jax.steps.optimiser import averaged, ema_decay, guarded, mean_gradient, sample_keys, schedule
 from fundusgan_jax.steps.rectified_flow import guided, heun, logit_normal, normal, on_path
 from fundusgan_jax.steps.step import Metrics, StepConstants, StepInput, StepOutput
@@ -92,10 +93,8 @@ def initial_flow(config: ConfigDict, key: Array) -> Learned:
 
 def first_flow(config: ConfigDict) -> Learned:
     """`initial_flow` with the key of config.seed, compiled."""
-    # It runs once: without the optimisation of the backend it compiles in a fraction of the time.
-    quick = {"xla_backend_optimization_level": 0}
-    compiled = jax.jit(functools.partial(initial_flow, FrozenConfigDict(config)), compiler_options=quick)
-    return compiled(jax.random.key(config.seed))
+    initial = functools.partial(initial_flow, FrozenConfigDict(config))
+    return run_once(initial, jax.random.key(config.seed))
 
 
 def latent_shapes(config: ConfigDict) -> LatentState:

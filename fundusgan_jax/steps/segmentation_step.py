@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from fundusgan_jax.models.segmentation import FPN, STRIDES, WNet, segmentation_network
 from fundusgan_jax.steps.fundusgan_step import AXIS
+from fundusgan_jax.steps.initialisation import run_once
 from fundusgan_jax.steps.optimiser import averaged, ema_decay, guarded, mean_gradient, sample_keys, schedule
 from fundusgan_jax.steps.segmentation_losses import masked_bce, soft_dice_loss
 from fundusgan_jax.steps.step import Metrics, StepConstants, StepInput, StepOutput
@@ -60,12 +61,8 @@ def initial_segmentation(config: ConfigDict, key: Array) -> SegmentationState:
 
 def first_segmentation(config: ConfigDict) -> SegmentationState:
     """`initial_segmentation` with the key of config.seed, compiled."""
-    # It runs once: without the optimisation of the backend it compiles in a fraction of the time.
-    quick = {"xla_backend_optimization_level": 0}
-    compiled = jax.jit(
-        functools.partial(initial_segmentation, FrozenConfigDict(config)), compiler_options=quick
-    )
-    return compiled(jax.random.key(config.seed))
+    initial = functools.partial(initial_segmentation, FrozenConfigDict(config))
+    return run_once(initial, jax.random.key(config.seed))
 
 
 def segmentation_shapes(config: ConfigDict) -> SegmentationState:
