@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fundusgan_jax.data.traced import Traced, read_split, resized, scale_of, standardised
+from fundusgan_jax.evaluate.scored import variables_of
 from fundusgan_jax.evaluate.stop import ShouldStop, never, stoppable
 from fundusgan_jax.folder_lock import owned_name
 from fundusgan_jax.metrics.discrimination import auc
@@ -139,11 +140,6 @@ def chosen_threshold(segmenter: Segmenter, photographs: list[Traced], positions:
             truths.append(traced.truth[traced.mask])
             progress.update()
     return best_threshold(values, truths)
-
-
-def variables_of(config: ConfigDict, state: SegmentationState) -> SegmentationVariables:
-    """The moving average, or the trained variables where eval.use_ema is off."""
-    return state.ema if config.eval.use_ema else state.variables
 
 
 def evaluate_state(
