@@ -66,8 +66,8 @@ def own_photographs(source: Path, resolution: int, num: int | None = None) -> Pa
         progress.update()
     progress.close()
     if not names:
-        which = "it is" if len(paths) == 1 else f"all {len(paths)} photographs are"
-        raise UserError(f"--input={source}: {which} rejected ({reason}); name other photographs")
+        subject = "it is" if len(paths) == 1 else f"all {len(paths)} photographs are"
+        raise UserError(f"--input={source}: {subject} rejected ({reason}); name other photographs")
     unknown = np.full(len(names), -1, np.int32)
     eyes = np.zeros(len(names), np.int32)
     return PackedSplit(images[: len(names)], unknown, eyes, ("",) * len(names), tuple(names))

@@ -156,8 +156,8 @@ def classifier_phase(
     ema = averaged(state.ema, variables, ema_decay(config, state.step))
     updated = state._replace(variables=variables, opt_state=opt_state, ema=ema)
     checked = {**terms, "gradient": gradients, "batch statistics": statistics}
-    kept, nonfinite = guarded(state, updated, checked)
-    return StepOutput(kept._replace(step=state.step + 1), Metrics(terms, nonfinite))
+    guarded_state, nonfinite = guarded(state, updated, checked)
+    return StepOutput(guarded_state._replace(step=state.step + 1), Metrics(terms, nonfinite))
 
 
 @full_precision

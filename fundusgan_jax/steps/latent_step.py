@@ -176,8 +176,8 @@ def latent_phase(
     noisy, time, velocity = _path(config, state.source, batch.image, keys)
     # A condition that is left out now and then teaches what guidance goes away from.
     chance = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, CONDITION)))(keys)
-    told = chance >= config.flow.drop_condition
-    label, eye = jnp.where(told, batch.label, -1), jnp.where(told, batch.eye, 0)
+    conditioned = chance >= config.flow.drop_condition
+    label, eye = jnp.where(conditioned, batch.label, -1), jnp.where(conditioned, batch.eye, 0)
     network = velocity_network(config, training=True)
 
     def objective(params: dict[str, Any], rows: Any) -> tuple[Array, tuple[Any, None]]:
@@ -285,8 +285,8 @@ def _flowed(
         labels = jnp.concatenate([label, jnp.full_like(label, -1)])
         eyes = jnp.concatenate([eye, jnp.zeros_like(eye)])
         both: Any = network.apply({"params": params}, *twice, labels, eyes)
-        told, untold = jnp.split(both, 2)
-        return guided(told, untold, guidance)
+        conditional, unconditional = jnp.split(both, 2)
+        return guided(conditional, unconditional, guidance)
 
     return heun(field, noise, steps) * source.std + source.mean
 

@@ -54,9 +54,11 @@ def initial_segmentation(config: ConfigDict, key: Array) -> SegmentationState:
     """The state before the first step, a pure function of the configuration and a random key."""
     side = STRIDES[config.vessels.network]
     variables = network_of(config).init(key, jnp.zeros((1, side, side, 3)))
-    kept = SegmentationVariables(variables["params"], variables["batch_stats"])
-    ema = jax.tree.map(jnp.copy, kept)
-    return SegmentationState(jnp.zeros((), jnp.int32), kept, make_optimizer(config).init(kept.params), ema)
+    trained = SegmentationVariables(variables["params"], variables["batch_stats"])
+    ema = jax.tree.map(jnp.copy, trained)
+    return SegmentationState(
+        jnp.zeros((), jnp.int32), trained, make_optimizer(config).init(trained.params), ema
+    )
 
 
 def first_segmentation(config: ConfigDict) -> SegmentationState:
@@ -141,8 +143,8 @@ def segmentation_phase(
     ema = averaged(state.ema, variables, ema_decay(config, state.step))
     updated = state._replace(variables=variables, opt_state=opt_state, ema=ema)
     checked = {**terms, "gradient": gradients, "batch statistics": statistics}
-    kept, nonfinite = guarded(state, updated, checked)
-    return StepOutput(kept._replace(step=state.step + 1), Metrics(terms, nonfinite))
+    guarded_state, nonfinite = guarded(state, updated, checked)
+    return StepOutput(guarded_state._replace(step=state.step + 1), Metrics(terms, nonfinite))
 
 
 def vessel_probability(network: WNet | FPN, variables: SegmentationVariables, image: Array) -> Array:
