@@ -97,7 +97,9 @@ def test_weights_are_those_that_evaluation_scores(tmp_path, photographs):
     workdir = untrained_workdir(
         tmp_path / "prior", config, state._replace(ema=jax.tree.map(np.zeros_like, state.ema))
     )
-    drawn = np.concatenate(list(Sampler(config, state, 16).images(np.arange(2), np.zeros(2), seed=0, truncation_psi=1.0)))
+    drawn = np.concatenate(
+        list(Sampler(config, state, 16).images(np.arange(2), np.zeros(2), seed=0, truncation_psi=1.0))
+    )
     assert apart(fundusgan_jax.load(workdir).sample(2, truncation_psi=1.0), drawn) <= 1
 
 
