@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fundusgan_jax.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from fundusgan_jax.errors import UserError
     from fundusgan_jax.interface.classifier import Classifier
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from fundusgan_jax.interface.models import load
     from fundusgan_jax.interface.priors import LatentPrior, Prior
 
-__version__ = "0.1.0"
 __all__ = ["Classifier", "FundusGAN", "LatentPrior", "Prior", "UserError", "compare", "load", "open_dataset"]
 _MODULES = {
     "Classifier": "interface.classifier",

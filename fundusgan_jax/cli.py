@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fundusgan_jax import __version__
 from fundusgan_jax.errors import UserError, run_door
+from fundusgan_jax.version import __version__
 
 
 class Command(NamedTuple):

@@ -183,7 +183,7 @@ def take_sizes(config: ConfigDict, source: ConfigDict, overrides: list[str]) -> 
     if config.task == source.task == "prior":
         names += ["data.resolution", "model.resolution"]
     if config.task == "latent":
-        names = latent_sizes(theirs, source.task == "latent")
+        names = latent_sizes(source.task == "latent")
     given = {word.split("=")[0].removeprefix("--config.") for word in overrides}
     for name in names:
         if name not in given and ours[name] != theirs[name]:
@@ -192,16 +192,14 @@ def take_sizes(config: ConfigDict, source: ConfigDict, overrides: list[str]) -> 
     return notes
 
 
-def latent_sizes(theirs: Mapping[str, Any], with_flow: bool) -> list[str]:
-    """Names of the settings that a FundusGAN has in common with a flow over its latents.
-
-    Args:
-        theirs: its settings, flat. with_flow: of the flow, too, that another one starts from.
-    """
-    own = {"model.dtype", "model.num_labels", "encoder.weights"}
-    names = [name for name in theirs if name.startswith(("model.", "encoder.")) and name not in own]
-    flow = ["model.num_labels", "flow.patch", "flow.channels", "flow.blocks"] if with_flow else []
-    return ["data.resolution", *names, *flow]
+def latent_sizes(with_flow: bool) -> list[str]:
+    """Names of the settings that a FundusGAN has in common with a flow over its latents; with_flow: those of the flow, too,
+    that another one starts from."""
+    network = [name for name, setting in SETTINGS.items() if setting.network and name != "model.num_labels"]
+    names = [name for name in network if name.startswith(("model.", "encoder."))]
+    flow = ["model.num_labels", *(name for name in network if name.startswith("flow."))] if with_flow else []
+    # Workdirs of flows keep their FundusGAN's noise_mode, too.
+    return ["data.resolution", "model.noise_mode", *names, *flow]
 
 
 def _execute(file: Path, argument: str | None = None) -> ConfigDict:

@@ -128,15 +128,15 @@ def _is_of(descriptor: int, path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _emptied_where_it_fails(folder: Path, made: list[Path]) -> Iterator[None]:
-    """A start that fails leaves no lock, no empty folders in the folder and none of those `made` for it, innermost first."""
+def _emptied_where_it_fails(folder: Path, new_folders: list[Path]) -> Iterator[None]:
+    """A start that fails leaves no lock, no empty folders in the folder and none of `new_folders`, made for it, innermost first."""
     try:
         yield
     except BaseException:
         if not any(path.is_file() and path.name != LOCK for path in folder.rglob("*")):
             (folder / LOCK).unlink(missing_ok=True)
             inside = sorted(folder.rglob("*"), reverse=True)
-            for empty in (*inside, *made):
+            for empty in (*inside, *new_folders):
                 with contextlib.suppress(OSError):  # somebody else's by now
                     empty.rmdir()
         raise

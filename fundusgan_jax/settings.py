@@ -14,7 +14,8 @@ class Setting(NamedTuple):
 
     default: its type is the setting's. comment: what it is for, with units. choices: the words it may be; empty for any.
     least, most: it may be these and what is between. above, below: it must differ from these. may_change: between two
-    starts of one workdir, because it changes neither the numbers of a step nor what checkpoints are ranked by.
+    starts of one workdir, because it changes neither the numbers of a step nor what checkpoints are ranked by. network: it
+    makes a network what it is, so that --mode=eval and generate take no other value than the training's.
     """
 
     default: Any
@@ -25,6 +26,7 @@ class Setting(NamedTuple):
     above: float | None = None
     below: float | None = None
     may_change: bool = False
+    network: bool = False
 
     def complaint(self, value: Any) -> str:
         """What is wrong with a value, '' where nothing is: 'must be at least 1'."""
@@ -43,56 +45,56 @@ class Setting(NamedTuple):
 # fmt: off
 SETTINGS = {
     "task": Setting("fundusgan", "'fundusgan' (photograph to photograph), 'prior' (StyleGAN from random styles), 'latent' (images drawn by a flow over a FundusGAN's latents), 'vessels' (segmentation) or 'classifier'",
-        choices=("fundusgan", "prior", "latent", "vessels", "classifier")),
+        choices=("fundusgan", "prior", "latent", "vessels", "classifier"), network=True),
     "seed": Setting(0, "of initialisation, order of photographs and noise", least=0, below=2 ** 31),
     "deterministic": Setting(False, "the same bits on the same GPUs, at a price in speed (docs/reproducibility.md)"),
 
     "data.dataset": Setting("prepared", "'prepared' (photographs) or 'phantom' (rendered, nothing to bring)",
         choices=("prepared", "phantom")),
     "data.dir": Setting("", "output folder of python -m fundusgan_jax.data.prepare", may_change=True),
-    "data.resolution": Setting(512, "side of the photographs in pixels, 64 to 1024"),
+    "data.resolution": Setting(512, "side of the photographs in pixels, 64 to 1024", network=True),
     "data.cache": Setting("host", "'host' memory map, 'device' whole set on every device, 'none' tf.data from disk",
         choices=("none", "host", "device"), may_change=True),
     "data.flip": Setting(True, "mirror half of the photographs (a right eye becomes a left one)"),
     "data.train_split": Setting("train", "split that trains"),
     "data.eval_split": Setting("test", "held-out split that is scored"),
-    "data.classes": Setting("", "classifier: names of the classes to tell apart, comma between, of two the second is positive; '' takes all of the dataset"),
+    "data.classes": Setting("", "classifier: names of the classes to tell apart, comma between, of two the second is positive; '' takes all of the dataset", network=True),
     "data.phantom_num": Setting(128, "patients rendered for dataset 'phantom', two eyes each", least=1),
 
-    "model.resolution": Setting(1024, "side the generator paints, pooled to data.resolution (1024: 18 vectors, 512: 16); 0 takes data.resolution"),
-    "model.base_size": Setting(0, "side of the generator's first map; 0 takes data.resolution / 16", least=0),
-    "model.constant_base": Setting(False, "the generator's first map is learned and the same for all photographs (StyleGAN2), in place of F_mid"),
+    "model.resolution": Setting(1024, "side the generator paints, pooled to data.resolution (1024: 18 vectors, 512: 16); 0 takes data.resolution", network=True),
+    "model.base_size": Setting(0, "side of the generator's first map; 0 takes data.resolution / 16", least=0, network=True),
+    "model.constant_base": Setting(False, "the generator's first map is learned and the same for all photographs (StyleGAN2), in place of F_mid", network=True),
     "model.latent_channels": Setting(0, "channels (4 to 16) of the small map of a convolutional autoencoder in the place of encoder and generator, for task=latent; 0: FundusGAN as published",
-        least=0),
-    "model.latent_stride": Setting(4, "with latent_channels: pixels along each axis to a place of the latent, a power of two", least=2, most=16),
-    "model.latent_width": Setting(48, "with latent_channels: feature maps at half the side (a multiple of 8), twice as many at each halving", least=8),
-    "model.latent_blocks": Setting(1, "with latent_channels: residual blocks at each side", least=1),
+        least=0, network=True),
+    "model.latent_stride": Setting(4, "with latent_channels: pixels along each axis to a place of the latent, a power of two", least=2, most=16, network=True),
+    "model.latent_width": Setting(48, "with latent_channels: feature maps at half the side (a multiple of 8), twice as many at each halving", least=8, network=True),
+    "model.latent_blocks": Setting(1, "with latent_channels: residual blocks at each side", least=1, network=True),
     "model.latent_noise": Setting(0.1, "with latent_channels: normal noise added to the latent in training, so that the generator forgives",
-        least=0),
-    "model.first_dilation": Setting(0, "dilation of the first layer; 0 takes base_size / 4 (8 at 512 px, as published)", least=0),
-    "model.channel_base": Setting(32768, "channels at native resolution r: min(channel_base / r, channel_max)", least=1),
-    "model.channel_max": Setting(512, "see channel_base", least=1),
-    "model.w_dim": Setting(512, "width of a style vector", least=1),
-    "model.delta": Setting(1, "skip fusions, 0 to 7 (6 at 256 px, 4 at 64): more gives detail, less editable styles"),
+        least=0, network=True),
+    "model.first_dilation": Setting(0, "dilation of the first layer; 0 takes base_size / 4 (8 at 512 px, as published)", least=0, network=True),
+    "model.channel_base": Setting(32768, "channels at native resolution r: min(channel_base / r, channel_max)", least=1, network=True),
+    "model.channel_max": Setting(512, "see channel_base", least=1, network=True),
+    "model.w_dim": Setting(512, "width of a style vector", least=1, network=True),
+    "model.delta": Setting(1, "skip fusions, 0 to 7 (6 at 256 px, 4 at 64): more gives detail, less editable styles", network=True),
     "model.noise_mode": Setting("random", "'random' per sample, 'const' stored maps, 'none'", choices=("random", "const", "none")),
     "model.dtype": Setting("float32", "of convolutions in training: 'float32' or 'bfloat16'; the rest, scores stay float32; of images generate.dtype says it",
         choices=("float32", "bfloat16")),
     "model.fused_layers": Setting(False, "on NVIDIA's GPUs one kernel between two of the generator's convolutions (filter, noise, activation, modulation), not timed on one yet",
         may_change=True),
     "model.style": Setting("stylegan2", "prior: 'stylegan2' or 'adain' (StyleGAN v1, growing from growth.start)",
-        choices=("stylegan2", "adain")),
-    "model.z_dim": Setting(512, "prior: width of the random input", least=1),
-    "model.mapping_layers": Setting(8, "prior: layers from z to w", least=1),
-    "model.discriminator_mapping_layers": Setting(-1, "discriminator with labels: layers from label to its projection; below 0: mapping_layers"),
-    "model.num_labels": Setting(0, "prior, discriminator, latent: classes to condition on; 0 is unconditional", least=0),
+        choices=("stylegan2", "adain"), network=True),
+    "model.z_dim": Setting(512, "prior: width of the random input", least=1, network=True),
+    "model.mapping_layers": Setting(8, "prior: layers from z to w", least=1, network=True),
+    "model.discriminator_mapping_layers": Setting(-1, "discriminator with labels: layers from label to its projection; below 0: mapping_layers", network=True),
+    "model.num_labels": Setting(0, "prior, discriminator, latent: classes to condition on; 0 is unconditional", least=0, network=True),
 
     "encoder.backbone": Setting("resnet50", "resnet18, resnet34, resnet50, resnet101, resnet152",
-        choices=("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")),
+        choices=("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), network=True),
     "encoder.norm": Setting("batch", "FundusGAN, classifier: 'batch' synchronised over devices, 'frozen' statistics, 'group'",
-        choices=("batch", "frozen", "group")),
+        choices=("batch", "frozen", "group"), network=True),
     "encoder.weights": Setting("", "FundusGAN, classifier: torchvision state dict (.pth, .npz, .safetensors); '' starts from scratch", may_change=True),
-    "encoder.fpn_channels": Setting(512, "width of the feature pyramid", least=1),
-    "encoder.head_channels": Setting(512, "width of the map2style heads", least=1),
+    "encoder.fpn_channels": Setting(512, "width of the feature pyramid", least=1, network=True),
+    "encoder.head_channels": Setting(512, "width of the map2style heads", least=1, network=True),
 
     "loss.l2": Setting(1.0, "weight of the mean squared error (images in [-1, 1])", least=0),
     "loss.l1": Setting(0.0, "weight of the mean absolute error", least=0),
@@ -171,13 +173,13 @@ SETTINGS = {
     "augment.every": Setting(4, "'ada': steps between changes of p", least=1),
     "augment.transforms": Setting("fundus", "'fundus' (what a camera may do) or names, comma between them"),
 
-    "growth.start": Setting(8, "'adain': side of the first stage"),
-    "growth.fade_kimg": Setting(600.0, "'adain': thousand photographs in which a new size fades in", least=0),
-    "growth.stable_kimg": Setting(600.0, "'adain': thousand photographs trained at each size before the next", least=0),
+    "growth.start": Setting(8, "'adain': side of the first stage", network=True),
+    "growth.fade_kimg": Setting(600.0, "'adain': thousand photographs in which a new size fades in", least=0, network=True),
+    "growth.stable_kimg": Setting(600.0, "'adain': thousand photographs trained at each size before the next", least=0, network=True),
 
-    "flow.patch": Setting(2, "latent: places of the latent along each axis that the velocity network sees as one, a power of two", least=1, most=4),
-    "flow.channels": Setting(96, "latent: channels of the velocity network's finest level, twice as many below", least=1),
-    "flow.blocks": Setting(1, "latent: residual blocks of each level", least=1),
+    "flow.patch": Setting(2, "latent: places of the latent along each axis that the velocity network sees as one, a power of two", least=1, most=4, network=True),
+    "flow.channels": Setting(96, "latent: channels of the velocity network's finest level, twice as many below", least=1, network=True),
+    "flow.blocks": Setting(1, "latent: residual blocks of each level", least=1, network=True),
     "flow.dropout": Setting(0.0, "latent: share of feature maps that a training step leaves out (0.1 helps few photographs)", least=0, below=1),
     "flow.learning_rate": Setting(0.0004, "latent, AdamW: learning rate", least=0),
     "flow.weight_decay": Setting(0.01, "latent, AdamW: decay of the weights", least=0),
@@ -188,15 +190,15 @@ SETTINGS = {
     "flow.guidance": Setting(1.0, "latent: 1 draws the class as it is, above it more of what sets it apart and less variety (--guidance)", least=0, may_change=True),
 
     "vessels.network": Setting("wnet", "vessels: 'wnet' (two small U-Nets) or 'fpn' (ResNet-18 and a pyramid down to full resolution)",
-        choices=("wnet", "fpn")),
-    "vessels.width": Setting(0, "vessels: channels of the finest level; 0 takes 8 for wnet, 16 for fpn", least=0),
+        choices=("wnet", "fpn"), network=True),
+    "vessels.width": Setting(0, "vessels: channels of the finest level; 0 takes 8 for wnet, 16 for fpn", least=0, network=True),
     "vessels.learning_rate": Setting(0.005, "vessels, Adam: learning rate", least=0),
     "vessels.held_out": Setting("", "vessels: patterns of names that do not train ('*_g', comma between); '' takes the sets' own halves"),
     "vessels.fov_diameter": Setting(540, "vessels: photographs are resized to this field of view in pixels (DRIVE's); 0 leaves their size", least=0),
 
     "classifier.network": Setting("resnet18", "classifier: resnet18, resnet34, resnet50, resnet101, resnet152, squeezenet, mobilenet_v3_small, efficientnet_b0, densenet121",
-        choices=("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "squeezenet", "mobilenet_v3_small", "efficientnet_b0", "densenet121")),
-    "classifier.width": Setting(1.0, "classifier: factor of all channels, 1 as published", above=0, most=4),
+        choices=("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "squeezenet", "mobilenet_v3_small", "efficientnet_b0", "densenet121"), network=True),
+    "classifier.width": Setting(1.0, "classifier: factor of all channels, 1 as published", above=0, most=4, network=True),
     "classifier.dropout": Setting(0.0, "classifier: share of the pooled features that a training step leaves out", least=0, below=1),
     "classifier.augment": Setting(True, "classifier: training photographs upside down half of the time, shifted up to 6.25 %, zoomed up to 10 %, turned up to 5 degrees (Kim et al.)"),
     "classifier.learning_rate": Setting(0.0005, "classifier, AdamW: learning rate", least=0),

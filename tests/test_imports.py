@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("tensorflow", "tensorflow_datasets", "clu", "orbax.checkpoint", "starlette", "statsmodels")
 # What a file may import: only what stands to the left of its own folder, or its own folder without a circle.
-ROOMS = """errors atomic folder_lock progress flags | ops | models | anatomy | metrics | steps | settings config validation | data | devices | workdir
+ROOMS = """version errors atomic folder_lock progress flags | ops | models | anatomy | metrics | steps | settings config validation | data | devices | workdir
     | weights | report | generate | evaluate | train | studies reader_study vessels explore export
     | doctor main cli interface __init__"""
 ORDER = {name: place for place, group in enumerate(ROOMS.split("|")) for name in group.split()}
@@ -38,17 +38,42 @@ def imported_files(file: Path) -> set[Path]:
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    names += [name for node in nodes if isinstance(node, ast.ImportFrom) and node.module
-              for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))]  # fmt: skip
-    return {path for name in names if (path := ROOT / f"{name.replace('.', '/')}.py").is_file()}
+    files = {file_of(name) for name in names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            # A name that is no file of a package is one of its __init__.py.
+            files |= {file_of(f"{node.module}.{alias.name}") or file_of(node.module) for alias in node.names}
+    return {path for path in files if path is not None}
+
+
+def file_of(name: str) -> Path | None:
+    """The file of a module or of a package in the repository."""
+    place = ROOT / name.replace(".", "/")
+    files = [path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()]
+    return files[0] if files else None
+
+
+def room_of(file: Path) -> str:
+    """The folder or file of the package that a file is in."""
+    return file.relative_to(ROOT / "fundusgan_jax").parts[0].removesuffix(".py")
+
+
+def test_a_name_of_a_package_is_an_import_of_its_init(tmp_path):
+    file = tmp_path / "a.py"
+    file.write_text(
+        "from fundusgan_jax import cli\nimport fundusgan_jax.report\nfrom fundusgan_jax.data import packed\n"
+    )
+    package = ROOT / "fundusgan_jax"
+    files = {package / "cli.py", package / "report" / "__init__.py", package / "data" / "packed.py"}
+    assert imported_files(file) == files
+    file.write_text("def f():\n    from fundusgan_jax import __version__, cli\n")
+    assert imported_files(file) == {package / "__init__.py", package / "cli.py"}
 
 
 def test_imports_run_one_way():
     files = {file: imported_files(file) for file in (ROOT / "fundusgan_jax").rglob("*.py")}
-    place = {
-        file: ORDER.get(file.relative_to(ROOT / "fundusgan_jax").parts[0].removesuffix(".py"), -1)
-        for file in files
-    }
+    assert {room_of(file) for file in files} <= set(ORDER)
+    place = {file: ORDER[room_of(file)] for file in files}
     wrong = [
         f"{file} -> {other}"
         for file, others in files.items()

@@ -13,6 +13,8 @@ import fundusgan_jax
 from fundusgan_jax.data.phantom.dataset import open_phantoms
 from fundusgan_jax.evaluate.__main__ import main as evaluate
 from fundusgan_jax.generate.paint import model_painter
+from fundusgan_jax.generate.sample import Sampler
+from fundusgan_jax.steps.prior_state import first_prior
 from fundusgan_jax.weights.public_weights import WEIGHTS_FOLDER_VARIABLE
 from fundusgan_jax.workdir.contents import ema_variables, restore_state
 from tests.support.one_device import one_device
@@ -78,6 +80,27 @@ def test_reconstructions_are_those_that_evaluation_scores(workdirs, model, photo
     # Two programs in place of one may round one grey level differently.
     assert apart(images, scored) <= 1
     assert apart(images, np.broadcast_to(images[:1], images.shape)) > 3
+
+
+def test_weights_are_those_that_evaluation_scores(tmp_path, photographs):
+    """With eval.use_ema=False the trained ones, of FundusGAN and of the prior."""
+    config = tiny_config(eval__use_ema=False)
+    state = drawn_state(config)
+    workdir = untrained_workdir(
+        tmp_path / "fundusgan", config, state._replace(ema=jax.tree.map(np.zeros_like, state.ema))
+    )
+    scored = model_painter(config, state.variables)(photographs[:2], np.arange(2))
+    assert apart(scored, np.broadcast_to(scored[:1, :1, :1], scored.shape)) > 3
+    assert apart(fundusgan_jax.load(workdir).reconstruct(photographs[:2]), scored) <= 1
+    config = tiny_prior_config(eval__use_ema=False, model__num_labels=0)
+    state = first_prior(config)
+    workdir = untrained_workdir(
+        tmp_path / "prior", config, state._replace(ema=jax.tree.map(np.zeros_like, state.ema))
+    )
+    drawn = np.concatenate(
+        list(Sampler(config, state, 16).images(np.arange(2), np.zeros(2), seed=0, truncation_psi=1.0))
+    )
+    assert apart(fundusgan_jax.load(workdir).sample(2, truncation_psi=1.0), drawn) <= 1
 
 
 def test_decode_of_encode_is_reconstruct_and_styles_noise_and_maps_matter(model, photographs):

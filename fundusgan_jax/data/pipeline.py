@@ -2,7 +2,7 @@
 
 All three give the same rows in the same order (`order.batch_order`): which photograph, mirrored or not, is a function
 of (seed, step) alone, so a resumed run continues without replaying what it has seen. Photographs travel as bytes; the
-step mirrors and scales them (`steps.batch.decoded`).
+step mirrors and scales them (`steps.step.decoded`).
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ from scipy import special
 
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.config import class_names
-from fundusgan_jax.data.packed import PackedDataset, PackedSplit, evenly, split_named
+from fundusgan_jax.data.packed import PackedSplit
 from fundusgan_jax.devices.local import local_program, replicated
+from fundusgan_jax.evaluate.scored import held_out_split, variables_of
 from fundusgan_jax.evaluate.stop import ShouldStop, never, stoppable
 from fundusgan_jax.folder_lock import owned_name
 from fundusgan_jax.metrics.calibration import brier, expected_calibration_error
@@ -95,11 +96,6 @@ def probabilities_of(logits: np.ndarray) -> np.ndarray:
     return special.softmax(logits.astype(np.float64), 1)  # type: ignore[no-any-return]
 
 
-def variables_of(config: ConfigDict, state: ClassifierState) -> ClassifierVariables:
-    """The moving average, or the trained variables where eval.use_ema is off."""
-    return state.ema if config.eval.use_ema else state.variables
-
-
 def classifier_figures(
     label: np.ndarray, probability: np.ndarray, names: Sequence[str], weights: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
@@ -163,12 +159,6 @@ def odir_figures(
     return {f"odir_{name}": value for name, value in odir_score(truth, p).items()}
 
 
-def scored_split(config: ConfigDict, dataset: PackedDataset) -> PackedSplit:
-    """The photographs of config.data.eval_split, config.eval.num of them where that is above 0."""
-    split = split_named(dataset, config.data.eval_split)
-    return evenly(split, config.eval.num) if config.eval.num else split
-
-
 def evaluation_of_logits(
     config: ConfigDict,
     number: int,
@@ -228,7 +218,7 @@ def evaluate_classifier(config: ConfigDict, workdir: Path, step: str) -> None:
     _, number, state = restore_state(workdir, step, config)
     assert isinstance(state, ClassifierState)  # config.task says so
     dataset = open_dataset(config, workdir)
-    split = scored_split(config, dataset)
+    split = held_out_split(config, dataset)
     with owned_name(workdir / FILE):
         logits = Predictor(config, variables_of(config, state)).logits(split.images)
         patients = split.patient if dataset.has_patients else None

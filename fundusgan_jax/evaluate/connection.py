@@ -52,13 +52,13 @@ def vessel_check(photographs: Any, segment: Segment) -> VesselCheck:
         mask = fov_mask(image[None])[0]
         return connection(segment(image, mask), mask)
 
-    found = []
+    measures = []
     progress = Progress(len(photographs), "img", "vessels of training photographs")
     with progress.running():
         for photograph in photographs:
-            found.append(measured(np.asarray(photograph)))
+            measures.append(measured(np.asarray(photograph)))
             progress.update()
-    limits, side = limits_of(found), photographs.shape[1]
+    limits, side = limits_of(measures), photographs.shape[1]
 
     def check(images: np.ndarray) -> list[Connection]:
         if images.shape[1] != side:

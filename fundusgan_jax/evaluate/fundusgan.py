@@ -22,7 +22,8 @@ from fundusgan_jax.evaluate.pictures import (
     fresh_folder,
     with_pictures,
 )
-from fundusgan_jax.evaluate.reconstructions import Reconstructions, Scorer, held_out
+from fundusgan_jax.evaluate.reconstructions import Reconstructions, Scorer
+from fundusgan_jax.evaluate.scored import held_out_split
 from fundusgan_jax.evaluate.sets import (
     floors,
     intervals_of,
@@ -64,7 +65,7 @@ class FundusGANScorer:
 
     def __init__(self, config: ConfigDict, dataset: PackedDataset, perceptual: PerceptualNet | None) -> None:
         self.config, self.dataset, self.perceptual = config, dataset, perceptual
-        self.split = held_out(dataset, config)
+        self.split = held_out_split(config, dataset)
         self.source = open_features(config)
         self.scorer = Scorer(self.split, perceptual, config.eval.batch_size, self.source)
         # By whether they have signatures.

@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from fundusgan_jax.anatomy.field_of_view import fov_mask
-from fundusgan_jax.data.packed import PackedDataset, PackedSplit, evenly, split_named
+from fundusgan_jax.data.packed import PackedSplit
 from fundusgan_jax.devices.local import local_program, replicated
 from fundusgan_jax.evaluate.sets import batch_features
 from fundusgan_jax.evaluate.stop import ShouldStop, never, stoppable
@@ -39,12 +38,6 @@ class Reconstructions(NamedTuple):
     per_image: dict[str, np.ndarray]
     signatures: dict[str, np.ndarray]
     features: np.ndarray | None
-
-
-def held_out(dataset: PackedDataset, config: ConfigDict) -> PackedSplit:
-    """The evaluation split, at most eval.num photographs evenly spread over it."""
-    split = split_named(dataset, config.data.eval_split)
-    return evenly(split, config.eval.num) if config.eval.num else split
 
 
 @full_precision

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
+from jax import Array
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from fundusgan_jax.data.traced import Traced, read_split, resized, scale_of, standardised
+from fundusgan_jax.devices.local import local_program, replicated
+from fundusgan_jax.evaluate.scored import variables_of
 from fundusgan_jax.evaluate.stop import ShouldStop, never, stoppable
 from fundusgan_jax.folder_lock import owned_name
 from fundusgan_jax.metrics.discrimination import auc
@@ -20,18 +22,22 @@ from fundusgan_jax.models.segmentation import MOST_ENLARGED, STRIDES
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.report.evaluation import FILE, Evaluation, environment, write_evaluation
 from fundusgan_jax.report.page import write_report
+from fundusgan_jax.steps.batch import padded_batches
 from fundusgan_jax.steps.segmentation_step import (
     SegmentationState,
     SegmentationVariables,
     network_of,
     vessel_probability,
 )
+from fundusgan_jax.steps.step import scaled
 from fundusgan_jax.workdir.contents import restore_state
 
 # Sides are padded to multiples of it, so that photographs of nearly one size share a compiled program.
 ALIGNMENT = 32
 # Training photographs that the threshold is chosen on.
 MOST_FOR_THRESHOLD = 8
+# Of images that a device segments at once: of eight with DRIVE's field of view.
+PIXELS_AT_A_TIME = 8 * 576**2
 # Mirrored and turned copies that a probability is the mean of.
 POSITIONS = 4
 
@@ -47,37 +53,73 @@ class Segmenter:
     def __init__(self, config: ConfigDict, variables: SegmentationVariables) -> None:
         self._diameter = config.vessels.fov_diameter
         self._stride = max(ALIGNMENT, STRIDES[config.vessels.network])
-        network = network_of(config)
-        self._variables = variables
-        self._compiled = jax.jit(lambda variables, image: vessel_probability(network, variables, image))
+        network = {"network": config.vessels.network, "width": config.vessels.width}
+        self._program = local_program(_vessel_map, FrozenConfigDict({"vessels": network}))
+        self._variables = replicated(jax.device_get(variables))
 
     def probability(self, image: np.ndarray, mask: np.ndarray, positions: int = POSITIONS) -> np.ndarray:
-        """Probability of a vessel at each pixel.
+        """Probability of a vessel at each pixel: [H, W] float32, 0 outside the mask.
 
         Args:
             image: [H, W, 3] uint8, any size. mask: [H, W] bool, its field of view.
             positions: 1, or 2 or 4 mirrored copies whose mean is taken.
-
-        Returns:
-            [H, W] float32, 0 outside the mask.
         """
+        return self.probabilities([image], [mask], positions)[0]
+
+    def probabilities(
+        self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray], positions: int = POSITIONS
+    ) -> list[np.ndarray]:
+        """`probability` of each image; those of nearly one size are computed together, on all devices of this process."""
+        small = [self._standardised(image, mask) for image, mask in zip(images, masks)]
+        totals = [np.zeros(image.shape[:2], np.float32) for image in small]
+        groups: dict[tuple[int, ...], list[_Copy]] = {}
+        for number, image in enumerate(small):
+            for copy in self._copies(number, image, positions):
+                groups.setdefault(copy.image.shape, []).append(copy)
+        for (height, width, _), copies in groups.items():
+            size = _rows_at_a_time(height * width, len(copies))
+            for rows, real in padded_batches(len(copies), size):
+                batch = [copies[row] for row in rows]
+                maps = self._program(self._variables, np.stack([copy.image for copy in batch]))
+                for copy, value in zip(batch[:real], maps):
+                    total = totals[copy.number]
+                    total += np.flip(value, copy.flips)[: total.shape[0], : total.shape[1]]
+        return [
+            np.where(mask, resized(total / positions, mask.shape), 0).astype(np.float32)
+            for total, mask in zip(totals, masks)
+        ]
+
+    def _standardised(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """The image as the network was trained on it: of its field of view and brightness, uint8."""
         factor = min(scale_of(mask, self._diameter), MOST_ENLARGED)
         shape = [round(side * factor) for side in mask.shape]
         small = np.clip(np.rint(resized(image, shape)), 0, 255).astype(np.uint8)
-        inside = mask if factor == 1.0 else resized(mask, shape) > 0.5
-        value = self._padded(standardised(small, inside), positions)
-        return np.where(mask, resized(value, mask.shape), 0).astype(np.float32)
+        return standardised(small, mask if factor == 1.0 else resized(mask, shape) > 0.5)
 
-    def _padded(self, image: np.ndarray, positions: int) -> np.ndarray:
+    def _copies(self, number: int, image: np.ndarray, positions: int) -> list[_Copy]:
         height, width = image.shape[:2]
         sides = ((0, -height % self._stride), (0, -width % self._stride), (0, 0))
-        padded = (np.pad(image, sides, mode="edge").astype(np.float32) - 127.5) / 127.5
-        total = np.zeros(padded.shape[:2], np.float32)
-        for number in range(positions):
-            flips = tuple(axis for axis in (0, 1) if number >> (1 - axis) & 1)
-            turned = np.flip(padded, flips)[None]
-            total += np.flip(np.asarray(self._compiled(self._variables, jnp.asarray(turned)))[0], flips)
-        return total[:height, :width] / positions
+        padded = np.pad(image, sides, mode="edge")
+        turns = [tuple(axis for axis in (0, 1) if turn >> (1 - axis) & 1) for turn in range(positions)]
+        return [_Copy(number, flips, np.flip(padded, flips)) for flips in turns]
+
+
+class _Copy(NamedTuple):
+    """A mirrored copy of image `number`, padded. flips: the axes it is mirrored along."""
+
+    number: int
+    flips: tuple[int, ...]
+    image: np.ndarray
+
+
+def _vessel_map(config: FrozenConfigDict, variables: SegmentationVariables, image: Array) -> Array:
+    return vessel_probability(network_of(config), variables, scaled(image))
+
+
+def _rows_at_a_time(pixels: int, count: int) -> int:
+    """A power of two, so that few sizes are compiled: as many as there are, and as fit on the devices."""
+    most = max(1, PIXELS_AT_A_TIME // pixels) * len(jax.local_devices())
+    return 1 << min((count - 1).bit_length(), most.bit_length() - 1)
 
 
 class Scored(NamedTuple):
@@ -139,11 +181,6 @@ def chosen_threshold(segmenter: Segmenter, photographs: list[Traced], positions:
             truths.append(traced.truth[traced.mask])
             progress.update()
     return best_threshold(values, truths)
-
-
-def variables_of(config: ConfigDict, state: SegmentationState) -> SegmentationVariables:
-    """The moving average, or the trained variables where eval.use_ema is off."""
-    return state.ema if config.eval.use_ema else state.variables
 
 
 def evaluate_state(

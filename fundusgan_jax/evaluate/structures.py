@@ -76,18 +76,20 @@ def structures_of(
         for numbers, real in padded_batches(len(chosen), min(batch_size, count)):
             rows = chosen[numbers]
             images = np.asarray(split.images[rows])
-            for row, *pair in list(zip(rows, images, paint(images, rows)))[:real]:
-                for name, value in _of_pair(segmenter, weights.threshold, *pair).items():
+            painted, masks = paint(images, rows)[:real], fov_mask(images[:real])
+            maps = segmenter.probabilities([*images[:real], *painted], [*masks, *masks], 1)
+            vessels = np.stack(maps) >= weights.threshold
+            for row, *pair in zip(rows, images, painted, masks, vessels[:real], vessels[real:]):
+                for name, value in _of_pair(*pair).items():
                     per_image[name][row] = value
                 progress.update()
     return Structures(per_image, about(weights, len(chosen)))
 
 
 def _of_pair(
-    segmenter: Segmenter, threshold: float, photograph: np.ndarray, painted: np.ndarray
+    photograph: np.ndarray, painted: np.ndarray, mask: np.ndarray, vessels: np.ndarray, again: np.ndarray
 ) -> dict[str, float]:
-    mask = fov_mask(photograph[None])[0]
-    vessels, again = (segmenter.probability(image, mask, 1) >= threshold for image in (photograph, painted))
+    """vessels, again: bool [H, W] of the photograph and of its reconstruction."""
     figures = vessel_agreement(vessels, again, mask)
     if photograph.shape[0] >= SMALLEST_FOR_LESIONS:
         disc = find_disc(photograph[None], mask[None])[0]

@@ -84,14 +84,14 @@ class NewImages:
         Raises:
             UserError: nearly all images are rejected.
         """
-        drawn = kept = 0
-        while kept < self._request.num_images:
-            size = min(batch_size, self._request.num_images - kept)
+        drawn = accepted = 0
+        while accepted < self._request.num_images:
+            size = min(batch_size, self._request.num_images - accepted)
             numbers = np.arange(drawn, min(drawn + size, self.most))
             if not len(numbers):
                 raise UserError(self._nearly_all(drawn))
             batch = self._kept(draw(numbers))
-            drawn, kept = drawn + len(numbers), kept + len(batch)
+            drawn, accepted = drawn + len(numbers), accepted + len(batch)
             yield batch
 
     def _nearly_all(self, drawn: int) -> str:
@@ -113,15 +113,15 @@ class NewImages:
 
     def _kept(self, batch: list[Painted]) -> list[Painted]:
         """The images of a draw that stay; the rows of the others are noted."""
-        kept = []
+        accepted = []
         for one, columns in zip(batch, self._columns([one.image for one in batch]), strict=True):
             row = one.row | columns
             copy = self._request.reject_copies and row.get("copy") == "yes"
             if copy or row.get("broken") == "yes":
                 self._rejected.append(row)
             else:
-                kept.append(one._replace(row=row))
-        return kept
+                accepted.append(one._replace(row=row))
+        return accepted
 
     def _columns(self, images: list[np.ndarray]) -> list[dict[str, Any]]:
         """What index.csv says of each image beside how it was drawn."""
@@ -131,8 +131,8 @@ class NewImages:
         elif self._request.looks_up and self._look_up is not None:
             columns = [nearest.columns() for nearest in self._look_up(np.stack(images))]
         if self._vessel_check is not None:
-            found = self._vessel_check(np.stack(images))
-            columns = [one | vessels.columns() for one, vessels in zip(columns, found, strict=True)]
+            connections = self._vessel_check(np.stack(images))
+            columns = [one | vessels.columns() for one, vessels in zip(columns, connections, strict=True)]
         return columns
 
     def finish(self, output: Path) -> None:

@@ -39,7 +39,7 @@ def generate_latent(
     _check(config, request)
     _, number, state = restore_state(workdir, step, config)
     assert isinstance(state, LatentState)  # config.task says so
-    sampler = LatentSampler(config, state)
+    sampler = LatentSampler(config, state, config.generate.dtype)
     label, names = request.label if request.label >= 0 else None, label_names_of(workdir)
     wanted = sampler.wanted(
         np.arange(new.most), request.seed, label, request.guidance, request.sampling_steps

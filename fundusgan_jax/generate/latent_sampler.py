@@ -11,7 +11,7 @@ from jax import Array
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from fundusgan_jax.devices.local import local_program, replicated
-from fundusgan_jax.generate.on_device import Bytes, checked, to_bytes
+from fundusgan_jax.generate.on_device import Bytes, checked, computed_in, to_bytes
 from fundusgan_jax.generate.sample import drawn_labels
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.steps.batch import SWAPPED_EYE, padded_batches
@@ -50,13 +50,14 @@ class LatentSampler:
     Args:
         config: the run's settings.
         state: of the flow.
+        dtype: of the convolutions, 'float32' or 'bfloat16'.
     """
 
-    def __init__(self, config: ConfigDict, state: LatentState) -> None:
+    def __init__(self, config: ConfigDict, state: LatentState, dtype: str = "float32") -> None:
         self.config, self.batch_size = config, config.eval.batch_size
         params = state.flow.ema if config.eval.use_ema else state.flow.params
         self._params, self._source = replicated(jax.device_get((params, state.source)))
-        self._frozen = FrozenConfigDict(config)
+        self._frozen = FrozenConfigDict(computed_in(config, dtype))
         self._paint = local_program(_painted, self._frozen)
 
     def wanted(

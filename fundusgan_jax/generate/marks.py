@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fundusgan_jax import __version__
 from fundusgan_jax.atomic import atomic_write
+from fundusgan_jax.version import __version__
 
 SYNTHETIC = "Synthetic retinal image made by a neural network; not a photograph of a patient."
 COMPARISON = (

@@ -23,7 +23,7 @@ class Bytes(NamedTuple):
 
 
 def to_bytes(image: Array) -> Bytes:
-    """float [N, S, S, 3] in -1..1 -> bytes, inside a program; the bits of `steps.batch.to_uint8`, a quarter of the transfer."""
+    """float [N, S, S, 3] in -1..1 -> bytes, rounded and clipped, inside a program; a quarter of the transfer."""
     # Clipped between product and sum, as in `steps.step.scaled`, so that both are rounded.
     places = jnp.clip(image.astype(jnp.float32) * 127.5, -127.5, 127.5) + 127.5
     return Bytes(jnp.rint(places).astype(jnp.uint8), jnp.isfinite(image).all((1, 2, 3)))

@@ -73,9 +73,9 @@ def own_photographs(
         progress.update()
     progress.close()
     if not names:
-        which = "it is" if len(paths) == 1 else f"all {len(paths)} photographs are"
+        subject = "it is" if len(paths) == 1 else f"all {len(paths)} photographs are"
         reason = ": ".join(left_out[-1])
-        raise UserError(f"--input={source}: {which} rejected ({reason}); name other photographs")
+        raise UserError(f"--input={source}: {subject} rejected ({reason}); name other photographs")
     if output is not None:
         _write_left_out(output / LEFT_OUT, left_out)
     unknown = np.full(len(names), -1, np.int32)

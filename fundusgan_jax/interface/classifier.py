@@ -8,7 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fundusgan_jax.config import class_names
-from fundusgan_jax.evaluate.classifier import Predictor, probabilities_of, variables_of
+from fundusgan_jax.evaluate.classifier import Predictor, probabilities_of
+from fundusgan_jax.evaluate.scored import variables_of
 from fundusgan_jax.interface.arguments import sized_photographs
 from fundusgan_jax.steps.classifier_step import ClassifierState
 

@@ -20,7 +20,7 @@ from fundusgan_jax.workdir.contents import ema_variables, restore_state
 def load(
     workdir: str | os.PathLike[str], step: str | int = "best", dtype: str = "float32"
 ) -> FundusGAN | Prior | LatentPrior | Classifier:
-    """Opens a trained model: the moving average of its weights, as evaluation uses it.
+    """Opens a trained model: the weights that evaluation scores, the moving average unless the run has eval.use_ema=False.
 
     Args:
         workdir: folder of a run, or of imported weights.
@@ -41,9 +41,7 @@ def load(
     if isinstance(state, PriorState):
         return Prior(config, folder, number, state, dtype)
     if isinstance(state, LatentState):
-        if dtype != "float32":
-            raise UserError(f"dtype={dtype!r}: a flow over latents computes in float32; leave dtype out")
-        return LatentPrior(config, folder, number, state)
+        return LatentPrior(config, folder, number, state, dtype)
     if isinstance(state, ClassifierState):
         if dtype != "float32":
             raise UserError(f"dtype={dtype!r}: a classifier computes in float32; leave dtype out")
@@ -52,4 +50,4 @@ def load(
         raise UserError(
             f"{folder} segments vessels and paints nothing; name a run of FundusGAN or of a prior"
         )
-    return FundusGAN(config, folder, number, ema_variables(state, True), dtype)
+    return FundusGAN(config, folder, number, ema_variables(state, config.eval.use_ema), dtype)

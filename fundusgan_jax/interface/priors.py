@@ -30,7 +30,7 @@ class Prior:
     ) -> None:
         self.step, self.resolution = step, resolution_at(config, step)
         self._config, self._workdir = config, workdir
-        self._sampler = Sampler(config, state._replace(params=state.ema), self.resolution, dtype)
+        self._sampler = Sampler(config, state, self.resolution, dtype)
         self.num_ws, self.w_dim = self._sampler.num_ws, int(config.model.w_dim)
 
     def sample(
@@ -63,11 +63,13 @@ class LatentPrior:
     step: of its checkpoint. resolution: side S of its images. num_labels: classes that it was trained with, 0 for none.
     """
 
-    def __init__(self, config: ConfigDict, workdir: Path, step: int, state: LatentState) -> None:
+    def __init__(
+        self, config: ConfigDict, workdir: Path, step: int, state: LatentState, dtype: str = "float32"
+    ) -> None:
         self.step, self.resolution = step, int(config.data.resolution)
         self.num_labels = int(config.model.num_labels)
         self._config = config
-        self._sampler = LatentSampler(config, state)
+        self._sampler = LatentSampler(config, state, dtype)
 
     def sample(
         self,

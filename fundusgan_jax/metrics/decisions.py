@@ -23,8 +23,8 @@ def threshold_figures(
     positive, chosen = np.asarray(labels) == 1, np.asarray(scores) >= threshold
     weights = np.ones(len(positive)) if weights is None else np.asarray(weights, np.float64)
 
-    def count(which: np.ndarray) -> np.ndarray:
-        return (weights * which).sum(-1)
+    def count(cases: np.ndarray) -> np.ndarray:
+        return (weights * cases).sum(-1)
 
     hits, misses = count(positive & chosen), count(positive & ~chosen)
     alarms, rejections = count(~positive & chosen), count(~positive & ~chosen)

@@ -25,16 +25,18 @@ def vessel_agreement(photograph: np.ndarray, painted: np.ndarray, mask: np.ndarr
     Returns:
         NaN throughout where the photograph has no vessels, and where the painted map has none for what needs some.
     """
-    wanted, found = photograph & mask, painted & mask
-    if not wanted.any():
+    vessels, painted_vessels = photograph & mask, painted & mask
+    if not vessels.any():
         return dict.fromkeys(VESSEL_AGREEMENT, float("nan"))
-    ours, theirs = vessel_measures(found, mask), vessel_measures(wanted, mask)
+    ours, theirs = vessel_measures(painted_vessels, mask), vessel_measures(vessels, mask)
     return {
-        "network_dice": confusion(found, wanted, mask).dice,
-        "network_cldice": centre_line_dice(found, wanted).cldice,
+        "network_dice": confusion(painted_vessels, vessels, mask).dice,
+        "network_cldice": centre_line_dice(painted_vessels, vessels).cldice,
         "network_area": ours["vessel_area"] / theirs["vessel_area"],
         "network_width": ours["width_median"] / theirs["width_median"],
         "network_pieces": ours["pieces"] - theirs["pieces"],
-        "network_betti1_error": float(abs(betti_numbers(found).loops - betti_numbers(wanted).loops)),
+        "network_betti1_error": float(
+            abs(betti_numbers(painted_vessels).loops - betti_numbers(vessels).loops)
+        ),
         "network_gaps": ours["gaps"] - theirs["gaps"],
     }

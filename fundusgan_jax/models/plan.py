@@ -125,8 +125,8 @@ def generator_plan(config: GeneratorConfig) -> tuple[BlockPlan, ...]:
         dilation = max(config.base_size // native, 1)
         out_channels = config.channels_at(native)
         layers = []
-        for which in range(1 if index == 0 else 2):
-            first = index > 0 and which == 0
+        for layer in range(1 if index == 0 else 2):
+            first = index > 0 and layer == 0
             kind: Kind = "plain" if not first else ("up" if native > config.base_size else "blur")
             layers.append(
                 LayerPlan(

@@ -76,15 +76,15 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        kept = []
+        skips = []
         for level in range(3):
             if level:
                 x = max_pool(x, window=2, stride=2)
             x = ResidualBlock(self.width * 2**level, self.axis_name, name=f"down{level}")(x, train)
-            kept.append(x)
+            skips.append(x)
         for level in (1, 0):
             features = self.width * 2**level
-            bridge = jax.nn.relu(Conv(features, 3, name=f"bridge{level}")(kept[level]))
+            bridge = jax.nn.relu(Conv(features, 3, name=f"bridge{level}")(skips[level]))
             bridge = Norm("batch", self.axis_name, x.dtype, name=f"bridge_norm{level}")(bridge, train)
             x = jnp.concatenate([Doubled(features, name=f"doubled{level}")(x), bridge], -1)
             x = ResidualBlock(features, self.axis_name, name=f"up{level}")(x, train)

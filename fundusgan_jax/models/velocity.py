@@ -64,8 +64,8 @@ def dropped(x: Array, keys: Array, rate: float) -> Array:
 
     keys: [N], one per sample, so that a sample's draw does not depend on its batch.
     """
-    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, (x.shape[-1],)))(keys)
-    return x * (kept / (1 - rate)).astype(x.dtype)[:, None, None, :]
+    mask = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, (x.shape[-1],)))(keys)
+    return x * (mask / (1 - rate)).astype(x.dtype)[:, None, None, :]
 
 
 class Block(nn.Module):
@@ -156,9 +156,9 @@ class Velocity(nn.Module):
     def _condition(self, time: Array, label: Array, eye: Array) -> Array:
         """[N, 4 channels]; the last row of the classes' table stands for an unknown one."""
         config, width = self.config, 4 * self.config.channels
-        told = nn.Dense(width, name="time1")(nn.silu(nn.Dense(width, name="time0")(time_features(time))))
-        told = told + nn.Embed(EYES, width, name="eye")(eye)
+        condition = nn.Dense(width, name="time1")(nn.silu(nn.Dense(width, name="time0")(time_features(time))))
+        condition = condition + nn.Embed(EYES, width, name="eye")(eye)
         if config.num_labels:
             row = jnp.where(label < 0, config.num_labels, label)
-            told = told + nn.Embed(config.num_labels + 1, width, name="label")(row)
-        return nn.silu(told)
+            condition = condition + nn.Embed(config.num_labels + 1, width, name="label")(row)
+        return nn.silu(condition)

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fundusgan_jax import __version__
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.data.read_image import Rejected
 from fundusgan_jax.errors import UserError
@@ -49,6 +48,7 @@ from fundusgan_jax.reader_study.study import (
     reader_links,
     signature,
 )
+from fundusgan_jax.version import __version__
 
 PRACTICE = 2  # images of each kind
 AUDITED = 150  # of each kind, shown ones among them: with fewer the audit's AUC is uncertain

@@ -51,7 +51,6 @@ from fundusgan_jax.reader_study.submitted import milliseconds, numbers, valid_an
 
 HERE = Path(__file__).parent
 COOKIE, ADMIN_COOKIE = "reader", "organiser"
-LONGEST_ANSWER = 100  # characters of an answer to a question
 
 
 class Server:

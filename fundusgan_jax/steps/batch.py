@@ -79,17 +79,6 @@ def to_float(image: Any) -> Any:
     return (image.astype(np.float32) - np.float32(127.5)) * np.float32(1 / 127.5)
 
 
-def to_uint8(image: np.ndarray) -> np.ndarray:
-    """float -1..1 -> uint8 0..255, rounded and clipped.
-
-    Raises:
-        UserError: NaN or infinity, which would come out as black.
-    """
-    image = np.asarray(image, np.float32)
-    check_finite(np.isfinite(image))
-    return np.clip(np.rint(image * 127.5 + 127.5), 0, 255).astype(np.uint8)
-
-
 def check_finite(finite: np.ndarray) -> None:
     """UserError where one of these bools, of pixels or of images, says that something painted is not finite."""
     if not finite.all():

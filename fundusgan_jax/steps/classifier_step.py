@@ -15,6 +15,7 @@ from fundusgan_jax.models.classifiers import Classifier
 from fundusgan_jax.ops.full_precision import full_precision
 from fundusgan_jax.steps.classifier_augmentation import moved
 from fundusgan_jax.steps.fundusgan_step import AXIS
+from fundusgan_jax.steps.initialisation import run_once
 from fundusgan_jax.steps.optimiser import averaged, ema_decay, guarded, mean_gradient, sample_keys, schedule
 from fundusgan_jax.steps.step import Metrics, StepConstants, StepInput, StepOutput, scaled
 
@@ -87,12 +88,8 @@ def state_of(config: ConfigDict, variables: ClassifierVariables, shares: Array) 
 
 def first_classifier(config: ConfigDict, shares: Array) -> ClassifierState:
     """`initial_classifier` with the key of config.seed, compiled."""
-    # It runs once: without the optimisation of the backend it compiles in a fraction of the time.
-    quick = {"xla_backend_optimization_level": 0}
     initial = functools.partial(initial_classifier, FrozenConfigDict(config))
-    return jax.jit(initial, compiler_options=quick)(
-        jax.random.key(config.seed), jnp.asarray(shares, jnp.float32)
-    )
+    return run_once(initial, jax.random.key(config.seed), jnp.asarray(shares, jnp.float32))
 
 
 def classifier_shapes(config: ConfigDict, num_classes: int) -> ClassifierState:
@@ -159,8 +156,8 @@ def classifier_phase(
     ema = averaged(state.ema, variables, ema_decay(config, state.step))
     updated = state._replace(variables=variables, opt_state=opt_state, ema=ema)
     checked = {**terms, "gradient": gradients, "batch statistics": statistics}
-    kept, nonfinite = guarded(state, updated, checked)
-    return StepOutput(kept._replace(step=state.step + 1), Metrics(terms, nonfinite))
+    guarded_state, nonfinite = guarded(state, updated, checked)
+    return StepOutput(guarded_state._replace(step=state.step + 1), Metrics(terms, nonfinite))
 
 
 @full_precision

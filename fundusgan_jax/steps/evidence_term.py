@@ -41,7 +41,10 @@ def evidence_term(net: FrozenClassifier, painted: Array, image: Array, remat: bo
     def features(x: Array) -> Array:
         return classifier_features(net, x)
 
-    wanted = lax.stop_gradient(features(image))
-    found = jax.checkpoint(features)(painted) if remat else features(painted)
-    lengths = jnp.sqrt(jnp.sum(jnp.square(found), -1) * jnp.sum(jnp.square(wanted), -1) + SMALLEST_NORM**2)
-    return jnp.mean(1 - jnp.sum(found * wanted, -1) / lengths)
+    photograph_features = lax.stop_gradient(features(image))
+    painted_features = jax.checkpoint(features)(painted) if remat else features(painted)
+    lengths = jnp.sqrt(
+        jnp.sum(jnp.square(painted_features), -1) * jnp.sum(jnp.square(photograph_features), -1)
+        + SMALLEST_NORM**2
+    )
+    return jnp.mean(1 - jnp.sum(painted_features * photograph_features, -1) / lengths)

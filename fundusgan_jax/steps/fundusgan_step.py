@@ -26,6 +26,7 @@ from fundusgan_jax.steps.adversary import (
     update_adversary,
 )
 from fundusgan_jax.steps.evidence_term import FrozenClassifier, evidence_term
+from fundusgan_jax.steps.initialisation import run_once
 from fundusgan_jax.steps.latents import initial_mapping
 from fundusgan_jax.steps.lesion_term import LESION_TERMS, lesion_terms
 from fundusgan_jax.steps.optimiser import (
@@ -161,10 +162,8 @@ def initial_state(config: ConfigDict, key: Array) -> TrainState:
 
 def first_state(config: ConfigDict) -> TrainState:
     """`initial_state` with the key of config.seed, compiled."""
-    # It runs once: without the backend's optimisation it compiles in a third of the time.
-    quick = {"xla_backend_optimization_level": 0}
-    compiled = jax.jit(functools.partial(initial_state, FrozenConfigDict(config)), compiler_options=quick)
-    return compiled(jax.random.key(config.seed))
+    initial = functools.partial(initial_state, FrozenConfigDict(config))
+    return run_once(initial, jax.random.key(config.seed))
 
 
 def state_shapes(config: ConfigDict) -> TrainState:

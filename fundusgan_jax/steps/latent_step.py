@@ -19,6 +19,7 @@ from fundusgan_jax.ops.full_precision import full_precision
 from fundusgan_jax.steps.adversary import computation
 from fundusgan_jax.steps.batch import Photographs
 from fundusgan_jax.steps.fundusgan_step import AXIS, model_config
+from fundusgan_jax.steps.initialisation import run_once
 from fundusgan_jax.steps.optimiser import averaged, ema_decay, guarded, mean_gradient, sample_keys, schedule
 from fundusgan_jax.steps.rectified_flow import guided, heun, logit_normal, normal, on_path
 from fundusgan_jax.steps.step import Metrics, StepConstants, StepInput, StepOutput
@@ -92,10 +93,8 @@ def initial_flow(config: ConfigDict, key: Array) -> Learned:
 
 def first_flow(config: ConfigDict) -> Learned:
     """`initial_flow` with the key of config.seed, compiled."""
-    # It runs once: without the optimisation of the backend it compiles in a fraction of the time.
-    quick = {"xla_backend_optimization_level": 0}
-    compiled = jax.jit(functools.partial(initial_flow, FrozenConfigDict(config)), compiler_options=quick)
-    return compiled(jax.random.key(config.seed))
+    initial = functools.partial(initial_flow, FrozenConfigDict(config))
+    return run_once(initial, jax.random.key(config.seed))
 
 
 def latent_shapes(config: ConfigDict) -> LatentState:
@@ -177,8 +176,8 @@ def latent_phase(
     noisy, time, velocity = _path(config, state.source, batch.image, keys)
     # A condition that is left out now and then teaches what guidance goes away from.
     chance = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, CONDITION)))(keys)
-    told = chance >= config.flow.drop_condition
-    label, eye = jnp.where(told, batch.label, -1), jnp.where(told, batch.eye, 0)
+    conditioned = chance >= config.flow.drop_condition
+    label, eye = jnp.where(conditioned, batch.label, -1), jnp.where(conditioned, batch.eye, 0)
     network = velocity_network(config, training=True)
 
     def objective(params: dict[str, Any], rows: Any) -> tuple[Array, tuple[Any, None]]:
@@ -233,7 +232,7 @@ def sampled_latents(
     """[N, B, B, C] latents drawn by the flow, as FundusGAN's encoder gives them; noise is folded from (seed, number).
 
     Args:
-        steps: of Heun's method. with_guidance: False asks the network for the condition alone, half the work.
+        config: the network computes in its model.dtype (generate/on_device.py sets it). steps: of Heun's method. with_guidance: False asks the network for the condition alone, half the work.
         shared: parameters, source, seed, guidance. label, eye: [N]; number: [N].
     """
     noise = normal(sample_keys(shared[2], number, NOISE), latent_shape(model_config(config, None)))
@@ -276,7 +275,8 @@ def _flowed(
 ) -> Array:
     """Noise [N, B, B, C] -> latents."""
     params, source, _, guidance = shared
-    network = velocity_network(config)
+    # Without keys nothing is dropped.
+    network = velocity_network(config, training=True)
 
     def field(x: Array, time: Array) -> Array:
         if not with_guidance:
@@ -285,8 +285,8 @@ def _flowed(
         labels = jnp.concatenate([label, jnp.full_like(label, -1)])
         eyes = jnp.concatenate([eye, jnp.zeros_like(eye)])
         both: Any = network.apply({"params": params}, *twice, labels, eyes)
-        told, untold = jnp.split(both, 2)
-        return guided(told, untold, guidance)
+        conditional, unconditional = jnp.split(both, 2)
+        return guided(conditional, unconditional, guidance)
 
     return heun(field, noise, steps) * source.std + source.mean
 
@@ -303,6 +303,7 @@ def latents_of(config: ConfigDict, variables: Variables, image: Array) -> Array:
 def painted_latents(
     config: ConfigDict, shared: tuple[Variables, Array], latent: Array, number: Array
 ) -> Array:
-    """Latents [N, B, B, C] -> images [N, S, S, 3]; noise of the generator, where it has any, from (seed, number)."""
+    """Latents [N, B, B, C] -> images [N, S, S, 3], computed in config.model.dtype; noise of the generator, where it has any,
+    from (seed, number)."""
     variables, seed = shared
-    return fundusgan.decode_latent(model_config(config, None), variables, latent)
+    return fundusgan.decode_latent(model_config(config, None, training=True), variables, latent)

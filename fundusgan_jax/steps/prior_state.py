@@ -12,6 +12,7 @@ from jax import Array
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from fundusgan_jax.steps.adversary import AdversaryState, initial_adversary
+from fundusgan_jax.steps.initialisation import run_once
 from fundusgan_jax.steps.latents import initial_mapping
 from fundusgan_jax.steps.optimiser import lazy_adam
 from fundusgan_jax.steps.prior_network import generator_config, growth, synthesis_network
@@ -59,9 +60,8 @@ def initial_prior(config: ConfigDict, key: Array, resolution: int | None = None)
 
 def first_prior(config: ConfigDict, resolution: int | None = None) -> PriorState:
     """`initial_prior` with the key of config.seed, compiled."""
-    quick = {"xla_backend_optimization_level": 0}
-    make = functools.partial(initial_prior, FrozenConfigDict(config), resolution=resolution)
-    return jax.jit(make, compiler_options=quick)(jax.random.key(config.seed))
+    initial = functools.partial(initial_prior, FrozenConfigDict(config), resolution=resolution)
+    return run_once(initial, jax.random.key(config.seed))
 
 
 def prior_shapes(config: ConfigDict, resolution: int | None = None) -> PriorState:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from fundusgan_jax.models.segmentation import FPN, STRIDES, WNet, segmentation_network
 from fundusgan_jax.steps.fundusgan_step import AXIS
+from fundusgan_jax.steps.initialisation import run_once
 from fundusgan_jax.steps.optimiser import averaged, ema_decay, guarded, mean_gradient, sample_keys, schedule
 from fundusgan_jax.steps.segmentation_losses import masked_bce, soft_dice_loss
 from fundusgan_jax.steps.step import Metrics, StepConstants, StepInput, StepOutput
@@ -53,19 +54,17 @@ def initial_segmentation(config: ConfigDict, key: Array) -> SegmentationState:
     """The state before the first step, a pure function of the configuration and a random key."""
     side = STRIDES[config.vessels.network]
     variables = network_of(config).init(key, jnp.zeros((1, side, side, 3)))
-    kept = SegmentationVariables(variables["params"], variables["batch_stats"])
-    ema = jax.tree.map(jnp.copy, kept)
-    return SegmentationState(jnp.zeros((), jnp.int32), kept, make_optimizer(config).init(kept.params), ema)
+    trained = SegmentationVariables(variables["params"], variables["batch_stats"])
+    ema = jax.tree.map(jnp.copy, trained)
+    return SegmentationState(
+        jnp.zeros((), jnp.int32), trained, make_optimizer(config).init(trained.params), ema
+    )
 
 
 def first_segmentation(config: ConfigDict) -> SegmentationState:
     """`initial_segmentation` with the key of config.seed, compiled."""
-    # It runs once: without the optimisation of the backend it compiles in a fraction of the time.
-    quick = {"xla_backend_optimization_level": 0}
-    compiled = jax.jit(
-        functools.partial(initial_segmentation, FrozenConfigDict(config)), compiler_options=quick
-    )
-    return compiled(jax.random.key(config.seed))
+    initial = functools.partial(initial_segmentation, FrozenConfigDict(config))
+    return run_once(initial, jax.random.key(config.seed))
 
 
 def segmentation_shapes(config: ConfigDict) -> SegmentationState:
@@ -144,8 +143,8 @@ def segmentation_phase(
     ema = averaged(state.ema, variables, ema_decay(config, state.step))
     updated = state._replace(variables=variables, opt_state=opt_state, ema=ema)
     checked = {**terms, "gradient": gradients, "batch statistics": statistics}
-    kept, nonfinite = guarded(state, updated, checked)
-    return StepOutput(kept._replace(step=state.step + 1), Metrics(terms, nonfinite))
+    guarded_state, nonfinite = guarded(state, updated, checked)
+    return StepOutput(guarded_state._replace(step=state.step + 1), Metrics(terms, nonfinite))
 
 
 def vessel_probability(network: WNet | FPN, variables: SegmentationVariables, image: Array) -> Array:

@@ -84,8 +84,12 @@ def decoded(raw: RawBatch, dataset: Photographs | None) -> Batch:
     if image.ndim == 5:  # latents: of the photograph and of its mirror image
         chosen = jnp.where(raw.flip[:, None, None, None], image[:, 1], image[:, 0])
         return Batch(chosen, photographs.label, eye, raw.sample)
-    image = jnp.where(raw.flip[:, None, None, None], image[:, :, ::-1], image)
-    return Batch(scaled(image), photographs.label, eye, raw.sample)
+    return Batch(scaled(mirrored(image, raw.flip)), photographs.label, eye, raw.sample)
+
+
+def mirrored(image: Array, flip: Array) -> Array:
+    """[N, S, S, C] with those left to right whose flip [N] is true."""
+    return jnp.where(flip[:, None, None, None], image[:, :, ::-1], image)
 
 
 def scaled(image: Array) -> Array:

@@ -150,14 +150,14 @@ def _dci(result: Result) -> str:
 def _directions(result: Result) -> str:
     lines = []
     for candidate, edit in zip(result.candidates, result.edits):
-        kept = "style" if edit.vessel_overlap > STYLE_OVERLAP else "anatomy"
+        carrier = "style" if edit.vessel_overlap > STYLE_OVERLAP else "anatomy"
         lines.append(
             [
                 cell(f"{candidate.name} ({candidate.kind})"),
                 cell("yes" if edit.works else "no", "best" if edit.works else ""),
                 cell(NAMES[edit.main] if edit.main >= 0 else ""),
                 cell("" if math.isnan(edit.leakage) else f"{edit.leakage:.2f}"),
-                cell("" if math.isnan(edit.vessel_overlap) else f"{edit.vessel_overlap:.2f} ({kept})"),
+                cell("" if math.isnan(edit.vessel_overlap) else f"{edit.vessel_overlap:.2f} ({carrier})"),
                 *(_shaded(float(v), between(i)) for v, i in zip(edit.effects, edit.intervals)),
             ]
         )

@@ -18,7 +18,8 @@ from fundusgan_jax.data.image_sets import ImageSet, is_prepared, of_folder, of_p
 from fundusgan_jax.data.packed import even_rows
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.class_maps import ClassMapper, map_side
-from fundusgan_jax.evaluate.classifier import Predictor, probabilities_of, variables_of
+from fundusgan_jax.evaluate.classifier import Predictor, probabilities_of
+from fundusgan_jax.evaluate.scored import variables_of
 from fundusgan_jax.folder_lock import owned_folder
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.steps.classifier_step import ClassifierState

@@ -200,14 +200,16 @@ def draw(path: Path, photographs: Sequence[Outlined], result: Measured, paints: 
 def lines_of(record: dict[str, Any]) -> list[str]:
     """The table as lines."""
     lines = []
-    for kind, found in record.items():
-        line = f"{kind}: {found['outlined']} outlined, {found['small']} small, {found['measured']} measured"
-        line += f"; candidates on {100 * found['candidate_recall']:.0f} % of the small"
-        if "candidate_precision" in found:
-            of_colour = 100 * found["candidate_precision"]
-            line += f", {of_colour:.0f} % of {found['candidates_of_its_colour']} candidates of its colour on a lesion"
+    for kind, counts in record.items():
+        line = (
+            f"{kind}: {counts['outlined']} outlined, {counts['small']} small, {counts['measured']} measured"
+        )
+        line += f"; candidates on {100 * counts['candidate_recall']:.0f} % of the small"
+        if "candidate_precision" in counts:
+            of_colour = 100 * counts["candidate_precision"]
+            line += f", {of_colour:.0f} % of {counts['candidates_of_its_colour']} candidates of its colour on a lesion"
         lines.append(line)
-        for name, figures in found.get("painted", {}).items():
+        for name, figures in counts.get("painted", {}).items():
             parts = [
                 f"{figure} {one['value']:.2f} ({one['low']:.2f} to {one['high']:.2f})"
                 for figure, one in figures.items()

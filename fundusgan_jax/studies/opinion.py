@@ -113,7 +113,8 @@ def compare(classifier: Path, workdir: Path, step: str, seed: int) -> dict[str, 
     """
     import numpy as np
 
-    from fundusgan_jax.evaluate.classifier import Predictor, scored_split, variables_of
+    from fundusgan_jax.evaluate.classifier import Predictor
+    from fundusgan_jax.evaluate.scored import held_out_split, variables_of
     from fundusgan_jax.generate.paint import model_painter
     from fundusgan_jax.metrics import baselines
     from fundusgan_jax.progress import Progress
@@ -135,7 +136,7 @@ def compare(classifier: Path, workdir: Path, step: str, seed: int) -> dict[str, 
             f"{classifier} classifies {side} px, {workdir} paints {theirs.data.resolution} px; they must agree"
         )
     dataset = open_dataset(config, classifier)
-    split = scored_split(config, dataset)
+    split = held_out_split(config, dataset)
     predictor = Predictor(config, variables_of(config, judge))
     painter = model_painter(theirs, ema_variables(state, theirs.eval.use_ema))
     photographs = np.asarray(split.images)

@@ -130,15 +130,15 @@ def _measures(path: Path) -> list[float]:
 def squeezenet_features(images: np.ndarray, weights: Path) -> np.ndarray:
     """uint8 [N, S, S, 3] -> float32 [N, 512]: means of SqueezeNet 1.1's last map at the photographs' own size."""
     import jax
-    import jax.numpy as jnp
 
+    from fundusgan_jax.steps.step import scaled
     from fundusgan_jax.weights.perceptual import load_perceptual
 
     net = load_perceptual("squeezenet", str(weights))
 
     @jax.jit
     def features(batch: jax.Array) -> jax.Array:
-        return net.apply(batch.astype(jnp.float32) / 127.5 - 1)[-1].mean((1, 2))
+        return net.apply(scaled(batch))[-1].mean((1, 2))
 
     progress = Progress(len(images), "img", "features")
     parts = []

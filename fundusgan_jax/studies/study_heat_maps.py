@@ -45,7 +45,8 @@ def heat_map_records(
 def _write(folder: Path, setting: Setting, cell: Cell, names: Sequence[str]) -> None:
     # Here, because the probe's studies need no network.
     from fundusgan_jax.evaluate.class_maps import ClassMapper
-    from fundusgan_jax.evaluate.classifier import probabilities_of, variables_of
+    from fundusgan_jax.evaluate.classifier import probabilities_of
+    from fundusgan_jax.evaluate.scored import variables_of
     from fundusgan_jax.steps.classifier_step import ClassifierState
     from fundusgan_jax.workdir.contents import restore_state
 

@@ -173,7 +173,7 @@ def _change(arms: Mapping[str, Summary], arm: str) -> str:
         f"p = {one.adjusted['auc']:.2g} after Holm)"
     )
     if "sensitivity_half" in one.figures:
-        before, after = (arms[which].figures["sensitivity_half"].value for which in (REAL, arm))
+        before, after = (arms[compared].figures["sensitivity_half"].value for compared in (REAL, arm))
         text += f", sensitivity at threshold 0.5 {before:.3f} to {after:.3f}"
     return text
 

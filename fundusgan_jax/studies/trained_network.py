@@ -20,7 +20,8 @@ from fundusgan_jax.devices.compilation_cache import keep_compiled_programs
 from fundusgan_jax.devices.memory import exhaustion_as_advice
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.errors import STOPPED, UserError
-from fundusgan_jax.evaluate.classifier import Predictor, probabilities_of, variables_of
+from fundusgan_jax.evaluate.classifier import Predictor, probabilities_of
+from fundusgan_jax.evaluate.scored import variables_of
 from fundusgan_jax.progress import waiting
 from fundusgan_jax.steps.classifier_step import ClassifierState
 from fundusgan_jax.steps.fundusgan_step import AXIS

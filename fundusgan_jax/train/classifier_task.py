@@ -9,7 +9,8 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from fundusgan_jax.data.packed import split_named
-from fundusgan_jax.evaluate.classifier import Predictor, evaluation_of_logits, scored_split, variables_of
+from fundusgan_jax.evaluate.classifier import Predictor, evaluation_of_logits
+from fundusgan_jax.evaluate.scored import held_out_split, variables_of
 from fundusgan_jax.evaluate.stop import ShouldStop
 from fundusgan_jax.report.evaluation import FILE, write_evaluation
 from fundusgan_jax.steps.classifier_step import (
@@ -71,7 +72,7 @@ class ClassifierTask:
 
     def evaluate(self, number: int, state: ClassifierState, should_stop: ShouldStop) -> dict[str, float]:
         """Scores the held-out photographs; intervals and every prediction are --mode=eval's."""
-        config, split = self.config, scored_split(self.config, self.run.dataset)
+        config, split = self.config, held_out_split(self.config, self.run.dataset)
         logits = Predictor(config, variables_of(config, state)).logits(split.images, should_stop)
         evaluation = evaluation_of_logits(config, number, logits, np.asarray(state.shares), split)
         write_evaluation(self.run.workdir / FILE, evaluation)

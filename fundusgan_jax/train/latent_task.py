@@ -11,6 +11,7 @@ from ml_collections import FrozenConfigDict
 
 from fundusgan_jax.data.packed import PackedSplit, evenly, split_named
 from fundusgan_jax.devices.local import local_program, replicated
+from fundusgan_jax.evaluate.scored import held_out_split
 from fundusgan_jax.evaluate.stop import ShouldStop, stoppable
 from fundusgan_jax.generate.latent_sampler import LatentSampler
 from fundusgan_jax.models.fundusgan import Variables
@@ -29,7 +30,7 @@ from fundusgan_jax.steps.latent_step import (
     source_of,
 )
 from fundusgan_jax.steps.step import Phase, StepConstants
-from fundusgan_jax.train.stored_latents import StoredLatents, held_out_split, open_latents
+from fundusgan_jax.train.stored_latents import StoredLatents, open_latents
 from fundusgan_jax.train.task import Run
 from fundusgan_jax.train.transfer import fitted
 from fundusgan_jax.workdir.contents import State, ema_variables, restore_state

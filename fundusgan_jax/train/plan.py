@@ -57,7 +57,7 @@ class Planner:
     Args:
         config: valid settings; of a growing prior the last stage is planned.
         devices: to plan for; the default is all there are.
-        kept: photographs that every device keeps (data.cache=device).
+        num_resident: photographs that every device keeps (data.cache=device).
         photographs: how many there are to train with; None where nobody knows.
     """
 
@@ -65,11 +65,11 @@ class Planner:
         self,
         config: ConfigDict,
         devices: Sequence[jax.Device] | None = None,
-        kept: int = 0,
+        num_resident: int = 0,
         photographs: int | None = None,
     ) -> None:
         self.config = ConfigDict(config.to_dict())
-        self.kept, self.photographs = kept, photographs
+        self.num_resident, self.photographs = num_resident, photographs
         self._compiled: dict[tuple[Any, ...], dict[str, Ready]] = {}
         # Planning scores nothing: no network of features is to be looked for.
         self.config.eval.features = "none"
@@ -126,12 +126,12 @@ class Planner:
         config = config or self.config
         size, side = config.train.batch_size, config.data.resolution
         if config.task == "latent":  # the task's own would have to be computed
-            constants = StepConstants(dataset=latent_dataset_shapes(config, self.kept))
+            constants = StepConstants(dataset=latent_dataset_shapes(config, self.num_resident))
         else:
-            dataset = photograph_shapes(self.kept, side) if self.kept else None
+            dataset = photograph_shapes(self.num_resident, side) if self.num_resident else None
             # The segmenter of loss.vessel and the classifier of loss.classifier come with their weights.
             constants = jax.eval_shape(lambda x: x, task.constants)._replace(dataset=dataset)
-        batch = raw_batch_shapes(size, side, not self.kept, image_channels(config.task))
+        batch = raw_batch_shapes(size, side, not self.num_resident, image_channels(config.task))
         return task.shapes(config.train.num_steps), batch, constants
 
     def need(self, per_device: int, **train: Any) -> Need:

@@ -43,7 +43,7 @@ def print_plan(config: ConfigDict) -> None:
             f"--mode=plan plans FundusGAN, its prior and flows over its latents; start a run of task={config.task} without it"
         )
     validate(config, jax.device_count())
-    planner = Planner(config, kept=kept_photographs(config), photographs=training_photographs(config))
+    planner = Planner(config, num_resident=kept_photographs(config), photographs=training_photographs(config))
     device = planner.parallel.local[0]
     limit = device_memory(device)
     _print_model(planner, device, limit)
@@ -97,15 +97,15 @@ def _print_model(planner: Planner, device: jax.Device, limit: int | None) -> Non
     print(f"devices: {planner.devices} x {device.device_kind}, {memory}")
     if planner.photographs is not None:
         print(f"photographs to train with: {planner.photographs}")
-    if planner.kept:
+    if planner.num_resident:
         what, each_bytes = "photographs", config.data.resolution**2 * 3
         if config.task == "latent":
             what, each_bytes = (
                 "photographs' latents",
                 8 * int(np.prod(latent_shape(model_config(config, None)))),
             )
-        size = gib(planner.kept * each_bytes)
-        print(f"{what} kept on every device (data.cache=device): {planner.kept}, {size}")
+        size = gib(planner.num_resident * each_bytes)
+        print(f"{what} kept on every device (data.cache=device): {planner.num_resident}, {size}")
     counted = parameter_counts(config, planner.task(config).shapes(config.train.num_steps))
     each = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in counted.items())
     print(f"parameters: {sum(counted.values()) / 1e6:.2f} M ({each})")

@@ -8,7 +8,8 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from fundusgan_jax.data.traced import read_split
-from fundusgan_jax.evaluate.segmentation import Segmenter, evaluate_state, variables_of
+from fundusgan_jax.evaluate.scored import variables_of
+from fundusgan_jax.evaluate.segmentation import Segmenter, evaluate_state
 from fundusgan_jax.evaluate.stop import ShouldStop
 from fundusgan_jax.report.evaluation import FILE, write_evaluation
 from fundusgan_jax.report.grid import save_png

@@ -11,45 +11,45 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax import Array
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from fundusgan_jax.atomic import atomic_write
-from fundusgan_jax.data.packed import PackedDataset, PackedSplit, evenly, split_named
+from fundusgan_jax.data.packed import PackedDataset, PackedSplit, split_named
 from fundusgan_jax.devices import distributed
 from fundusgan_jax.devices.local import local_program, replicated
+from fundusgan_jax.evaluate.scored import held_out_split
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.progress import Progress
-from fundusgan_jax.steps.batch import padded_batches, to_float
+from fundusgan_jax.steps.batch import padded_batches
 from fundusgan_jax.steps.latent_step import latents_of
+from fundusgan_jax.steps.step import mirrored, scaled
 
 FILE = "latents.npz"
 
 
 class StoredLatents(NamedTuple):
-    """[N, 2, B, B, C] float32 each: of every photograph, then of its mirror image. held_out: of `held_out_split`."""
+    """[N, 2, B, B, C] float32 each: of every photograph, then of its mirror image. held_out: of `evaluate.scored.held_out_split`."""
 
     train: np.ndarray
     held_out: np.ndarray
 
 
-def held_out_split(config: ConfigDict, dataset: PackedDataset) -> PackedSplit:
-    """The held-out photographs whose loss is watched: eval.num of them, evenly spread, or all."""
-    split = split_named(dataset, config.data.eval_split)
-    return evenly(split, config.eval.num or len(split.images))
+def _latents_of_bytes(config: FrozenConfigDict, variables: Variables, image: Array, flip: Array) -> Array:
+    return latents_of(config, variables, scaled(mirrored(image, flip)))
 
 
 def split_latents(config: ConfigDict, variables: Variables, split: PackedSplit, title: str) -> np.ndarray:
     """[N, 2, B, B, C] latents of the photographs of a split and of their mirror images."""
-    program, everywhere = local_program(latents_of, FrozenConfigDict(config)), replicated(variables)
+    program, everywhere = local_program(_latents_of_bytes, FrozenConfigDict(config)), replicated(variables)
     count = len(split.images)
     progress = Progress(2 * count, "img", f"latents of {title}")
     parts = []
     with progress.running():
         for rows, real in padded_batches(count, config.eval.batch_size):
-            images = to_float(np.asarray(split.images[rows]))
-            pair = []
-            for view in (images, images[:, :, ::-1]):
-                pair.append(program(everywhere, view)[:real])
+            images, pair = np.asarray(split.images[rows]), []
+            for flip in (False, True):
+                pair.append(program(everywhere, images, np.full(len(rows), flip))[:real])
                 progress.update(real)
             parts.append(np.stack(pair, 1))
     return np.concatenate(parts)

@@ -122,7 +122,7 @@ def check_kind_of_source(config: ConfigDict, folder: Path, source: ConfigDict) -
 def _check_latent_sizes(config: ConfigDict, folder: Path, source: ConfigDict) -> None:
     """UserError where the settings describe another FundusGAN than the one that is frozen."""
     ours, theirs = flatten(config), flatten(source)
-    for name in latent_sizes(theirs, with_flow=False):
+    for name in latent_sizes(with_flow=False):
         if ours[name] != theirs[name]:
             raise UserError(
                 f"--init_from={folder} has {name}={theirs[name]}, this run {ours[name]}; the frozen FundusGAN stays what it "

@@ -164,7 +164,7 @@ def _distributions(comparison: Comparison) -> str:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    names = [name for name in TITLES if any(name in found for found in comparison.differences.values())]
+    names = [name for name in TITLES if any(name in by_name for by_name in comparison.differences.values())]
     if not names:
         return ""
     sides = [(comparison.real, "#1f5a99"), (comparison.synthetic, "#c0392b")]

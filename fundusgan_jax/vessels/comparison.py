@@ -164,9 +164,9 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
                     "verdict": verdict(one, comparison.adjusted_p[segmenter][name]),
                     "camera": _plain(by_camera(comparison, segmenter, name)),
                 }
-                for name, one in found.items()
+                for name, one in by_name.items()
             }
-            for segmenter, found in comparison.differences.items()
+            for segmenter, by_name in comparison.differences.items()
         },
         "most_abnormal": [_plain(one) for one in comparison.abnormal],
     }
@@ -186,11 +186,11 @@ def lines_of(comparison: Comparison) -> list[str]:
     camera = comparison.camera
     if camera:
         lines.append(f"another camera: {len(camera.photographs.images)} photographs")
-    for segmenter, found in comparison.differences.items():
+    for segmenter, by_name in comparison.differences.items():
         lines.append(
             f"\n{segmenter:<46}{'real':>10}{'synthetic':>11}{'g':>8}{'SD ratio':>10}{'KS':>7}{'halves':>8}{'camera' if camera else '':>8}  means"
         )
-        for name, one in found.items():
+        for name, one in by_name.items():
             p, theirs = comparison.adjusted_p[segmenter][name], by_camera(comparison, segmenter, name)
             of_camera = f"{theirs.ks:.2f}" if theirs else ""
             lines.append(

@@ -18,7 +18,8 @@ from fundusgan_jax.data.image_sets import found_in
 from fundusgan_jax.data.read_image import Rejected, read_image, scale_of_files
 from fundusgan_jax.data.traced import read_split
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.evaluate.segmentation import Segmenter, chosen_threshold, variables_of
+from fundusgan_jax.evaluate.scored import variables_of
+from fundusgan_jax.evaluate.segmentation import Segmenter, chosen_threshold
 from fundusgan_jax.folder_lock import owned_folder, owned_name
 from fundusgan_jax.progress import Progress, waiting
 from fundusgan_jax.report.evaluation import last_evaluation

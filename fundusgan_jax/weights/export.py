@@ -34,7 +34,7 @@ def flattened(tree: Any) -> Flat:
     return {name: np.asarray(leaf) for name, leaf in named_leaves(tree).items()}
 
 
-def export_weights(workdir: Path, file: Path, step: str, naming: str, which: str) -> int:
+def export_weights(workdir: Path, file: Path, step: str, naming: str, variant: str) -> int:
     """Writes the networks of a checkpoint with the run's settings as one flat .npz or .safetensors file.
 
     Args:
@@ -43,7 +43,7 @@ def export_weights(workdir: Path, file: Path, step: str, naming: str, which: str
         step: 'latest', 'best' or a step number.
         naming: 'fundusgan_jax' ('synthesis/b4_conv1/kernel', kernels H, W, I, O), or, for a StyleGAN2 prior,
             'stylegan2-ada-pytorch' ('G_ema.synthesis.b4.conv1.weight', O, I, H, W; filters included).
-        which: 'ema' or 'raw': the generator's moving average, or the parameters as trained ('G.' in NVIDIA's names).
+        variant: 'ema' or 'raw': the generator's moving average, or the parameters as trained ('G.' in NVIDIA's names).
 
     Returns:
         How many arrays were written.
@@ -60,13 +60,13 @@ def export_weights(workdir: Path, file: Path, step: str, naming: str, which: str
                 f"{workdir} holds no StyleGAN2 prior, and stylegan2-ada-pytorch has no names for anything "
                 "else; give --names=fundusgan_jax"
             )
-        flat = _nvidia_names(config, state, which)
+        flat = _nvidia_names(config, state, variant)
     else:
         if not isinstance(state, PriorState | TrainState):
             raise UserError(
                 f"{workdir} is a run of task={config.task}, which is not exported; name a run of FundusGAN or of a prior"
             )
-        flat = flattened(networks_of(config, state, which))
+        flat = flattened(networks_of(config, state, variant))
     write_flat(file, flat, {SETTINGS: json.dumps(_travelling(config).to_dict())})
     return len(flat)
 
@@ -83,10 +83,10 @@ def _travelling(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def networks_of(config: ConfigDict, state: PriorState | TrainState, which: str) -> dict[str, Any]:
-    """The arrays of a state that an export has, in one tree; which: 'ema' or 'raw'."""
+def networks_of(config: ConfigDict, state: PriorState | TrainState, variant: str) -> dict[str, Any]:
+    """The arrays of a state that an export has, in one tree; variant: 'ema' or 'raw'."""
     if isinstance(state, PriorState):
-        tree = dict(state.ema if which == "ema" else state.params) | {
+        tree = dict(state.ema if variant == "ema" else state.params) | {
             "noise": state.noise,
             "w_avg": state.w_avg,
         }
@@ -95,15 +95,15 @@ def networks_of(config: ConfigDict, state: PriorState | TrainState, which: str) 
             tree["alpha"] = np.float32(fade_in(config, int(state.step), side))
     else:
         variables = state.variables
-        tree = {**variables._asdict(), **(state.ema if which == "ema" else variables.params)}
+        tree = {**variables._asdict(), **(state.ema if variant == "ema" else variables.params)}
         del tree["params"]
     if state.adversary is not None:
         tree["discriminator"] = state.adversary.params
     return tree
 
 
-def _nvidia_names(config: ConfigDict, state: PriorState, which: str) -> Flat:
-    model, params = config.model, state.ema if which == "ema" else state.params
+def _nvidia_names(config: ConfigDict, state: PriorState, variant: str) -> Flat:
+    model, params = config.model, state.ema if variant == "ema" else state.params
     generator = ImportedGenerator(
         generator_config(config),
         {"params": params["synthesis"], "noise": state.noise},
@@ -117,6 +117,6 @@ def _nvidia_names(config: ConfigDict, state: PriorState, which: str) -> Flat:
         label_mapping_layers(config),
         {"params": state.adversary.params},
     )
-    prefix = "G_ema" if which == "ema" else "G"
+    prefix = "G_ema" if variant == "ema" else "G"
     flat = {f"{prefix}.{name}": x for name, x in to_stylegan2_ada(generator).items()}
     return flat | {f"D.{name}": x for name, x in discriminator_to_stylegan2_ada(judge).items()}

@@ -19,6 +19,7 @@ from fundusgan_jax.steps.adversary import (
     discriminator_optimizer,
     initial_adversary,
 )
+from fundusgan_jax.steps.initialisation import run_once
 from fundusgan_jax.steps.latents import to_w
 from fundusgan_jax.steps.prior_state import PriorState, prior_optimizer, prior_shapes
 from fundusgan_jax.weights.import_networks import Networks, read_networks
@@ -84,8 +85,8 @@ def _adversary(config: ConfigDict, params: dict[str, Any] | None) -> AdversarySt
     resolution = config.model.resolution
     if params is not None:
         return fresh_adversary(config, resolution, params)
-    make = functools.partial(initial_adversary, FrozenConfigDict(config), resolution)
-    return jax.jit(make, compiler_options={"xla_backend_optimization_level": 0})(jax.random.key(config.seed))
+    initial = functools.partial(initial_adversary, FrozenConfigDict(config), resolution)
+    return run_once(initial, jax.random.key(config.seed))
 
 
 def _misfit(tree: Any, like: Any) -> str:

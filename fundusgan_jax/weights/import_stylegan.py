@@ -104,10 +104,10 @@ def _synthesis_rows(config: GeneratorConfig) -> Table:
     for block in generator_plan(config):
         root = f"synthesis.b{block.native}"
         for layer in block.layers:
-            which = f"conv{1 if layer is block.layers[-1] else 0}"
-            theirs = f"{root}.{which}"
+            layer_name = f"conv{1 if layer is block.layers[-1] else 0}"
+            theirs = f"{root}.{layer_name}"
             table |= _conv_rows(
-                f"b{block.native}_{which}",
+                f"b{block.native}_{layer_name}",
                 f"{theirs}.weight",
                 f"{theirs}.affine",
                 f"{theirs}.noise_strength",
@@ -281,9 +281,9 @@ def from_rosinality(flat: Flat, base_size: int = 4) -> ImportedGenerator:
     for block in generator_plan(config):
         for layer in block.layers:
             theirs = "conv1" if layer.number == 1 else f"convs.{layer.number - 2}"
-            which = f"b{block.native}_conv{1 if layer is block.layers[-1] else 0}"
+            layer_name = f"b{block.native}_conv{1 if layer is block.layers[-1] else 0}"
             table |= _conv_rows(
-                which,
+                layer_name,
                 f"{theirs}.conv.weight",
                 f"{theirs}.conv.modulation",
                 f"{theirs}.noise.weight",

@@ -19,6 +19,7 @@ from fundusgan_jax.devices import distributed
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.fundusgan import Variables
 from fundusgan_jax.ops.trees import named_leaves, not_finite
+from fundusgan_jax.settings import SETTINGS
 from fundusgan_jax.steps.classifier_step import ClassifierState, classifier_shapes
 from fundusgan_jax.steps.fundusgan_step import TrainState, state_shapes
 from fundusgan_jax.steps.latent_step import LatentState, latent_shapes
@@ -28,22 +29,6 @@ from fundusgan_jax.steps.segmentation_step import SegmentationState, segmentatio
 from fundusgan_jax.workdir.checkpoint import FOLDER, Checkpoints
 from fundusgan_jax.workdir.manifest import config_of_workdir, read_manifest
 
-# Settings that make a network what it is, by the beginnings of their names; and those among them that do not.
-NETWORK = (
-    "task",
-    "data.resolution",
-    "model.",
-    "encoder.",
-    "growth.",
-    "flow.channels",
-    "flow.blocks",
-    "vessels.network",
-    "vessels.width",
-    "data.classes",
-    "classifier.network",
-    "classifier.width",
-)
-HARMLESS = ("model.dtype", "model.noise_mode", "encoder.weights")
 # What a checkpoint holds, by config.task.
 State = TrainState | PriorState | LatentState | SegmentationState | ClassifierState
 
@@ -229,9 +214,8 @@ def check_network(workdir: Path, trained: ConfigDict, config: ConfigDict) -> Non
     """
     before, after = flatten(trained), flatten(config)
     for name, old in before.items():
-        if name in HARMLESS or not name.startswith(NETWORK):
-            continue
-        if (new := after.get(name, old)) != old:
+        defining = name in SETTINGS and SETTINGS[name].network
+        if defining and (new := after.get(name, old)) != old:
             raise UserError(
                 f"{workdir} was trained with {name}={old}, this command says {new}: it would be another network; leave "
                 f"--config away (the workdir keeps its own settings), or give --config.{name}={old}"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,18 @@ def test_the_image_copies_only_what_there_is_and_an_init_process_starts_the_trai
     assert {f"!{name}" for name in copied} <= set(shown)
     assert 'ENTRYPOINT ["tini", "--", "python", "-m", "fundusgan_jax.main"]' in lines
     assert any("--no-install-recommends tini " in line for line in lines)
+
+
+def test_the_image_takes_every_kind_of_jax_and_is_run_with_what_the_launch_files_set():
+    text = (LAUNCH / "Dockerfile").read_text()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (accepted,) = re.findall(r"^ +(.+)\) pip install \"\.\[\$JAX\]\"", text, re.MULTILINE)
+    kinds = {name for name, packages in extras.items() if packages[0].startswith("jax[")}
+    assert set(accepted.split(" | ")) == kinds
+    script = (LAUNCH / "gpu_env.sh").read_text()
+    settings = dict(re.findall(r"-e (XLA_\w+)=(\S+)", text))
+    assert f"${{XLA_CLIENT_MEM_FRACTION:-{settings['XLA_CLIENT_MEM_FRACTION']}}}" in script
+    assert f' {settings["XLA_FLAGS"]}"' in script
 
 
 def test_the_image_has_a_home_that_any_user_can_write():

@@ -12,10 +12,10 @@ import pytest
 
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.generate.command import generate_images
+from fundusgan_jax.generate.on_device import checked, to_bytes
 from fundusgan_jax.generate.request import Request
 from fundusgan_jax.models.squeezenet import SqueezeNet
 from fundusgan_jax.ops.trees import named_leaves
-from fundusgan_jax.steps.batch import to_uint8
 from fundusgan_jax.weights.__main__ import main
 from fundusgan_jax.weights.import_networks import read_networks
 from fundusgan_jax.weights.import_torchvision import (
@@ -182,8 +182,9 @@ def test_a_generator_that_paints_nan_is_an_error_and_no_black_files(tmp_path: Pa
         generate_images(config, tmp_path / "run", "latest", Request(tmp_path / "out", num=2))
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="not finite"):
-        to_uint8(np.array([0.0, np.nan]))
-    np.testing.assert_array_equal(to_uint8(np.array([-1, 0, 1, 9.0])), [0, 128, 255, 255])
+        checked(to_bytes(np.array([0.0, np.nan]).reshape(1, 1, 2, 1)))
+    levels = checked(to_bytes(np.array([-1, 0, 1, 9.0]).reshape(1, 2, 2, 1)))
+    np.testing.assert_array_equal(levels.ravel(), [0, 128, 255, 255])
 
 
 def test_images_of_one_colour_are_said(tmp_path: Path, capsys) -> None:

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fundusgan_jax import weights
 from fundusgan_jax.errors import UserError
-from fundusgan_jax.weights import import_stylegan
 from fundusgan_jax.weights.import_torchvision import load_backbone
 from fundusgan_jax.weights.public_weights import PUBLIC_WEIGHTS, WEIGHTS_FOLDER_VARIABLE, located
 
@@ -31,10 +29,3 @@ def test_a_missing_backbone_is_answered_with_the_command_that_brings_it(tmp_path
     monkeypatch.setenv(WEIGHTS_FOLDER_VARIABLE, str(tmp_path))
     with pytest.raises(UserError, match=r"mine.pth is neither there nor in .*fetch resnet18 brings"):
         load_backbone("mine.pth", 18, "batch")
-
-
-def test_the_importers_are_there_by_name() -> None:
-    assert all(getattr(weights, name) is not None for name in weights.__all__)
-    assert weights.from_rosinality is import_stylegan.from_rosinality
-    with pytest.raises(AttributeError, match="has no attribute 'from_nowhere'"):
-        weights.from_nowhere  # noqa: B018

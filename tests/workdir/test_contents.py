@@ -11,6 +11,7 @@ from fundusgan_jax.data.example import Example
 from fundusgan_jax.data.packed import open_packed, write_packed
 from fundusgan_jax.devices import distributed
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.settings import SETTINGS
 from fundusgan_jax.workdir.contents import check_network, label_names_of, open_shared_checkpoints
 from fundusgan_jax.workdir.manifest import read_manifest, write_manifest
 from tests.support.tiny import tiny_config
@@ -48,6 +49,11 @@ def test_settings_of_another_network_are_refused(tmp_path: Path) -> None:
     trained = tiny_config()
     same = tiny_config(model__noise_mode="none", model__dtype="bfloat16", eval__features="pixels", seed=4)
     check_network(tmp_path, trained, same)
+    # What may change within a workdir makes no other network.
+    assert not [name for name, setting in SETTINGS.items() if setting.network and setting.may_change]
+    check_network(tmp_path, trained, tiny_config(model__fused_layers=True))
+    with pytest.raises(UserError, match="flow.patch=2, this command says 1"):
+        check_network(tmp_path, trained, tiny_config(flow__patch=1))
     for name, value in {"model.first_dilation": 2, "model.delta": 1, "encoder.norm": "batch"}.items():
         other = tiny_config(**{name.replace(".", "__"): value})
         old = flatten(trained)[name]

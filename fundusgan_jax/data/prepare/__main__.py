@@ -348,8 +348,8 @@ def _write_tfds(
     from fundusgan_jax.data.prepare import builders, shards
 
     records = [
-        shards.Record(str(png), *item.photo[1:5], split_of[item.photo.patient])
-        for png, item in zip(pngs, accepted)
+        shards.Record(str(png), photo.file, photo.label, photo.patient, photo.eye, split_of[photo.patient])
+        for png, photo in zip(pngs, [item.photo for item in accepted])
     ]
     unlabelled = any(record.label < 0 for record in records)
     layout = shards.Layout(request.resolution, label_names, unlabelled, request.file_format)
@@ -396,7 +396,8 @@ def _source_fingerprint(source: Source) -> str:
     digest = hashlib.sha256()
     for photo in source.photos:
         facts = photo.path.stat()
-        digest.update(repr((*photo[1:], facts.st_size, facts.st_mtime_ns)).encode())
+        known = (photo.file, photo.label, photo.patient, photo.eye, photo.split)
+        digest.update(repr((*known, facts.st_size, facts.st_mtime_ns)).encode())
     digest.update(repr((source.rejected, source.label_names)).encode())
     return digest.hexdigest()
 

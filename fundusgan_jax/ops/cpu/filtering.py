@@ -196,11 +196,11 @@ class _Strips(NamedTuple):
         rows = tiles[1] if tiles[1] * tiles[2] <= TILES else most(tiles[1], tiles[2])
         return cls(samples, rows, tiles[0] // samples * (tiles[1] // rows))
 
-    def cut(self, x: Array, strip: Array | int, how: Filtering, margin: int) -> Array:
+    def cut(self, x: Array, strip: Array | int, filtering: Filtering, margin: int) -> Array:
         """What the tiles of strip number `strip` see of x [N, H, W, C] with zeros around."""
         if not margin:
-            return self.cut_rows(x, strip, how.step, how.window - how.step)
-        part = self.cut_rows(x, strip, how.step)
+            return self.cut_rows(x, strip, filtering.step, filtering.window - filtering.step)
+        part = self.cut_rows(x, strip, filtering.step)
         columns = (margin, margin)
         if part.shape[1] == x.shape[1]:
             return jnp.pad(part, ((0, 0), columns, columns, (0, 0)))
@@ -222,8 +222,8 @@ class _Strips(NamedTuple):
 
 def _tiles(x: Array, down: Filtering, across: Filtering, margin: int) -> tuple[int, int, int]:
     """Samples, rows and columns of tiles."""
-    for how, side in zip((down, across), x.shape[1:3]):
-        if margin and (how.window != how.step + 2 * margin or side % how.step):
+    for filtering, side in zip((down, across), x.shape[1:3]):
+        if margin and (filtering.window != filtering.step + 2 * margin or side % filtering.step):
             raise ValueError(
                 f"a map of {x.shape[1]} by {x.shape[2]} with a margin of {margin} is not whole tiles"
             )
@@ -255,21 +255,24 @@ def _row(number: Array, matrix: np.ndarray, parts: Callable[[], list[Array]]) ->
     return lax.switch(number, [lambda row=row: _sum(row, parts()) for row in matrix])  # type: ignore[no-any-return]
 
 
-def _seen(how: Filtering, part: Array, axis: int) -> list[Array]:
+def _seen(filtering: Filtering, part: Array, axis: int) -> list[Array]:
     """The values d of every tile along `axis`: an array of a value per tile for each."""
-    reach = (how.tiles(part.shape[axis]) - 1) * how.step + 1
-    return [lax.slice_in_dim(part, a, a + reach, how.step, axis) for a in range(how.window)]
+    reach = (filtering.tiles(part.shape[axis]) - 1) * filtering.step + 1
+    return [lax.slice_in_dim(part, a, a + reach, filtering.step, axis) for a in range(filtering.window)]
 
 
-def _wanted(how: Filtering, part: Array, axis: int) -> list[Array]:
+def _wanted(filtering: Filtering, part: Array, axis: int) -> list[Array]:
     """The values y of every tile along `axis`, as `_seen`."""
-    return [lax.slice_in_dim(part, a, part.shape[axis], how.tile, axis) for a in range(how.tile)]
+    return [lax.slice_in_dim(part, a, part.shape[axis], filtering.tile, axis) for a in range(filtering.tile)]
 
 
-def _result(how: Filtering, products: list[Array], axis: int) -> Array:
+def _result(filtering: Filtering, products: list[Array], axis: int) -> Array:
     """`after` times the products, each an array of a value per tile along `axis` -> all the values there."""
-    shape = [side * how.tile if which == axis else side for which, side in enumerate(products[0].shape)]
-    return jnp.stack(_combine(how.after, products), axis + 1).reshape(shape)
+    shape = [
+        side * filtering.tile if other_axis == axis else side
+        for other_axis, side in enumerate(products[0].shape)
+    ]
+    return jnp.stack(_combine(filtering.after, products), axis + 1).reshape(shape)
 
 
 def _product(x: Array, matrix: Array) -> Array:

@@ -110,8 +110,12 @@ def _kernel_gradient_backward(dilation: int, same: bool, saved: Pair, dkernel: A
 
 
 # Both are linear in each argument: their gradients are each other's, to any order.
-convolution.defvjp(lambda x, kernel, *how: (convolution(x, kernel, *how), (x, kernel)), _convolution_backward)
-kernel_gradient.defvjp(lambda x, dy, *how: (kernel_gradient(x, dy, *how), (x, dy)), _kernel_gradient_backward)
+convolution.defvjp(
+    lambda x, kernel, *settings: (convolution(x, kernel, *settings), (x, kernel)), _convolution_backward
+)
+kernel_gradient.defvjp(
+    lambda x, dy, *settings: (kernel_gradient(x, dy, *settings), (x, dy)), _kernel_gradient_backward
+)
 
 
 def _native(x: Array, kernel: Array, dilation: int, same: bool) -> Array:

@@ -1,0 +1,3 @@
+"""The version of the package, which images and studies name too."""
+
+__version__ = "0.1.0"
