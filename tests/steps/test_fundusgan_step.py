@@ -73,9 +73,9 @@ def relative_difference(a, b):
     return (apart / sum(float((y**2).sum()) for y in b)) ** 0.5
 
 
-def assert_same_numbers(one: Trained, other: Trained, bound: float = 1e-5) -> None:
+def assert_same_numbers(one: Trained, other: Trained, bound: float = 1e-5, leaves: int = 100) -> None:
     assert one.rows[0] == pytest.approx(other.rows[0], rel=1e-5)
-    assert len(one.gradients) > 100
+    assert len(one.gradients) > leaves
     assert relative_difference(one.gradients, other.gradients) < bound
     # Adam divides a gradient by its own size: rounding in tiny gradients grows from step to step.
     assert one.rows[-1] == pytest.approx(other.rows[-1], rel=2e-3)
@@ -237,7 +237,8 @@ def test_without_a_latent_its_settings_change_no_operation():
 @pytest.mark.slow
 def test_eight_devices_give_what_one_gives_with_a_latent():
     settings = {**SENSITIVE, **LATENT, "seed": 5}
-    assert_same_numbers(run("shard_map", 8, 2, **settings), run("shard_map", 1, 2, **settings))
+    # An autoencoder of 48 arrays.
+    assert_same_numbers(run("shard_map", 8, 2, **settings), run("shard_map", 1, 2, **settings), leaves=47)
 
 
 def test_ema_follows_its_half_life():
