@@ -260,7 +260,8 @@ def from_rosinality(flat: Flat, base_size: int = 4) -> ImportedGenerator:
     """Reads rosinality's stylegan2-pytorch generator (also StyleGANEX's decoder, with its base_size).
 
     The demodulation there scales the kernel by 1 / sqrt(fan_in) first, which matters through the 1e-8
-    alone; the stored noise maps ('noises.noise_K') are read where base_size leaves their sizes as they are.
+    alone; the stored noise maps ('noises.noise_K') are read where base_size leaves their sizes as they are. A file may store
+    none: they are then drawn anew.
 
     Raises:
         UserError: a name is missing or not used.
@@ -278,6 +279,8 @@ def from_rosinality(flat: Flat, base_size: int = 4) -> ImportedGenerator:
             channels[native] = int(flat[name].shape[-4])
     config = generator_sizes(natives, channels, flat["conv1.conv.modulation.weight"].shape[1], base_size)
     table: Table = {("params", "const"): Row("input.input", CONST)}
+    # All of them or none: one that is missing is not drawn anew in silence.
+    stores_noise = any(name.startswith("noises.") for name in flat)
     for block in generator_plan(config):
         for layer in block.layers:
             theirs = "conv1" if layer.number == 1 else f"convs.{layer.number - 2}"
@@ -289,7 +292,7 @@ def from_rosinality(flat: Flat, base_size: int = 4) -> ImportedGenerator:
                 f"{theirs}.noise.weight",
                 f"{theirs}.activate.bias",
             )
-            if f"noises.noise_{layer.number - 1}" in flat:
+            if stores_noise:
                 table["noise", f"layer{layer.number}"] = Row(f"noises.noise_{layer.number - 1}", NOISE)
         theirs = "to_rgb1" if block.native == 4 else f"to_rgbs.{block.layers[0].number // 2 - 1}"
         table |= _rgb_rows(

@@ -204,6 +204,14 @@ def test_rosinalitys_names_hold_the_same_networks() -> None:
     assert found_judge.channels == wanted_judge.channels == tuple(CHANNELS.items())
 
 
+def test_a_noise_map_of_several_may_not_be_missing() -> None:
+    flat = rosinality_generator(nvidia_generator())
+    one = next(name for name in flat if name.startswith("noises."))
+    with pytest.raises(UserError, match=one):
+        from_rosinality({name: x for name, x in flat.items() if name != one})
+    from_rosinality({name: x for name, x in flat.items() if not name.startswith("noises.")})
+
+
 def test_other_networks_are_refused_by_name() -> None:
     for read in (
         from_stylegan2_ada,
