@@ -232,7 +232,8 @@ def sampled_latents(
     """[N, B, B, C] latents drawn by the flow, as FundusGAN's encoder gives them; noise is folded from (seed, number).
 
     Args:
-        config: the network computes in its model.dtype (generate/on_device.py sets it). steps: of Heun's method. with_guidance: False asks the network for the condition alone, half the work.
+        config: the network computes in its model.dtype (generate/on_device.py sets it). steps: of Heun's method.
+        with_guidance: False asks the network for the condition alone, half the work.
         shared: parameters, source, seed, guidance. label, eye: [N]; number: [N].
     """
     noise = normal(sample_keys(shared[2], number, NOISE), latent_shape(model_config(config, None)))
