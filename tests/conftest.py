@@ -38,10 +38,9 @@ gc.set_threshold(100_000, 20, 20)
 
 # Begun first, so that short files are left to fill the end, when one worker would wait for the other.
 LONGEST = (
-    "test_main.py", "test_main_prior.py", "test_main_latent.py", "test_packaging.py", "test_prior_step.py",
-    "test_fundusgan_step.py", "test_interface.py", "test_distributed.py", "test_latent_step.py", "test_low_precision.py",
-    "test_phase_programs.py", "test_compiled_programs.py", "test_create.py", "test_near_duplicates.py", "test_command.py",
-    "test_fundusgan.py", "test_generator.py", "test_classifier_task.py", "test_import_prior.py",
+    "test_main.py", "test_packaging.py", "test_prior_step.py", "test_fundusgan_step.py", "test_interface.py",
+    "test_distributed.py", "test_latent_step.py", "test_low_precision.py", "test_phase_programs.py", "test_compiled_programs.py",
+    "test_create.py", "test_near_duplicates.py", "test_command.py", "test_fundusgan.py", "test_generator.py", "test_import_prior.py",
 )  # fmt: skip
 
 

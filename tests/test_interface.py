@@ -82,6 +82,7 @@ def test_reconstructions_are_those_that_evaluation_scores(workdirs, model, photo
     assert apart(images, np.broadcast_to(images[:1], images.shape)) > 3
 
 
+@pytest.mark.slow
 def test_weights_are_those_that_evaluation_scores(tmp_path, photographs):
     """With eval.use_ema=False the trained ones, of FundusGAN and of the prior."""
     config = tiny_config(eval__use_ema=False)
@@ -175,6 +176,7 @@ def test_compare_gives_the_commands_figures(tmp_path, monkeypatch):
     assert figures == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_compare_gives_the_commands_perceptual_distance(tmp_path, shared, monkeypatch):
     monkeypatch.setenv(WEIGHTS_FOLDER_VARIABLE, str(shared / "weights"))
     rng = np.random.default_rng(1)

@@ -20,6 +20,9 @@ from tests.support.runs import arrays_of, rows_without_rate
 from tests.support.tiny import tiny_config
 from tests.support.workdirs import untrained_workdir
 
+# Whole runs; CI has them.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (
     "data.dataset=phantom", "data.phantom_num=12", "flow.channels=8", "flow.blocks=1", "flow.sampling_steps=2",
@@ -163,7 +166,6 @@ def test_samples_are_judged_beside_held_out_photographs_and_their_reconstruction
     assert (workdir / "samples" / "eval-000004.png").is_file()
 
 
-@pytest.mark.slow
 def test_a_flow_starts_from_a_flow(trained, tmp_path, capsys):
     workdir = tmp_path / "run"
     assert (
@@ -216,7 +218,6 @@ def test_mistakes_of_starting(autoencoder, trained, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 def test_plan(capsys):
     line = [f"--config={ROOT / 'configs' / 'latent.py'}", "--mode=plan", "--config.train.batch_size=8"]
     # With so few photographs no larger batch has to be compiled.
@@ -230,7 +231,6 @@ def test_plan(capsys):
     assert "(flow 0." in said and "train.batch_size=8 fits" in said
 
 
-@pytest.mark.slow
 def test_an_autoencoder_reconstructs_and_has_no_styles(autoencoder, tmp_path):
     line = [f"--workdir={autoencoder}", "--mode=generate", f"--output={tmp_path / 'made'}", "--num=2"]
     for method in ("mix", "perturb", "sample"):

@@ -18,6 +18,9 @@ from tests.support.one_device import one_device
 from tests.support.runs import arrays_of as arrays
 from tests.support.runs import rows_without_rate as rows
 
+# Whole runs; CI has them.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 16
 # Of six images a row, each pixel repeated until people can judge them.
@@ -127,7 +130,6 @@ def mean_of(steps, number):
     return {**{name: np.mean(x) for name, x in values.items()}, "kimg": number * 8 / 1000}
 
 
-@pytest.mark.slow
 def test_several_steps_a_call_give_a_runs_numbers_and_resume_to_the_same_bits(trained, data, tmp_path):
     together = ("train.steps_per_call=3", "train.log_every=3")
     whole = tmp_path / "whole"
@@ -155,7 +157,6 @@ GROWING = (
 )  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_growing_run_fades_in_and_resumes_to_the_same_bits(data, tmp_path, capsys):
     straight = tmp_path / "straight"
     assert main.main(words(data, straight, *GROWING)) == 0
@@ -217,7 +218,6 @@ def test_a_mixing_grid_has_its_sources_at_the_edges(trained, tmp_path):
     np.testing.assert_array_equal(sheet[GAP + cell : cell * 2, GAP:cell], first)
 
 
-@pytest.mark.slow
 def test_a_disease_starts_from_the_prior(trained, data, tmp_path, capsys):
     workdir = tmp_path / "fine"
     given = words(
@@ -245,7 +245,6 @@ FUNDUSGAN = (
 )  # fmt: skip
 
 
-@pytest.mark.slow
 def test_fundusgan_with_an_adversary_resumes_to_the_same_bits_and_samples_the_priors_styles(
     trained, tmp_path
 ):
@@ -272,7 +271,6 @@ def test_fundusgan_with_an_adversary_resumes_to_the_same_bits_and_samples_the_pr
     assert len(images) == 3 and index[0]["sources"]
 
 
-@pytest.mark.slow  # train/test_loop.py has the message, steps/test_prior_step.py the flags and the state
 def test_a_loss_that_explodes_stops_with_step_and_term(data, tmp_path):
     with pytest.raises(
         UserError, match=r"step \d+ is not finite \([GD] .*(loss|gradient|d_adv).*no checkpoint"

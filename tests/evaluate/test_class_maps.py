@@ -65,6 +65,7 @@ def head_by_hand(last_map, params, target):
     return (hidden @ params["head"]["kernel"] + params["head"]["bias"])[target]
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_differences_of_a_head_with_a_hidden_layer():
     config, variables = network("mobilenet_v3_small")
     target = [1, 0, 2]
@@ -92,6 +93,7 @@ def test_without_positive_evidence_the_map_is_nothing():
     assert not np.asarray(grad_cam(maps)).any()
 
 
+@pytest.mark.slow
 def test_maps_of_photographs():
     config, variables = network("squeezenet")
     target = np.array([0, 2, 1])

@@ -26,6 +26,7 @@ def splits():
     return _split(range(80)), _split(range(80, 120))
 
 
+@pytest.mark.slow
 def test_copies_are_called_copies(splits, tmp_path):
     train, held_out = splits
     rng = np.random.default_rng(1)

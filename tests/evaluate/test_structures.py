@@ -52,6 +52,7 @@ def structures():
     return found
 
 
+@pytest.mark.slow
 def test_what_is_painted_as_it_is_agrees(structures):
     assert set(structures.per_image) == {*VESSEL_AGREEMENT, *LESIONS}
     for name, (_, ideal) in (VESSEL_AGREEMENT | LESIONS).items():

@@ -132,6 +132,7 @@ def test_the_command_names_the_nearest_photograph_and_rejects_without_changing_o
         assert len(latents["w_plus"]) == 4
 
 
+@pytest.mark.slow
 def test_without_photographs_columns_are_empty_and_nothing_can_be_rejected(prior, tmp_path, capsys):
     moved = shutil.copytree(prior, tmp_path / "moved", ignore=shutil.ignore_patterns("phantom"))
     away = [f"--config.data.dir={tmp_path / 'away'}", "--config.data.dataset=prepared"]

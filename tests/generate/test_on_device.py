@@ -60,6 +60,7 @@ def test_half_precision_is_on_request_and_close():
         computed_in(config, "float16")
 
 
+@pytest.mark.slow
 def test_a_flow_draws_in_half_precision_on_request_and_close():
     """Whatever it was trained in."""
     config = tiny_latent_config(model__dtype="bfloat16")

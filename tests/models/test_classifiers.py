@@ -66,6 +66,7 @@ def test_squeeze_and_excitation_by_hand():
     np.testing.assert_allclose(module.apply(variables, x), x * gate[:, None, None], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_dropout_is_of_the_sample_and_only_in_training():
     module = Classifier("squeezenet", 2, width=0.125, dropout=0.5)
     image = jax.random.uniform(jax.random.key(1), (3, 32, 32, 3), minval=-1)

@@ -89,6 +89,7 @@ def test_the_pyramid_adds_coarse_to_fine() -> None:
         np.testing.assert_allclose(p, conv(f"smooth_{name}", below, 1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_w_avg_is_added_to_every_vector() -> None:
     encoder = Encoder(EncoderConfig(18, "group", 8, 4, 10, 8, 8))
     image = jax.random.uniform(jax.random.key(0), (1, 64, 64, 3), minval=-1)

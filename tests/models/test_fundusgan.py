@@ -93,6 +93,7 @@ def test_a_larger_generator_is_pooled(model) -> None:
     np.testing.assert_allclose(small, average_pool(large, 2), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_part_of_the_encoding_reaches_the_picture(model, encoded) -> None:
     config, variables, _ = model
 

@@ -39,6 +39,7 @@ def test_parity_with_stylegan2_ada_pytorch(shared, name):
     assert max(differences.values()) < 1e-5, differences
 
 
+@pytest.mark.slow
 def test_parity_with_styleganex_decoder(shared):
     differences = dilated_differences(dict(np.load(shared / "golden" / "dilated_128.npz")))
     assert set(differences) == {"image", "image_no_noise", "image_from_constant"}
@@ -106,6 +107,7 @@ def test_random_noise_of_a_sample_does_not_depend_on_its_batch():
     assert float(jnp.abs(layer_noise(keys, 3, 8) - layer_noise(keys, 4, 8)).max()) > 0.1
 
 
+@pytest.mark.slow
 def test_noise_modes():
     network, variables, w_plus = painted(SMALL)
     strong = jax.tree_util.tree_map_with_path(
@@ -126,6 +128,7 @@ def test_noise_modes():
         network.apply(variables, w_plus, noise_mode="random")
 
 
+@pytest.mark.slow
 def test_delta_skips_start_near_the_identity():
     config = GeneratorConfig(**{**SMALL.__dict__, "delta": 3})
     sizes = [block.in_size for block in generator_plan(config) if block.fused]

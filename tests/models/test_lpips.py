@@ -51,6 +51,7 @@ def test_gradient_flows_to_the_painted_image_alone_and_is_finite_where_equal() -
     assert bool(jnp.isfinite(flat).all())
 
 
+@pytest.mark.slow
 def test_without_heads_it_is_the_mean_over_maps_and_not_called_lpips() -> None:
     plain = perceptual_net("squeezenet", _small_flat())
     ones = perceptual_net("squeezenet", _small_flat(), _small_heads())

@@ -73,6 +73,7 @@ def judge():
     return jax.jit(network.apply), initialised(network, images(16), jnp.eye(4, 3))
 
 
+@pytest.mark.slow
 def test_a_new_synthesis_block_starts_invisible(painter):
     _, variables = painter
     smaller = initialised(synthesis(8), styles())
@@ -84,6 +85,7 @@ def test_a_new_synthesis_block_starts_invisible(painter):
     np.testing.assert_array_equal(after, np.repeat(np.repeat(before, 2, 1), 2, 2))
 
 
+@pytest.mark.slow
 def test_a_new_discriminator_block_starts_invisible(judge):
     _, variables = judge
     image, label = images(16), jnp.eye(4, 3)

@@ -60,6 +60,7 @@ def test_an_output_depends_on_its_own_latent_time_class_and_eye_alone(network):
     np.testing.assert_array_equal(network(x, time, np.array([0, 1, -7]), eye), out)
 
 
+@pytest.mark.slow
 def test_a_new_network_moves_nothing():
     params = jax.jit(Velocity(TINY).init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), jnp.zeros(1), ONE, ONE)
     out = Velocity(TINY).apply(params, jnp.ones((1, 8, 8, 3)), jnp.full(1, 0.5), ONE, ONE)

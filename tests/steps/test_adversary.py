@@ -79,6 +79,7 @@ def test_r1_is_its_formula_with_the_rule_for_gamma(monkeypatch):
     np.testing.assert_allclose(found, np.square(jacobian).sum((1, 2, 3)), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_r1_flattens_the_discriminator_on_photographs():
     config, state = made(loss__r1_gamma=10.0, optim__discriminator_lr=1e-2)
     step = program(config, True)

@@ -144,6 +144,7 @@ def test_the_loss_of_a_sample_does_not_depend_on_its_batch(config, state, latent
     np.testing.assert_allclose(step(state, batch).metrics.terms["loss"], each.mean(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_network_that_moves_nothing_loses_what_noise_and_latent_weigh(config, state, latents):
     """E |n - x|^2 = 1 + mean x^2 of the standardised latent, for zero parameters."""
     zeros = jax.tree.map(np.zeros_like, state.flow.params)
@@ -162,6 +163,7 @@ def sample(config, state, numbers, label=1, guidance=None):
     return np.asarray(draw(*conditions, numbers))
 
 
+@pytest.mark.slow
 def test_a_sample_is_a_function_of_seed_number_and_condition(config, state):
     three = sample(config, state, [4, 11, 2])
     assert three.shape == (3, 16, 16, 4) and np.isfinite(three).all()

@@ -128,6 +128,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(on_one):
     assert train("shard_map", 1, seed=1, **SENSITIVE)[1] != first[1]
 
 
+@pytest.mark.slow
 def test_the_terms_and_the_step_are_counted(on_one):
     state, rows = on_one
     assert {"loss", "pl_penalty", "pl_length", "d_adv", "d_real", "d_fake", "r1", "augment_p"} <= set(rows[0])
@@ -276,6 +277,7 @@ def test_path_lengths_are_the_jacobian_products_of_finite_differences():
     np.testing.assert_allclose(found, expected, rtol=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3])
 def test_an_odd_batch_takes_its_even_samples(size):
     config = config_of(train__style_mixing=0.0, model__noise_mode="none", train__batch_size=size)

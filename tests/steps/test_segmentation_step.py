@@ -122,6 +122,7 @@ def first_gradients():
     ]
 
 
+@pytest.mark.slow
 def test_a_bfloat16_gradient_is_no_further_off_than_rounding_explains():
     """The untrained network's gradient itself is ill-conditioned: float32 has 36 % of it changed by one rounding of its
     parameters, and computing all in bfloat16, which rounds hundreds of times, changes 54 %."""

@@ -66,6 +66,7 @@ def test_photographs_are_brought_to_the_scale_of_the_network():
     assert segmented_side(ours, 128, 130) == 128 and segmented_side(ours, 128, 250) == 248
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_reach_the_image_and_not_the_network(tiny, name):
     frozen = tiny[1]

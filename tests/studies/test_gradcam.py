@@ -73,6 +73,7 @@ def result(workdir, prepared, tmp_path_factory):
     return folder / "out"
 
 
+@pytest.mark.slow
 def test_both_sets_in_the_table(result, workdir, prepared):
     with open(result / "gradcam.csv", newline="") as handle:
         rows = list(csv.DictReader(handle))

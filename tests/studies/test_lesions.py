@@ -93,6 +93,7 @@ def test_weighted_medians_against_repetition():
     assert np.isnan(weighted_medians(np.array([np.nan]), np.ones((2, 1)))).all()
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_and_pictures_only_where_asked(source, tmp_path, capsys):
     output = tmp_path / "out"
     words = [f"--source={source}", f"--output={output}", "--resolution=192", "--reduced=96"]

@@ -78,6 +78,7 @@ def test_the_command_judges_reconstructions_and_reduced_photographs(runs, tmp_pa
     assert f"{record['photographs']} held-out photographs, AUC" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_loss_takes_the_classifier_of_a_workdir(runs):
     judge, model, state = runs
     weights = {"loss__classifier": 1.0, "loss__classifier_workdir": str(judge)}

@@ -69,6 +69,7 @@ def runs_of(record, network):
     return {run["arm"]: run for run in record["runs"] if run["condition"] == f"all photographs, {network}"}
 
 
+@pytest.mark.slow
 def test_a_network_beside_the_probe(study):
     _, workdir, record = study
     ours = runs_of(record, "squeezenet")

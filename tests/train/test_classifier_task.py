@@ -17,6 +17,9 @@ from fundusgan_jax.metrics.discrimination import auc
 from tests.support.one_device import one_device
 from tests.support.runs import arrays_of, rows_without_rate
 
+# Whole runs; CI has them.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (
     "data.resolution=32", "data.classes=N,D", "classifier.network=squeezenet", "classifier.width=0.125",

@@ -52,6 +52,7 @@ def words(folder, output, *more):
     ]
 
 
+@pytest.mark.slow
 def test_compares_two_folders_and_shows_nobody(folders, tmp_path, capsys):
     assert main(words(folders, tmp_path / "out", f"--camera={folders / 'drawn'}")) == 0
     told = capsys.readouterr().out

@@ -293,7 +293,8 @@ def test_a_prior_loads_into_fundusgan_unchanged(tmp_path: Path) -> None:
         export.export_weights(run, tmp_path / "x.npz", "latest", "stylegan2-ada-pytorch", "ema")
 
 
-@pytest.mark.parametrize("suffix", [".npz", pytest.param(".safetensors", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_a_fundusgan_travels(tmp_path: Path, capsys, suffix: str) -> None:
     config = tiny_config(loss__adv=0.1, data__dir="/a/path/of/this/machine", encoder__norm="batch")
     # Every array has values of its own; what they are does not matter.
