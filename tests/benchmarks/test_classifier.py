@@ -7,6 +7,10 @@ from benchmarks.classifier import OURS, TORCH
 from benchmarks.harness.timing import Timer
 
 
+# Slow to compile; CI has them.
+pytestmark = pytest.mark.slow
+
+
 def record(program, batch, img_per_sec):
     settings = {"network": "resnet18", "resolution": 128, "batch": batch, "width": 1.0, "program": program}
     return {"settings": settings, "img_per_sec": img_per_sec}

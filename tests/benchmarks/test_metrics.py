@@ -12,7 +12,10 @@ from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.flops import perceptual_flops
 
 
-@pytest.mark.slow
+# Slow to compile; CI has them.
+pytestmark = pytest.mark.slow
+
+
 def test_the_command_prints_a_table(tmp_path, capsys):
     file = tmp_path / "a.jsonl"
     words = ["--network=lpips_squeeze", "--side=64", "--batch=2", "--calls=1", "--in_process"]

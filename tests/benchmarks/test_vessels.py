@@ -6,6 +6,10 @@ import pytest
 from benchmarks.vessels import PASSES, main, our_call
 
 
+# Slow to compile; CI has them.
+pytestmark = pytest.mark.slow
+
+
 @pytest.mark.parametrize("kind", PASSES)
 def test_every_pass_is_of_the_images_size(kind):
     found = jax.eval_shape(*(lambda function, given: (function, *given))(*our_call("wnet", kind, 32, 2)))

@@ -85,6 +85,7 @@ def test_the_discriminator_judges_each_image_by_itself():
     assert judge_of(config, None) is None
 
 
+@pytest.mark.slow
 def test_an_unknown_class_is_not_the_first_one():
     config = tiny_prior_config(model__num_labels=3)
     state = first_prior(config, config.data.resolution)

@@ -10,6 +10,7 @@ from fundusgan_jax.steps.batch import to_float
 from fundusgan_jax.steps.segmentation_step import first_segmentation, network_of, vessel_probability
 
 
+@pytest.mark.slow
 def test_images_of_several_sizes_have_the_probabilities_that_they_have_alone():
     config = configuration.get_config()
     config.vessels.width, config.vessels.fov_diameter = 2, 0

@@ -16,6 +16,7 @@ def _pair(side: int) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.clip(np.rint(images), 0, 255).astype(np.uint8) for images in (x, y))
 
 
+@pytest.mark.slow
 def test_equal_to_tensorflow():
     tf = pytest.importorskip("tensorflow")
     x, y = _pair(192)

@@ -120,6 +120,7 @@ def test_small_or_empty_images_have_no_structures():
     assert all(np.isnan(values).all() for values in failure_signatures(black, black).values())
 
 
+@pytest.mark.slow
 def test_drive(shared):
     photographs = drive_photographs(shared / "data" / "DRIVE", "test")[:6]
     pooled, mean, dice = vessel_figures(photographs)

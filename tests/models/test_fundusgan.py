@@ -25,7 +25,8 @@ def shapes(config: FundusGANConfig, batch: int = 2):
     return variables, jax.eval_shape(run, variables, image)
 
 
-@pytest.mark.parametrize(("painted", "vectors"), [pytest.param(512, 16, marks=pytest.mark.slow), (1024, 18)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("painted", "vectors"), [(512, 16), (1024, 18)])
 def test_published_sizes(painted: int, vectors: int) -> None:
     from configs import default
 
@@ -111,6 +112,7 @@ def test_every_part_of_the_encoding_reaches_the_picture(model, encoded) -> None:
     assert bool((jnp.abs(gradient.w_plus).max((0, 2)) > 0).all())
 
 
+@pytest.mark.slow
 def test_samples_do_not_mix(model) -> None:
     config, variables, image = model
     run = jax.jit(functools.partial(fundusgan.reconstruct, config, noise_mode="const"))
@@ -140,6 +142,7 @@ def test_a_latent_holds_all_that_is_painted() -> None:
     assert float(jnp.abs(paint_latent(variables, latent + noise) - plain.image).max()) > 1e-3
 
 
+@pytest.mark.slow
 def test_a_constant_base_paints_without_the_base_map_and_has_the_same_parameters(model, encoded) -> None:
     free, variables, _ = model
     config = model_config(tiny_config(model__constant_base=True), None)

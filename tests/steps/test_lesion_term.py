@@ -130,6 +130,7 @@ def tiny_classifier():
     return FrozenClassifier(dict(variables), module)
 
 
+@pytest.mark.slow
 def test_the_evidence_term_is_the_cosine_of_pooled_features(tiny_classifier):
     rng = np.random.default_rng(0)
     image, painted = (jnp.asarray(rng.uniform(-1, 1, (2, 64, 64, 3)), jnp.float32) for _ in range(2))

@@ -135,6 +135,7 @@ def test_the_terms_and_the_step_are_counted(on_one):
     assert int(state.step) == 2
 
 
+@pytest.mark.slow
 def test_a_phase_leaves_the_other_network_alone():
     config, batch = config_of(**SENSITIVE), random_batch(8, SIDE)
     before = first_prior(config)

@@ -128,6 +128,7 @@ def test_another_training_step_shows_in_its_own_phase(shared: Path, tmp_path: Pa
     assert set(result.not_checked) == {"more"}
 
 
+@pytest.mark.slow
 def test_exit_codes_and_json(small: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = tmp_path / "good.npz", tmp_path / "bad.npz"
     np.savez(good, **small)

@@ -129,6 +129,7 @@ def bad_files(root: Path) -> set[str]:
     return {path.name for path in root.iterdir()}
 
 
+@pytest.mark.slow
 def test_bad_files_are_each_handled_or_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     source = tmp_path / "source"
     source.mkdir()

@@ -14,6 +14,9 @@ from fundusgan_jax.ops.gpu import epilogue_kernels
 from fundusgan_jax.ops.gpu.epilogue import Convolved, modulated, modulated_by_xla
 
 # Of the convolution, and whether the filter follows: sides that no block divides.
+# Slow to compile; CI has them.
+pytestmark = pytest.mark.slow
+
 SHAPES = [((2, 9, 9, 4), True), ((1, 17, 7, 8), True), ((2, 8, 6, 4), False), ((1, 5, 5, 2), False)]
 
 
@@ -99,7 +102,6 @@ def test_channels_of_no_power_of_two_take_xlas_form():
     np.testing.assert_array_equal(jax.jit(kernel)(*inputs), jax.jit(plain)(*inputs))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("base_size", [4, 8])
 def test_a_fused_generator_paints_and_learns_the_same(base_size):
     """With layers of all kinds; the kernel itself is not in it here: on a processor XLA's form takes its place."""
