@@ -6,7 +6,6 @@ from benchmarks import classifier
 from benchmarks.classifier import OURS, TORCH
 from benchmarks.harness.timing import Timer
 
-
 # Slow to compile; CI has them.
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,6 @@ from benchmarks.metrics import LEAST_SIDES, main, our_call
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.flops import perceptual_flops
 
-
 # Slow to compile; CI has them.
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,6 @@ import pytest
 
 from benchmarks.vessels import PASSES, main, our_call
 
-
 # Slow to compile; CI has them.
 pytestmark = pytest.mark.slow
 

@@ -39,7 +39,7 @@ def maps_of(config, variables, target):
     return LastMaps(*(np.asarray(value) for value in run(variables, IMAGES, np.asarray(target))))
 
 
-@pytest.mark.parametrize("name", ["squeezenet", "resnet18"])
+@pytest.mark.parametrize("name", ["squeezenet", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_with_one_dense_layer_it_is_the_class_activation_map(name):
     config, variables = network(name)
     target = [0, 2, 1]

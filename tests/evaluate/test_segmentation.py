@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from configs import vessels as configuration
 from fundusgan_jax.data.traced import standardised

@@ -49,7 +49,7 @@ def filtered_and_strided(x, kernel):
     return lax.conv_general_dilated(y, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-@pytest.mark.parametrize("tiles", [0, 1, 1024])
+@pytest.mark.parametrize("tiles", [0, 1, pytest.param(1024, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("shape", [(2, 8, 12, 3, 5), (1, 4, 8, 2, 3), (1, 2, 4, 2, 3)])
 def test_down_conv_equals_filter_and_strided_convolution_to_second_order(monkeypatch, shape, tiles):
     """Strided, and by minimal filtering in strips of so many `tiles`."""

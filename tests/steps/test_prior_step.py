@@ -184,11 +184,14 @@ def test_w_avg_follows_every_pass_through_the_mapping_network():
     np.testing.assert_allclose(ended.w_avg, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "devices, parts, size",
     [
         (1, 1, 8),
-        *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((1, 2, 8), (8, 1, 8), (2, 2, 16))),
+        (1, 2, 8),
+        (8, 1, 8),
+        (2, 2, 16),
     ],
 )
 def test_the_path_length_gradient_reaches_the_running_mean(devices, parts, size):

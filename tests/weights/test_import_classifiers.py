@@ -132,7 +132,8 @@ def densenet121(x, flat):
 REFERENCES = {one.__name__: one for one in (mobilenet_v3_small, efficientnet_b0, densenet121)}
 
 
-@pytest.mark.parametrize("kind", ["batch", pytest.param("frozen", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["batch", "frozen"])
 @pytest.mark.parametrize("name", TABLES)
 def test_maps_are_those_of_plain_numpy(name, kind):
     flat = state_dict(name, 0.25)

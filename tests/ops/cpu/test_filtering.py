@@ -34,7 +34,7 @@ def strided(x, kernel, stride, margin):
     )
 
 
-@pytest.mark.parametrize("tiles", [1, 6, 1000])
+@pytest.mark.parametrize("tiles", [1, 6, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "down, across, margin",
     [("four", "four", 1), ("two", "four", 1), ("four", "two", 0), ("strided", "strided", 0)],
