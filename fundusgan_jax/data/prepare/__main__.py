@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
-import os
 import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -21,7 +19,6 @@ import numpy as np
 
 from fundusgan_jax.anatomy.quality import Quality
 from fundusgan_jax.atomic import atomic_write
-from fundusgan_jax.data.packed import PackedDataset, assert_patients_apart, ensure_packed
 from fundusgan_jax.data.photograph_files import unread_line
 from fundusgan_jax.data.prepare import near_duplicates
 from fundusgan_jax.data.prepare import splits as sides
@@ -35,6 +32,7 @@ from fundusgan_jax.data.prepare.arguments import (
     parse,
     read_json,
 )
+from fundusgan_jax.data.prepare.dataset_files import ForEach, pack, work_folder, write_tfds
 from fundusgan_jax.data.prepare.listing import Photo, Source
 from fundusgan_jax.data.prepare.preprocess import FRAMING_REASONS
 from fundusgan_jax.data.prepare.pseudonyms import KEY, Pseudonyms
@@ -54,11 +52,6 @@ from fundusgan_jax.data.read_image import Scale, is_deep
 from fundusgan_jax.data.value_ranges import scale_of_known
 from fundusgan_jax.errors import UserError, run_door
 from fundusgan_jax.folder_lock import owned_folder
-
-# TensorFlow is imported only where the dataset is written: every worker process imports this file.
-
-# for_each(function, items, label, unit, folder, suffix): each item leaves one file of that suffix in the folder.
-ForEach = Callable[[Callable[[Any], object], Sequence[Any], str, str, Path, str], None]
 
 
 class _Accepted(NamedTuple):
@@ -112,7 +105,7 @@ def _prepare_owned(request: Request) -> dict[str, Any]:
         with atomic_write(summary) as temporary:
             temporary.write_text(json.dumps(done, indent=1) + "\n")
     unfinished = (request.output / ".work").exists()
-    describe_classes(_pack(request.output))
+    describe_classes(pack(request.output))
     shutil.rmtree(request.output / ".work", ignore_errors=True)
     state = "finished" if unfinished else "finished already, nothing to do"
     say(f"{state}: {request.output} ({counts_line(done)})")
@@ -128,15 +121,10 @@ def _for_each(request: Request) -> ForEach:
         )
     from fundusgan_jax.data.prepare import beam_runner
 
-    options, work = beam_runner.options_of(request.runner, request.beam_options), _work(request)
+    options, work = beam_runner.options_of(request.runner, request.beam_options), work_folder(request)
     return lambda function, items, label, unit, folder, suffix: beam_runner.for_each(
         function, items, label, unit, options, work, beam_runner.Results(folder, suffix)
     )
-
-
-def _work(request: Request) -> Path:
-    """The work folder, as workers in other folders and on other machines see it."""
-    return Path(os.path.abspath(request.output), ".work")
 
 
 def _refuse_other_photographs(request: Request, source: Source) -> None:
@@ -153,7 +141,7 @@ def _prepare_source(
     request: Request, source: Source, arguments: dict[str, Any], fingerprint: str, for_each: ForEach
 ) -> dict[str, Any]:
     """Everything from the list of photographs to the TFDS dataset on disk."""
-    output, work = request.output, _work(request)
+    output, work = request.output, work_folder(request)
     with atomic_write(work / "arguments.json") as temporary:
         temporary.write_text(json.dumps(arguments))
     describe(request.dataset, source)
@@ -164,7 +152,8 @@ def _prepare_source(
         shutil.rmtree(output / stale, ignore_errors=True)
     rows, near, assignment = _split(request, selection, for_each)
     split_of = assignment.split_of
-    tfds_dir = _write_tfds(request, source.label_names, selection.accepted, split_of, for_each)
+    photographs = [(work / f"{item.key}.png", item.photo) for item in selection.accepted]
+    tfds_dir = write_tfds(request, source.label_names, photographs, split_of, for_each)
     return {
         **arguments,
         "label_names": list(source.label_names),
@@ -185,7 +174,7 @@ def _prepare_source(
 
 def _accept(request: Request, source: Source, for_each: ForEach) -> _Selection:
     """Prepares every photograph, drops duplicates, writes rejected.csv."""
-    output, work = request.output, _work(request)
+    output, work = request.output, work_folder(request)
     recipe = pool.Recipe(request.resolution, request.framing, level=request.quality)
     recipe = recipe._replace(scale=_scale(source.photos, recipe, work, for_each))
     tasks = [pool.task_of(photo.path, photo.file, recipe) for photo in source.photos]
@@ -267,7 +256,7 @@ def _near_duplicates(
     request: Request, accepted: Sequence[_Accepted], for_each: ForEach
 ) -> list[tuple[int, int, float]]:
     """Pairs of accepted photographs of two patients that show the same."""
-    work = _work(request)
+    work = work_folder(request)
     folder = near_duplicates.picture_folder(
         work,
         [item.outcome.pixels for item in accepted],
@@ -327,68 +316,6 @@ def _drop_duplicates(
         if original.photo.patient != item.photo.patient:
             links.append((original.photo.patient, item.photo.patient))
     return sorted(originals, key=lambda item: item.photo.file), dropped, links
-
-
-def _write_tfds(
-    request: Request,
-    label_names: tuple[str, ...],
-    accepted: Sequence[_Accepted],
-    split_of: dict[str, str],
-    for_each: ForEach,
-) -> Path:
-    """Writes the TFDS dataset from the prepared PNGs; returns its folder."""
-    pngs = [_work(request) / f"{item.key}.png" for item in accepted]
-    need = sum(png.stat().st_size for png in pngs) + len(pngs) * request.resolution**2 * 3
-    free = shutil.disk_usage(request.output).free
-    if free < 1.05 * need:
-        raise UserError(
-            f"{request.output} needs {need / 1e9:.2f} GB more and its disk has {free / 1e9:.2f} GB free: "
-            "free some space and run the same command again"
-        )
-    from fundusgan_jax.data.prepare import builders, shards
-
-    records = [
-        shards.Record(str(png), photo.file, photo.label, photo.patient, photo.eye, split_of[photo.patient])
-        for png, photo in zip(pngs, [item.photo for item in accepted])
-    ]
-    unlabelled = any(record.label < 0 for record in records)
-    layout = shards.Layout(request.resolution, label_names, unlabelled, request.file_format)
-    folder = _work(request) / "shards"
-    with _disk_errors(request.output):
-        planned = shards.plan_shards(records, layout, folder)
-        left = [
-            shard for of_split in planned.values() for shard in of_split if not os.path.isfile(shard.path)
-        ]
-        write = partial(shards.write_shard, layout=layout)
-        for_each(write, left, "writing the dataset", "shard", folder, f".{request.file_format}")
-        config = builders.FundusConfig(name=f"{request.resolution}px", layout=layout, shards=planned)
-        return builders.build(request.dataset, request.output / "tfds", config)
-
-
-def _pack(output: Path) -> PackedDataset:
-    from absl import logging
-
-    logging.set_verbosity(logging.ERROR)  # TFDS recommends packages while it reads
-    with _disk_errors(output):
-        dataset = ensure_packed(output)
-        assert_patients_apart(dataset)
-    return dataset
-
-
-@contextlib.contextmanager
-def _disk_errors(output: Path) -> Iterator[None]:
-    """Turns a full disk, however the libraries dress it up, into one line."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if full or "no space left" in str(error).lower():
-            raise UserError(
-                f"the disk of {output} is full: free some space and run the same command again"
-            ) from error
-        raise
 
 
 def _source_fingerprint(source: Source) -> str:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from fundusgan_jax.data.packed import open_packed
 from fundusgan_jax.data.prepare import __main__ as door
+from fundusgan_jax.data.prepare import dataset_files
 from fundusgan_jax.data.prepare import workers as pool
 from fundusgan_jax.data.prepare.__main__ import prepare
 from fundusgan_jax.data.prepare.arguments import Request, parse
@@ -349,7 +350,7 @@ def test_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not (output / "prepare.json").exists() and not (output / "tfds").exists()
     monkeypatch.undo()
     prepare(request("folder", source, output))
-    with pytest.raises(UserError, match="is full"), door._disk_errors(output):
+    with pytest.raises(UserError, match="is full"), dataset_files.disk_errors(output):
         raise RuntimeError("RESOURCE_EXHAUSTED: /x; No space left on device")
 
 
@@ -473,7 +474,7 @@ def test_a_second_prepare_is_refused_at_any_offset_and_the_first_loses_nothing(
 
         monkeypatch.setattr(door, name, stage)
 
-    for name in ("read_source", "_accept", "_split", "_write_tfds", "_pack"):
+    for name in ("read_source", "_accept", "_split", "write_tfds", "pack"):
         guarded(name)
     done = prepare(wanted)
     assert len(offsets) == 10
