@@ -217,6 +217,7 @@ SETTINGS = {
         least=0, may_change=True),
     "eval.vessels": Setting(64, "FundusGAN, --mode=eval: photographs whose vessels, and from 256 px small lesions, are found and compared in input and output; 0 skips it",
         least=0, may_change=True),
+    "eval.vessel_weights": Setting("", "file of python -m fundusgan_jax.vessels export that finds those vessels; '' takes the one of the package", may_change=True),
     "eval.features_weights": Setting("", "file of that network's weights; '' takes loss.perceptual_weights where both are of one network, else looks in the cache folder", may_change=True),
     "eval.use_ema": Setting(True, "score and generate with the moving average of the parameters"),
 

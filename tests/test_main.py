@@ -353,6 +353,8 @@ MISTAKES = {
         ["--workdir={untrained}", "--mode=generate", "--output={tmp}/o", "--truncation=nan"], "--truncation=nan"),
     "no batch to evaluate": (
         ["--workdir={untrained}", "--mode=eval", "--config.eval.batch_size=0"], "eval.batch_size=0"),
+    "weights of no segmenter": (
+        ["--workdir={untrained}", "--mode=eval", "--config.eval.vessel_weights={tmp}/none.npz"], "none.npz is no file"),
     "huge seed": (
         ["--config=configs/demo.py", "--workdir={tmp}", "--config.seed=18446744073709551616"], "must be below"),
     "too many reconstructions": (

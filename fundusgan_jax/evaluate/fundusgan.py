@@ -57,6 +57,7 @@ from fundusgan_jax.report.table import print_evaluation, title_of
 from fundusgan_jax.steps.adversary import AdversaryState
 from fundusgan_jax.steps.fundusgan_step import TrainState
 from fundusgan_jax.weights.perceptual import open_perceptual
+from fundusgan_jax.weights.vessel_weights import read_vessel_weights
 from fundusgan_jax.workdir.contents import ema_variables, open_dataset, restore_state
 
 
@@ -265,13 +266,14 @@ def evaluate_fundusgan(config: ConfigDict, workdir: Path, step: str) -> None:
 
 
 def _evaluate(config: ConfigDict, workdir: Path, number: int, state: TrainState) -> None:
+    weights = read_vessel_weights(config.eval.vessel_weights)  # a wrong file is named at once
     variables = ema_variables(state, config.eval.use_ema)
     dataset = open_dataset(config, workdir)
     scorer = FundusGANScorer(config, dataset, open_perceptual(config))
     paint = model_painter(config, variables)
     reconstructions = scorer.scorer.score(paint, f"evaluating step {number}", with_signatures=True)
     evaluation = full_evaluation(scorer, number, reconstructions)
-    structures = structures_of(scorer.split, paint, scorer.scorer.batch_size, config.eval.vessels)
+    structures = structures_of(scorer.split, paint, scorer.scorer.batch_size, config.eval.vessels, weights)
     evaluation = with_structures(evaluation, structures, scorer.patients, config.eval.seed)
     folder = fresh_folder(workdir)
     write_full(workdir, evaluation)  # before anything is drawn

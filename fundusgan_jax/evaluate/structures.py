@@ -1,4 +1,4 @@
-"""What a full evaluation adds to the signatures: vessels by the segmentation network of the package, and small lesions."""
+"""What a full evaluation adds to the signatures: vessels by a segmentation network, and small lesions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fundusgan_jax.metrics.vessel_agreement import VESSEL_AGREEMENT, vessel_agre
 from fundusgan_jax.progress import Progress
 from fundusgan_jax.report.evaluation import Evaluation
 from fundusgan_jax.steps.batch import padded_batches
-from fundusgan_jax.weights.vessel_weights import VesselWeights, read_vessel_weights
+from fundusgan_jax.weights.vessel_weights import VesselWeights
 
 # Below this side a microaneurysm is less than a pixel.
 SMALLEST_FOR_LESIONS = 256
@@ -51,14 +51,14 @@ def about(weights: VesselWeights, photographs: int) -> dict[str, Any]:
 
 
 def structures_of(
-    split: PackedSplit, paint: Painter, batch_size: int, most: int, weights: VesselWeights | None = None
+    split: PackedSplit, paint: Painter, batch_size: int, most: int, weights: VesselWeights
 ) -> Structures | None:
     """Segments photographs and their reconstructions, and compares maps and lesions.
 
     Args:
         split: the photographs. paint: reconstructs a batch. batch_size: painted at a time.
         most: photographs, evenly spread over the split.
-        weights: of the network; None takes those of the package.
+        weights: of the network that finds vessels.
 
     Returns:
         None where photographs are smaller than vessels can be seen at (128 px), or most is 0.
@@ -67,7 +67,6 @@ def structures_of(
     if not most or side < SMALLEST:
         return None
     chosen = even_rows(count, most)
-    weights = weights or read_vessel_weights()
     segmenter = Segmenter(weights.config, weights.variables)
     names = [*VESSEL_AGREEMENT, *(LESIONS if side >= SMALLEST_FOR_LESIONS else ())]
     per_image = {name: np.full(count, np.nan) for name in names}

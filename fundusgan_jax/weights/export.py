@@ -77,7 +77,7 @@ def _travelling(config: ConfigDict) -> ConfigDict:
     files = [("encoder", "weights"), ("loss", "perceptual_weights"), ("loss", "vessel_weights")]
     for group, name in [("data", "dir"), *files]:
         config[group][name] = ""
-    config.eval.features_weights = ""
+    config.eval.features_weights = config.eval.vessel_weights = ""
     # Whether there was one decides whether there is a mapping network.
     config.train.init_from = Path(config.train.init_from).name
     return config

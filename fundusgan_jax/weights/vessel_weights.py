@@ -44,13 +44,13 @@ def write_vessel_weights(
         np.savez_compressed(file, allow_pickle=False, **{ABOUT: np.array(json.dumps(about))}, **arrays)  # type: ignore[arg-type]
 
 
-def read_vessel_weights(path: Path | None = None) -> VesselWeights:
-    """The weights of a file; None takes `OURS`.
+def read_vessel_weights(path: Path | str | None = None) -> VesselWeights:
+    """The weights of a file; None and '' take `OURS`.
 
     Raises:
         UserError: no such file, another kind, arrays of another network, or numbers that are not finite.
     """
-    path = path or OURS
+    path = Path(path or OURS)
     if not path.is_file():
         raise UserError(f"{path} is no file; make one with: python -m fundusgan_jax.vessels export")
     try:
@@ -75,7 +75,7 @@ def open_segmenter(config: ConfigDict) -> FrozenSegmenter | None:
     """The frozen network of config.loss.vessel, or None where its weight is 0; UserError as of `read_vessel_weights`."""
     if config.loss.vessel == 0 or config.task != "fundusgan":
         return None
-    weights = read_vessel_weights(Path(config.loss.vessel_weights) if config.loss.vessel_weights else None)
+    weights = read_vessel_weights(config.loss.vessel_weights)
     settings, network = weights.config.vessels, network_of(weights.config)
     return FrozenSegmenter(weights.variables._asdict(), network, settings.network, settings.fov_diameter)
 

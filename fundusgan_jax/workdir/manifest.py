@@ -122,7 +122,12 @@ def write_manifest(
 def _from_any_folder(config: ConfigDict) -> dict[str, Any]:
     """The settings, with whole paths where later commands read files again."""
     settings: dict[str, Any] = config.to_dict()
-    files = [("loss", "perceptual_weights"), ("loss", "vessel_weights"), ("eval", "features_weights")]
+    files = [
+        ("loss", "perceptual_weights"),
+        ("loss", "vessel_weights"),
+        ("eval", "vessel_weights"),
+        ("eval", "features_weights"),
+    ]
     for group, name in [("data", "dir"), *files]:
         if path := settings[group][name]:
             settings[group][name] = os.path.abspath(path)

@@ -87,9 +87,12 @@ def test_a_surrounding_repository_is_not_the_packages(tmp_path: Path) -> None:
 
 def test_paths_are_whole_so_that_commands_work_from_any_folder(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = tiny_config(data__dir="prepared", loss__perceptual_weights="vgg16.npz")
+    config = tiny_config(
+        data__dir="prepared", loss__perceptual_weights="vgg16.npz", eval__vessel_weights="v.npz"
+    )
     write_manifest(tmp_path / "run", config, "abc")
     kept = config_of_workdir(tmp_path / "run", [])
     assert kept.data.dir == str(tmp_path / "prepared") and config.data.dir == "prepared"
     assert kept.loss.perceptual_weights == str(tmp_path / "vgg16.npz") and kept.eval.features_weights == ""
+    assert kept.eval.vessel_weights == str(tmp_path / "v.npz")
     check_manifest(tmp_path / "run", config, "abc")
