@@ -193,6 +193,7 @@ SETTINGS = {
         choices=("wnet", "fpn"), network=True),
     "vessels.width": Setting(0, "vessels: channels of the finest level; 0 takes 8 for wnet, 16 for fpn", least=0, network=True),
     "vessels.learning_rate": Setting(0.005, "vessels, Adam: learning rate", least=0),
+    "vessels.degradation": Setting(0.0, "vessels: crops are made softer or sharper and noisier by up to so much, for photographs of another camera: 0 not at all, 1 as docs/vessels.md has it", least=0, most=1),
     "vessels.held_out": Setting("", "vessels: patterns of names that do not train ('*_g', comma between); '' takes the sets' own halves"),
     "vessels.fov_diameter": Setting(540, "vessels: photographs are resized to this field of view in pixels (DRIVE's); 0 leaves their size", least=0),
 

@@ -22,6 +22,10 @@ from fundusgan_jax.steps.step import Metrics, StepConstants, StepInput, StepOutp
 OUTSIDE, RETINA, VESSEL = 0, 128, 255
 # Largest change of a channel's contrast and brightness in training, in units of the standardised photograph's range.
 CONTRAST, BRIGHTNESS = 0.25, 0.1
+# With vessels.degradation=1: the share of what a binomial filter of five pixels takes away (below 0: what it would take is
+# added), and the largest standard deviation of noise, in the same units.
+BLUR, NOISE = (-0.5, 1.0), 0.08
+BINOMIAL = (0.0625, 0.25, 0.375, 0.25, 0.0625)
 
 
 class SegmentationVariables(NamedTuple):
@@ -72,13 +76,31 @@ def segmentation_shapes(config: ConfigDict) -> SegmentationState:
     return jax.eval_shape(lambda: initial_segmentation(FrozenConfigDict(config), jax.random.key(0)))
 
 
-def augmented(image: Array, keys: Array) -> Array:
-    """Crops, each turned or mirrored into one of four positions (the pipeline mirrors left to right besides), with another
-    contrast and brightness of each channel.
+def blurred(image: Array) -> Array:
+    """[H, W, C] through BINOMIAL along rows and columns, the border repeated."""
+    reach = len(BINOMIAL) // 2
+    padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), "edge")
+    rows = sum(weight * padded[i : i + image.shape[0]] for i, weight in enumerate(BINOMIAL))
+    return jnp.asarray(sum(weight * rows[:, i : i + image.shape[1]] for i, weight in enumerate(BINOMIAL)))
+
+
+def degraded(image: Array, key: Array, degradation: float) -> Array:
+    """A crop as another camera may show it, [H, W, C]: softer or sharper, and noisier; 0 leaves it, 1 is up to BLUR and NOISE."""
+    least, most = BLUR
+    share = degradation * jax.random.uniform(jax.random.fold_in(key, 3), minval=least, maxval=most)
+    image = image + share * (blurred(image) - image)
+    deviation = degradation * NOISE * jax.random.uniform(jax.random.fold_in(key, 4))
+    return image + deviation * jax.random.normal(jax.random.fold_in(key, 5), image.shape)
+
+
+def augmented(image: Array, keys: Array, degradation: float = 0.0) -> Array:
+    """Crops, each turned or mirrored into one of four positions (the pipeline mirrors left to right besides), `degraded`, with
+    another contrast and brightness of each channel.
 
     Args:
         image: [N, S, S, 4] in [-1, 1]; the fourth channel, the truth, keeps its values.
         keys: [N] random keys, one per sample.
+        degradation: of `degraded`; static.
     """
 
     def one(crop: Array, key: Array) -> Array:
@@ -87,7 +109,8 @@ def augmented(image: Array, keys: Array) -> Array:
         crop = jnp.where(turns[1], crop.transpose(1, 0, 2), crop)
         gain = 1 + CONTRAST * jax.random.uniform(jax.random.fold_in(key, 1), (3,), minval=-1, maxval=1)
         shift = BRIGHTNESS * jax.random.uniform(jax.random.fold_in(key, 2), (3,), minval=-1, maxval=1)
-        return jnp.concatenate([crop[..., :3] * gain + shift, crop[..., 3:]], -1)
+        colour = degraded(crop[..., :3], key, degradation) if degradation else crop[..., :3]
+        return jnp.concatenate([colour * gain + shift, crop[..., 3:]], -1)
 
     return jax.vmap(one)(image, keys)
 
@@ -124,7 +147,7 @@ def segmentation_phase(
         axis_name: device axis of gradients, metrics and batch statistics; None without a mapped axis.
     """
     batch = step_input.batch
-    crops = augmented(batch.image, sample_keys(config.seed, batch.sample))
+    crops = augmented(batch.image, sample_keys(config.seed, batch.sample), config.vessels.degradation)
     network = network_of(config, axis_name, config.model.dtype)
 
     def objective(params: dict[str, Any], rows: Array) -> tuple[Array, tuple[Any, None]]:

@@ -7,13 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from configs import vessels
 from fundusgan_jax.models.segmentation import segmentation_network
 from fundusgan_jax.steps.batch import Batch
 from fundusgan_jax.steps.segmentation_losses import masked_bce, soft_dice_loss
 from fundusgan_jax.steps.segmentation_step import (
+    BINOMIAL,
+    NOISE,
     augmented,
+    blurred,
+    degraded,
     first_segmentation,
     segmentation_phase,
     segmentation_shapes,
@@ -50,6 +55,25 @@ def test_augmentation_keeps_the_tracing():
     for before, after in zip(np.asarray(crops[..., 3]), np.asarray(changed[..., 3])):
         turns = [side for x in (before, before.T) for side in (x, x[::-1], x[:, ::-1], x[::-1, ::-1])]
         assert any(np.array_equal(after, turned) for turned in turns)
+
+
+def test_degradation_blurs_sharpens_and_adds_noise():
+    """By scipy's filter; 0 leaves the crop, an edge gets softer or steeper, noise is below its bound."""
+    rng = np.random.default_rng(0)
+    image = rng.uniform(-1, 1, (9, 12, 3)).astype(np.float32)
+    wanted = ndimage.convolve1d(
+        ndimage.convolve1d(image, BINOMIAL, 0, mode="nearest"), BINOMIAL, 1, mode="nearest"
+    )
+    np.testing.assert_allclose(blurred(jnp.asarray(image)), wanted, atol=1e-6)
+    keys = jax.random.split(jax.random.key(2), 64)
+    np.testing.assert_array_equal(degraded(jnp.asarray(image), keys[0], 0.0), image)
+    edge = jnp.broadcast_to((jnp.arange(200) >= 100).astype(jnp.float32)[None, :, None], (200, 200, 1))
+    changed = np.asarray(jax.vmap(lambda key: degraded(edge, key, 1.0))(keys))
+    steepness = (changed[:, :, 100] - changed[:, :, 99]).mean((1, 2))
+    # The filter leaves 0.375 of the step; what it takes, added by half, makes it 1.3125.
+    assert 0.35 < steepness.min() < 0.5 and 1.2 < steepness.max() < 1.35
+    deviations = changed[:, :, :90].std((1, 2, 3))
+    assert deviations.max() < 1.02 * NOISE and deviations.min() < 0.1 * NOISE
 
 
 def test_a_step_lowers_the_loss_and_repeats_to_the_bit():
