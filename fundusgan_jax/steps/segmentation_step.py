@@ -80,8 +80,10 @@ def blurred(image: Array) -> Array:
     """[H, W, C] through BINOMIAL along rows and columns, the border repeated."""
     reach = len(BINOMIAL) // 2
     padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), "edge")
-    rows = sum(weight * padded[i : i + image.shape[0]] for i, weight in enumerate(BINOMIAL))
-    return jnp.asarray(sum(weight * rows[:, i : i + image.shape[1]] for i, weight in enumerate(BINOMIAL)))
+    terms = [weight * padded[i : i + image.shape[0]] for i, weight in enumerate(BINOMIAL)]
+    rows = functools.reduce(jnp.add, terms)
+    terms = [weight * rows[:, i : i + image.shape[1]] for i, weight in enumerate(BINOMIAL)]
+    return functools.reduce(jnp.add, terms)
 
 
 def degraded(image: Array, key: Array, degradation: float) -> Array:
