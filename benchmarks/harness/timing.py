@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 
 from benchmarks.harness.circumstances import Record, circumstances
-from benchmarks.harness.profile import Operation, profiled
+from benchmarks.harness.longest_operations import Operation, profiled
 from fundusgan_jax.devices.peaks import default_precision, peak_flops
 from fundusgan_jax.errors import UserError
 
