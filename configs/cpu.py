@@ -20,6 +20,8 @@ def get_config() -> ConfigDict:
     config.encoder.fpn_channels = 128
     config.encoder.head_channels = 64
     config.loss.perceptual_net = "squeezenet"
+    config.loss.vessel_side = 256
+    config.loss.vessel_photographs = 1
     config.optim.encoder_lr = 5e-4
     config.optim.generator_lr = 1e-3
     config.optim.generator_b1 = 0.9

@@ -112,6 +112,7 @@ SETTINGS = {
         choices=("skeleton_recall", "cldice", "l1")),
     "loss.vessel_weights": Setting("", "file of python -m fundusgan_jax.vessels export; '' takes the one of the package"),
     "loss.vessel_side": Setting(0, "side in pixels that images are segmented at; 0 takes the network's scale, at most twice data.resolution; less costs less and sees less", least=0),
+    "loss.vessel_photographs": Setting(0, "photographs of a device's batch whose vessels are compared in a step; 0 takes all; fewer cost less", least=0),
     "loss.lesion": Setting(0.0, "weight of the mean absolute error on small bright and dark spots of the photograph; 0 leaves it out", least=0),
     "loss.lesion_detail": Setting(0.0, "weight of the same in the finest bands of a Laplacian pyramid, which a blurred spot loses", least=0),
     "loss.finest_band": Setting(0.0, "weight of the mean absolute error in the finest band of a Laplacian pyramid, in the whole field of view", least=0),
@@ -199,6 +200,7 @@ SETTINGS = {
 
     "classifier.network": Setting("resnet18", "classifier: resnet18, resnet34, resnet50, resnet101, resnet152, squeezenet, mobilenet_v3_small, efficientnet_b0, densenet121",
         choices=("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "squeezenet", "mobilenet_v3_small", "efficientnet_b0", "densenet121"), network=True),
+    "classifier.multi_label": Setting(False, "classifier: each label by itself (sigmoid), for photographs that have several: a class 'D;H' is the labels D and H; False: one class a photograph (softmax)", network=True),
     "classifier.width": Setting(1.0, "classifier: factor of all channels, 1 as published", above=0, most=4, network=True),
     "classifier.dropout": Setting(0.0, "classifier: share of the pooled features that a training step leaves out", least=0, below=1),
     "classifier.augment": Setting(True, "classifier: training photographs upside down half of the time, shifted up to 6.25 %, zoomed up to 10 %, turned up to 5 degrees (Kim et al.)"),

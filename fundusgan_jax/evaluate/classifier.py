@@ -15,8 +15,10 @@ from scipy import special
 
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.config import class_names
+from fundusgan_jax.data.label_sets import SEPARATOR
 from fundusgan_jax.data.packed import PackedSplit
 from fundusgan_jax.devices.local import local_program, replicated
+from fundusgan_jax.evaluate.label_figures import label_figures
 from fundusgan_jax.evaluate.scored import held_out_split, variables_of
 from fundusgan_jax.evaluate.stop import ShouldStop, never, stoppable
 from fundusgan_jax.folder_lock import owned_name
@@ -35,7 +37,7 @@ from fundusgan_jax.progress import Progress
 from fundusgan_jax.report.evaluation import FILE, FULL_FOLDER, Evaluation, environment, write_full
 from fundusgan_jax.report.page import write_report
 from fundusgan_jax.report.table import print_evaluation
-from fundusgan_jax.steps.batch import padded_batches
+from fundusgan_jax.steps.batch import members, padded_batches
 from fundusgan_jax.steps.classifier_step import ClassifierState, ClassifierVariables, classifier_logits
 from fundusgan_jax.workdir.contents import open_dataset, restore_state
 from fundusgan_jax.workdir.manifest import config_of_workdir
@@ -91,9 +93,22 @@ def network_settings(config: ConfigDict) -> FrozenConfigDict:
     )
 
 
-def probabilities_of(logits: np.ndarray) -> np.ndarray:
-    """float64 [N, K], the softmax of logits [N, K]."""
-    return special.softmax(logits.astype(np.float64), 1)  # type: ignore[no-any-return]
+def probabilities_of(logits: np.ndarray, multi_label: bool = False) -> np.ndarray:
+    """float64 [N, K], the softmax of logits [N, K]; of each label by itself where there may be several."""
+    wide = logits.astype(np.float64)
+    return special.expit(wide) if multi_label else special.softmax(wide, 1)  # type: ignore[no-any-return]
+
+
+def truth_of(config: ConfigDict, label: np.ndarray, count: int) -> np.ndarray:
+    """bool [N, count], which classes, or labels, photographs of `workdir.contents.open_dataset` have."""
+    if config.classifier.multi_label:
+        return members(label, count)  # type: ignore[no-any-return]
+    return np.asarray(label)[:, None] == np.arange(count)
+
+
+def class_counts(config: ConfigDict, label: np.ndarray, count: int) -> np.ndarray:
+    """int [count], how many photographs have each class, or label."""
+    return truth_of(config, label, count).sum(0)  # type: ignore[no-any-return]
 
 
 def classifier_figures(
@@ -138,24 +153,25 @@ def figure_intervals(
     names: Sequence[str],
     patients: Sequence[str] | None,
     seed: int,
+    figures: Callable[..., dict[str, np.ndarray]] = classifier_figures,
 ) -> dict[str, Interval]:
-    """95 % intervals of `classifier_figures` from drawing patients; patients None: photographs."""
+    """95 % intervals of `figures` from drawing patients; patients None: photographs."""
     weights = patient_weights(patients, len(label), seed)
     parts = [
-        classifier_figures(label, probability, names, weights[start : start + DRAWS])
+        figures(label, probability, names, weights[start : start + DRAWS])
         for start in range(0, RESAMPLES, DRAWS)
     ]
     return {name: interval_of(np.concatenate([part[name] for part in parts])) for name in parts[0]}
 
 
 def odir_figures(
-    label: np.ndarray, probability: np.ndarray, names: Sequence[str], patients: Sequence[str] | None
+    truth: np.ndarray, probability: np.ndarray, names: Sequence[str], patients: Sequence[str] | None
 ) -> dict[str, float]:
     """ODIR-2019's official score of patients, 'odir_final' and its parts; {} where the classes are not ODIR's eight, or
-    patients are unknown. A patient's truth is that of the photographs, not of the official table."""
+    patients are unknown. A patient's truth is that of the photographs, bool [N, K], not of the official table."""
     if patients is None or set(names) != set(ODIR_CLASSES):
         return {}
-    truth, p = of_patients(label, probability, patients, list(names).index(ODIR_CLASSES[0]))
+    truth, p = of_patients(truth, probability, patients, list(names).index(ODIR_CLASSES[0]))
     return {f"odir_{name}": value for name, value in odir_score(truth, p).items()}
 
 
@@ -174,20 +190,23 @@ def evaluation_of_logits(
         logits: [N, K] of the photographs of `split`. shares: [K] of the training photographs, whose constant prediction is
             the baseline. patients: [N], or None where they are unknown.
     """
-    names, probability = class_names(config), probabilities_of(logits)
+    names, multi_label = class_names(config), bool(config.classifier.multi_label)
+    figures = label_figures if multi_label else classifier_figures
+    probability = probabilities_of(logits, multi_label)
     constant = np.tile(shares, (len(probability), 1))
-    odir, odir_constant = (odir_figures(split.label, p, names, patients) for p in (probability, constant))
-    absent = [name for k, name in enumerate(names) if not (split.label == k).any()]
+    truth = truth_of(config, split.label, len(names))
+    odir, odir_constant = (odir_figures(truth, p, names, patients) for p in (probability, constant))
+    absent = [name for k, name in enumerate(names) if not truth[:, k].any()]
     seed = config.eval.seed
     return Evaluation(
         split=config.data.eval_split,
         num_images=len(probability),
         resolution=config.data.resolution,
-        model=_plain(classifier_figures(split.label, probability, names)) | odir,
-        baselines={
-            "classes' shares": _plain(classifier_figures(split.label, constant, names)) | odir_constant
-        },
-        intervals=figure_intervals(split.label, probability, names, patients, seed) if with_intervals else {},
+        model=_plain(figures(split.label, probability, names)) | odir,
+        baselines={"classes' shares": _plain(figures(split.label, constant, names)) | odir_constant},
+        intervals=figure_intervals(split.label, probability, names, patients, seed, figures)
+        if with_intervals
+        else {},
         warnings=[f"no photograph of split '{config.data.eval_split}' has class {x}" for x in absent],
         step=number,
         kimg=number * config.train.batch_size / 1000,
@@ -200,14 +219,28 @@ def _plain(figures: dict[str, np.ndarray]) -> dict[str, float]:
     return {name: float(value) for name, value in figures.items()}
 
 
-def write_predictions(path: Path, split: PackedSplit, probability: np.ndarray, names: Sequence[str]) -> None:
-    """A row per photograph: its number in the split, file, patient, class, predicted class, probability of each class."""
+def write_predictions(
+    path: Path, split: PackedSplit, truth: np.ndarray, probability: np.ndarray, config: ConfigDict
+) -> None:
+    """A row per photograph: its number in the split, file, patient, class, predicted class, probability of each class.
+
+    truth: bool [N, K]. Several labels are joined as `data.label_sets` has them.
+    """
+    names = class_names(config)
+    if config.classifier.multi_label:
+        found = probability >= 0.5
+    else:
+        found = probability.argmax(1)[:, None] == np.arange(len(names))
+
+    def said(has: np.ndarray) -> str:
+        return SEPARATOR.join(name for name, one in zip(names, has) if one)
+
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["index", "file", "patient", "label", "prediction", *(f"p_{name}" for name in names)])
         for index, values in enumerate(probability):
-            label, prediction = names[split.label[index]], names[int(values.argmax())]
-            facts = [index, split.file[index], split.patient[index], label, prediction]
+            labels = said(truth[index]), said(found[index])
+            facts = [index, split.file[index], split.patient[index], *labels]
             rows.writerow([*facts, *(f"{value:.9g}" for value in values)])
 
 
@@ -227,7 +260,9 @@ def evaluate_classifier(config: ConfigDict, workdir: Path, step: str) -> None:
         )
         (workdir / FULL_FOLDER).mkdir(exist_ok=True)
         table = workdir / FULL_FOLDER / PREDICTIONS
-        write_predictions(table, split, probabilities_of(logits), class_names(config))
+        truth = truth_of(config, split.label, logits.shape[1])
+        probability = probabilities_of(logits, config.classifier.multi_label)
+        write_predictions(table, split, truth, probability, config)
         write_full(workdir, evaluation)
     print_evaluation(
         evaluation, f"step {number}, {evaluation.num_images} photographs of split '{evaluation.split}':"

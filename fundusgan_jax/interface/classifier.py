@@ -23,6 +23,7 @@ class Classifier:
     def __init__(self, config: ConfigDict, step: int, state: ClassifierState) -> None:
         self.step, self.resolution = step, int(config.data.resolution)
         self.classes = class_names(config)
+        self._multi_label = bool(config.classifier.multi_label)
         self._predictor = Predictor(config, variables_of(config, state))
 
     def predict(self, photographs: Any) -> np.ndarray:
@@ -32,10 +33,10 @@ class Classifier:
             photographs: uint8 [N, S, S, 3], prepared (`open_dataset`).
 
         Returns:
-            float64 [N, K], rows that sum to 1.
+            float64 [N, K]; rows sum to 1, but for a classifier of several labels, each of which has its own probability.
 
         Raises:
             UserError: another type or shape.
         """
         images = sized_photographs(photographs, self.resolution)
-        return probabilities_of(self._predictor.logits(images, shown=False))
+        return probabilities_of(self._predictor.logits(images, shown=False), self._multi_label)

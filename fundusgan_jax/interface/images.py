@@ -33,7 +33,8 @@ def open_dataset(folder: str | os.PathLike[str], split: str = "test") -> tuple[n
         split: its name.
 
     Returns:
-        photographs uint8 [N, S, S, 3]; labels int32 [N], class numbers, -1 where unknown.
+        photographs uint8 [N, S, S, 3]; labels int32 [N], class numbers, -1 where unknown; of a workdir with
+            classifier.multi_label bit k is whether the photograph has label k.
 
     Raises:
         UserError: no such dataset or split.

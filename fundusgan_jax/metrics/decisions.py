@@ -73,12 +73,12 @@ ODIR_CLASSES = ("N", "D", "G", "C", "A", "H", "M", "O")
 
 
 def of_patients(
-    classes: np.ndarray, probabilities: np.ndarray, patients: Sequence[str], healthy: int
+    labels: np.ndarray, probabilities: np.ndarray, patients: Sequence[str], healthy: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels and probabilities of patients from those of their photographs: of a disease the highest, of health the lowest.
 
     Args:
-        classes: [N] class numbers. probabilities: [N, C]. patients: [N]. healthy: number of the class without disease.
+        labels: bool [N, C]. probabilities: [N, C]. patients: [N]. healthy: number of the class without disease.
 
     Returns:
         bool [P, C] and float64 [P, C], patients in the order of their names.
@@ -86,7 +86,7 @@ def of_patients(
     _, number = np.unique(np.asarray(patients), return_inverse=True)
     count, num_classes = int(number.max()) + 1, probabilities.shape[1]
     truth, p = np.zeros((count, num_classes), bool), np.zeros((count, num_classes))
-    np.logical_or.at(truth, number, np.arange(num_classes) == np.asarray(classes)[:, None])
+    np.logical_or.at(truth, number, labels)
     np.maximum.at(p, number, probabilities)
     truth[:, healthy] = ~np.delete(truth, healthy, 1).any(1)
     p[:, healthy] = 1

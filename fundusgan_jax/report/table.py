@@ -29,6 +29,7 @@ TITLES = {
     "auc": "AUC",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
+    "exact_match": "every label right",
     "odir_kappa": "ODIR-2019, kappa of patients and classes pooled",
     "odir_f1": "ODIR-2019, F1 (pooled accuracy)",
     "odir_auc": "ODIR-2019, AUC pooled",
@@ -48,7 +49,7 @@ TITLES = {
 }
 HIGHER_IS_BETTER = (
     "ssim", "psnr", "ms_ssim", "ssim_fov", "psnr_fov", "ms_ssim_fov", "precision", "recall", "density", "coverage",
-    "auc", "accuracy", "balanced_accuracy", "macro_f1", "sensitivity", "specificity",
+    "auc", "accuracy", "balanced_accuracy", "macro_f1", "exact_match", "sensitivity", "specificity",
     "odir_kappa", "odir_f1", "odir_auc", "odir_final",
 )  # fmt: skip
 SPREADS = ("kid_subsets_std", "kernel_subsets_std")  # stand beside the figure that they belong to

@@ -44,7 +44,7 @@ class Batch(NamedTuple):
     """One batch as a step computes with it.
 
     image: [N, S, S, 3] float32 in [-1, 1]; of task=latent [N, B, B, C] latents.
-    label: [N] int32 class index, -1 where unknown.
+    label: [N] int32 class index, -1 where unknown; with classifier.multi_label bits of the labels.
     eye: [N] int32 index into EYES, already swapped where the image was flipped.
     sample: [N] int32 number of the sample in the endless stream (step * batch_size + position); the
         step folds it into its random keys, so draws do not depend on how a batch is split over devices.
@@ -93,3 +93,8 @@ def padded_batches(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
     for start in range(0, count, size):
         rows = np.minimum(np.arange(start, start + size), count - 1)
         yield rows, min(size, count - start)
+
+
+def members(bits: Any, count: int) -> Any:
+    """bool [N, count], which labels each photograph has; bits: int32 [N], bit k is label k (`data.label_sets`); numpy or jax."""
+    return (bits[:, None] >> np.arange(count, dtype=np.int32)) & 1 == 1

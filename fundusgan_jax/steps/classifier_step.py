@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from fundusgan_jax.models.classifiers import Classifier
 from fundusgan_jax.ops.full_precision import full_precision
+from fundusgan_jax.steps.batch import members
 from fundusgan_jax.steps.classifier_augmentation import moved
 from fundusgan_jax.steps.fundusgan_step import AXIS
 from fundusgan_jax.steps.initialisation import run_once
@@ -34,7 +35,7 @@ class ClassifierState(NamedTuple):
     """All that is saved.
 
     step: int32 steps taken. ema: moving average of the variables, statistics too. shares: [K] float32, each class's share of
-    the training photographs.
+    the training photographs, or each label's.
     """
 
     step: Array
@@ -115,6 +116,21 @@ def classifier_terms(logits: Array, label: Array, shares: Array, weighting: str)
     return {"loss": jnp.mean(losses), "accuracy": jnp.mean(jnp.argmax(logits, -1) == label)}
 
 
+def multi_label_terms(logits: Array, label: Array, shares: Array, weighting: str) -> dict[str, Array]:
+    """Binary cross-entropy, the mean of labels and samples, under 'loss', and the share of right answers.
+
+    Args:
+        logits: [N, K]. label: [N] bits of the labels (`steps.batch.members`). shares: [K] of the training photographs that have each.
+        weighting: as of `classifier_terms`, each label being two classes of its own: has it, has it not.
+    """
+    truth = members(label, len(shares))
+    adjusted = logits + jax.scipy.special.logit(shares) if weighting == "logit_adjusted" else logits
+    losses = optax.sigmoid_binary_cross_entropy(adjusted, truth.astype(logits.dtype))
+    if weighting == "balanced":
+        losses = losses / (2 * jnp.where(truth, shares, 1 - shares))
+    return {"loss": jnp.mean(losses), "accuracy": jnp.mean((logits > 0) == truth)}
+
+
 def classifier_phase(
     state: ClassifierState,
     step_input: StepInput,
@@ -127,7 +143,7 @@ def classifier_phase(
 
     Args:
         state: the same on every device.
-        step_input: this device's share of the batch; every label is a class.
+        step_input: this device's share of the batch; every label is a class, or bits of labels with classifier.multi_label.
         constants: not used.
         config: the run's settings; static.
         axis_name: device axis of gradients, metrics and batch statistics; None without a mapped axis.
@@ -137,12 +153,13 @@ def classifier_phase(
     if config.classifier.augment:
         image = moved(image, sample_keys(config.seed, batch.sample, _MOVES))
     network = network_of(config, len(state.shares), axis_name, config.model.dtype)
+    terms_of = multi_label_terms if config.classifier.multi_label else classifier_terms
 
     def objective(params: dict[str, Any], rows: Any) -> tuple[Array, tuple[Any, None]]:
         image, label, keys = rows
         variables = {"params": params, "batch_stats": state.variables.batch_stats}
         output, changed = network.apply(variables, image, True, keys, mutable=["batch_stats"])
-        terms = classifier_terms(output.logits, label, state.shares, config.loss.class_weighting)
+        terms = terms_of(output.logits, label, state.shares, config.loss.class_weighting)
         return terms["loss"], ((terms, changed.get("batch_stats", {})), None)
 
     rows = (image, batch.label, dropout)

@@ -198,11 +198,12 @@ def loss_terms(
         total = total + config.loss.lpips * terms[perceptual.metric]
     if segmenter is not None:
         settings = config.loss
+        seen = slice(settings.vessel_photographs or None)  # batches are drawn at random, so are their first
         terms["vessel"] = vessel_term(
             settings.vessel_loss,
             segmenter,
-            reconstruction.image,
-            image,
+            reconstruction.image[seen],
+            image[seen],
             settings.vessel_side,
             config.train.remat,
         )

@@ -60,7 +60,7 @@ def heat_map_study(flags: argparse.Namespace) -> None:
                 continue
             prepared = title != "photographs"
             files, patients, images = _images(folder, flags.split, config, flags.num, prepared)
-            probability = probabilities_of(predictor.logits(images))
+            probability = probabilities_of(predictor.logits(images), config.classifier.multi_label)
             wanted = np.full(len(images), target) if target is not None else probability.argmax(1)
             maps = mapper.maps(images, wanted)
             lesions = None

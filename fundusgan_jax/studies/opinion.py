@@ -128,6 +128,8 @@ def compare(classifier: Path, workdir: Path, step: str, seed: int) -> dict[str, 
         theirs, number, state = restore_state(workdir, step)
     if not isinstance(judge, ClassifierState):
         raise UserError(f"--classifier={classifier} is no classifier; name a run of configs/classifier.py")
+    if config.classifier.multi_label:
+        raise UserError(f"--classifier={classifier} tells several labels at once; name one of single classes")
     if not isinstance(state, TrainState):
         raise UserError(f"--workdir={workdir} reconstructs no photographs; name a run of a FundusGAN")
     side = config.data.resolution

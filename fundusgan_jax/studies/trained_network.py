@@ -55,6 +55,8 @@ def study_settings(request: Request, network: str, names: Sequence[str], size: i
         raise UserError(
             f"--config={request.config} is of task={config.task}; a study trains classifiers: configs/study_classifier.py"
         )
+    if config.classifier.multi_label:
+        raise UserError("a study compares classes: leave --config.classifier.multi_label out")
     config.classifier.network = network
     if request.pretrained:
         config.encoder.weights = network

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from fundusgan_jax.data.packed import split_named
-from fundusgan_jax.evaluate.classifier import Predictor, evaluation_of_logits
+from fundusgan_jax.evaluate.classifier import Predictor, class_counts, evaluation_of_logits
 from fundusgan_jax.evaluate.scored import held_out_split, variables_of
 from fundusgan_jax.evaluate.stop import ShouldStop
 from fundusgan_jax.report.evaluation import FILE, write_evaluation
@@ -42,8 +42,8 @@ class ClassifierTask:
     def first(self) -> ClassifierState:
         """A new network, with config.encoder.weights where they are given."""
         label = split_named(self.run.dataset, self.config.data.train_split).label
-        counts = np.bincount(label, minlength=len(self.run.dataset.label_names))
-        state = first_classifier(self.config, counts / counts.sum())
+        counts = class_counts(self.config, label, len(self.run.dataset.label_names))
+        state = first_classifier(self.config, counts / len(label))
         if not self.config.encoder.weights:
             return state
         network, norm = self.config.classifier.network, self.config.encoder.norm

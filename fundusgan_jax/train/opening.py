@@ -14,6 +14,7 @@ from fundusgan_jax.data.packed import PackedDataset, split_named
 from fundusgan_jax.devices import distributed
 from fundusgan_jax.devices.parallel import DataParallel
 from fundusgan_jax.errors import UserError
+from fundusgan_jax.evaluate.classifier import class_counts
 from fundusgan_jax.report.grid import can_draw
 from fundusgan_jax.steps.fundusgan_step import AXIS
 from fundusgan_jax.train.fundusgan_task import FundusGANTask
@@ -82,13 +83,21 @@ def _check_classes(config: ConfigDict, dataset: PackedDataset) -> None:
         raise UserError(f"class '{odd}' has a comma in its name; rename it and run data.prepare again")
     config.data.classes = ",".join(names)
     train, held_out = (
-        np.bincount(split_named(dataset, split).label, minlength=len(names))
+        class_counts(config, split_named(dataset, split).label, len(names))
         for split in (config.data.train_split, config.data.eval_split)
     )
     if not train.all():
         raise UserError(
             f"class '{names[int(train.argmin())]}' has no photograph in split '{config.data.train_split}' of "
             f"{dataset.directory}; name the others with --config.data.classes=A,B"
+        )
+    if (
+        config.classifier.multi_label
+        and (everywhere := train == len(split_named(dataset, config.data.train_split).label)).any()
+    ):
+        raise UserError(
+            f"every photograph of split '{config.data.train_split}' has label '{names[int(everywhere.argmax())]}': nothing can be "
+            "learned of it; name the others with --config.data.classes=A,B"
         )
     counts = ", ".join(f"{name} {a} and {b}" for name, a, b in zip(names, train, held_out))
     distributed.say(f"photographs that train and that are held out: {counts}")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from fundusgan_jax.config import best_metric, class_names, flatten
+from fundusgan_jax.data.label_sets import labels_of, of_labels
 from fundusgan_jax.data.packed import (
     PackedDataset,
     assert_patients_apart,
@@ -67,6 +68,8 @@ def open_dataset(config: ConfigDict, workdir: Path) -> PackedDataset:
             flush=True,
         )
     if config.task == "classifier":
+        if config.classifier.multi_label:
+            return of_labels(dataset, class_names(config) or labels_of(dataset.label_names))
         return of_classes(dataset, class_names(config) or dataset.label_names)
     return dataset
 

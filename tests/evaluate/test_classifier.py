@@ -101,7 +101,7 @@ def test_odirs_score_is_of_patients_and_of_its_classes_alone():
     label, probability = scored(8, 60)
     names = tuple(sorted(ODIR_CLASSES))
     patients = [f"p{number // 2}" for number in range(60)]
-    found = odir_figures(label, probability, names, patients)
+    found = odir_figures(np.eye(8, dtype=bool)[label], probability, names, patients)
     healthy = names.index("N")
     pairs = label.reshape(30, 2)
     truth = np.stack([(pairs == k).any(1) for k in range(8)], 1)
@@ -117,5 +117,5 @@ def test_odirs_score_is_of_patients_and_of_its_classes_alone():
     }
     expected["odir_final"] = np.mean(list(expected.values()))
     assert found == pytest.approx(expected, rel=1e-9)
-    assert odir_figures(label, probability, names, None) == {}
-    assert odir_figures(label[label < 3], probability[label < 3, :3], NAMES, patients) == {}
+    assert odir_figures(truth, probability, names, None) == {}
+    assert odir_figures(truth, probability[:, :3], NAMES, patients) == {}

@@ -81,6 +81,6 @@ def test_patients_have_the_diseases_of_their_photographs():
     p = np.array(
         [[0.1, 0.8, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0.5, 0.3, 0.2], [0.3, 0.5, 0.2], [0.2, 0.1, 0.7]]
     )
-    truth, joined = of_patients(classes, p, patients, healthy=1)
+    truth, joined = of_patients(np.eye(3, dtype=bool)[classes], p, patients, healthy=1)
     np.testing.assert_array_equal(truth, [[True, False, False], [False, True, False], [True, False, True]])
     np.testing.assert_allclose(joined, [[0.6, 0.3, 0.1], [0.3, 0.5, 0.2], [0.5, 0.1, 0.7]])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 from scipy import special
+from sklearn import metrics
 from sklearn.utils.class_weight import compute_class_weight
 
 from configs import classifier
@@ -16,6 +17,7 @@ from fundusgan_jax.steps.classifier_step import (
     classifier_terms,
     first_classifier,
     make_optimizer,
+    multi_label_terms,
 )
 from fundusgan_jax.steps.fundusgan_step import AXIS
 from fundusgan_jax.steps.step import StepConstants, StepInput
@@ -51,6 +53,30 @@ def test_losses_by_hand():
     assert terms["logit_adjusted"]["loss"] == pytest.approx(adjusted.mean(), rel=1e-5)
     for one in terms.values():  # of the network's own logits
         assert one["accuracy"] == pytest.approx((logits.argmax(1) == label).mean())
+
+
+def test_losses_of_several_labels_by_hand():
+    logits, _ = logits_and_labels()
+    truth = np.random.default_rng(1).random((60, 3)) < SHARES
+    bits = (truth << np.arange(3)).sum(1).astype(np.int32)
+    shares = truth.mean(0)
+    terms = {name: multi_label_terms(jnp.asarray(logits), jnp.asarray(bits), jnp.asarray(shares, jnp.float32), name)
+             for name in ("none", "balanced", "logit_adjusted")}  # fmt: skip
+    stated = np.stack(
+        [metrics.log_loss(truth[:, [k]], special.expit(logits[:, [k]].astype(np.float64))) for k in range(3)]
+    )
+    assert terms["none"]["loss"] == pytest.approx(stated.mean(), rel=1e-5)
+    each = -np.where(truth, special.log_expit(logits), special.log_expit(-logits))
+    weights = [
+        compute_class_weight("balanced", classes=np.array([False, True]), y=truth[:, k]) for k in range(3)
+    ]
+    weighted = np.stack([own[truth[:, k].astype(int)] * each[:, k] for k, own in enumerate(weights)])
+    assert terms["balanced"]["loss"] == pytest.approx(weighted.mean(), rel=1e-5)
+    moved_logits = logits + np.log(shares / (1 - shares))
+    adjusted = -np.where(truth, special.log_expit(moved_logits), special.log_expit(-moved_logits))
+    assert terms["logit_adjusted"]["loss"] == pytest.approx(adjusted.mean(), rel=1e-5)
+    for one in terms.values():
+        assert one["accuracy"] == pytest.approx(((logits > 0) == truth).mean())
 
 
 def test_moved_photographs_are_affine_images_within_the_bounds():

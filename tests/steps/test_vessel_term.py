@@ -100,6 +100,17 @@ def test_off_there_is_no_network_and_no_term(tiny):
     assert float(on["loss"]) == pytest.approx(float(off["loss"]) + 0.5 * float(on["vessel"]), rel=1e-6)
 
 
+@pytest.mark.parametrize("photographs, compared", [(1, 1), (2, 2), (3, 2), (0, 2)])
+def test_only_the_first_photographs_are_compared(tiny, photographs, compared):
+    config = tiny_config(loss__vessel=0.5, loss__vessel_loss="l1", loss__vessel_photographs=photographs)
+    image = jnp.asarray(to_float(IMAGES))
+    encoded = EncoderOutput(**{**dict.fromkeys(EncoderOutput._fields), "w_plus": jnp.zeros((2, 10, 8))})
+    terms = loss_terms(config, Reconstruction(0.9 * image, encoded, {}), image, jnp.zeros(8), None, tiny[1])
+    alone = vessel_term("l1", tiny[1], 0.9 * image[:compared], image[:compared])
+    assert float(terms["vessel"]) == pytest.approx(float(alone), rel=1e-6)
+    assert float(terms["l2"]) == pytest.approx(float(jnp.mean(jnp.square(0.1 * image))), rel=1e-4)
+
+
 @pytest.mark.slow
 def test_it_teaches_the_generator(tiny):
     config = tiny_config(loss__vessel=1.0, model__noise_mode="none")

@@ -117,6 +117,39 @@ def test_a_loaded_model_predicts_what_is_scored(trained):
         fundusgan_jax.load(trained, dtype="bfloat16")
 
 
+def test_several_labels_a_photograph(tmp_path):
+    rng = np.random.default_rng(1)
+    counts = {"train": 12, "test": 12}
+    examples = [
+        Example(rng.integers(0, 256, (32, 32, 3), np.uint8), n % 4, f"{split}{n}", "unknown", split, f"{split}{n}.png")
+        for split, count in counts.items() for n in range(count)
+    ]  # fmt: skip
+    write_packed(tmp_path / "prepared", examples, counts, 32, ("N", "D;H", "H", "O;D"), has_patients=True)
+    several = ("data.classes=", "classifier.multi_label=True", "loss.class_weighting=balanced")
+    workdir = tmp_path / "run"
+    assert main.main(words(workdir, tmp_path / "prepared", *several)) == 0
+    assert main.main([f"--workdir={workdir}", "--mode=eval"]) == 0
+    model = fundusgan_jax.load(workdir, "latest")
+    assert model.classes == ("N", "D", "H", "O")
+    photographs, bits = fundusgan_jax.open_dataset(workdir, "test")
+    predicted = model.predict(photographs)
+    assert np.abs(predicted.sum(1) - 1).max() > 0.1
+    with open(workdir / "evaluation" / "predictions.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["label"] for row in table[:4]] == ["N", "D;H", "H", "D;O"]
+    np.testing.assert_allclose([float(row["p_H"]) for row in table], predicted[:, 2], rtol=1e-8)
+    assert table[0]["prediction"] == ";".join(
+        name for name, p in zip(model.classes, predicted[0]) if p >= 0.5
+    )
+    figures = json.loads((workdir / "evaluation" / "eval.json").read_text())["model"]
+    assert figures["auc_H"] == pytest.approx(float(auc((bits >> 2) & 1 == 1, predicted[:, 2])))
+    assert "every label right" in (workdir / "report.html").read_text()
+    alike = [example._replace(label=example.label % 2) for example in examples]
+    write_packed(tmp_path / "same", alike, counts, 32, ("A;B", "A"), has_patients=True)
+    with pytest.raises(UserError, match="every photograph of split 'train' has label 'A'"):
+        main.main(words(tmp_path / "other", tmp_path / "same", *several))
+
+
 @pytest.mark.parametrize(
     "setting, message",
     [

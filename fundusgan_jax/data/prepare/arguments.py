@@ -131,6 +131,11 @@ def _parser() -> Parser:
         help="patient ids and classes that differ only in capitals, leading zeros or '.0' are one",
     )
     add(
+        "--all_labels",
+        action="store_true",
+        help="odir: a patient of several labels keeps all, as the class 'diabetes;other', for classifiers of several labels (default: the first)",
+    )
+    add(
         "--runner",
         default=LOCAL,
         help="local (default), or a runner of Apache Beam: DirectRunner, FlinkRunner, ...",
@@ -152,7 +157,12 @@ def parse(argv: Sequence[str]) -> Request:
     """
     flags = _parser().parse_args(argv)
     columns = Columns(
-        flags.file_column, flags.label_column, flags.patient_column, flags.eye_column, flags.join_alike
+        flags.file_column,
+        flags.label_column,
+        flags.patient_column,
+        flags.eye_column,
+        flags.join_alike,
+        flags.all_labels,
     )
     return Request(
         flags.dataset,
@@ -188,6 +198,10 @@ def check(request: Request) -> None:
     if not 0 < request.framing.visible <= 1:
         raise UserError(
             f"--visible={request.framing.visible} is not in (0, 1]: {LEAST_VISIBLE} wants half of the field of view"
+        )
+    if request.columns.all_labels and request.dataset != "odir":
+        raise UserError(
+            f"--all_labels is for odir; in the --labels of {request.dataset} write several labels as one, 'diabetes;other'"
         )
     if request.framing.source_size < 0:
         raise UserError(
@@ -230,11 +244,18 @@ def identity(request: Request) -> dict[str, Any]:
         "resplit": request.resplit,
         "quality": request.quality,
         "join_alike": request.columns.join_alike,
+        "all_labels": request.columns.all_labels,
     }
 
 
 # What a prepare.json of an earlier version does not hold.
-_ADDED: dict[str, Any] = {**Framing()._asdict(), "resplit": False, "quality": "usable", "join_alike": False}
+_ADDED: dict[str, Any] = {
+    **Framing()._asdict(),
+    "resplit": False,
+    "quality": "usable",
+    "join_alike": False,
+    "all_labels": False,
+}
 
 
 def check_output(output: Path, arguments: dict[str, Any]) -> None:

@@ -42,13 +42,14 @@ class Source(NamedTuple):
 
 class Columns(NamedTuple):
     """Column names of a CSV; a label of None takes the dataset's usual one and may be absent. join_alike: whether patients
-    and classes that look alike are one."""
+    and classes that look alike are one. all_labels: whether a photograph of several labels keeps all of them (odir)."""
 
     file: str = "file"
     label: str | None = None
     patient: str = "patient"
     eye: str = "eye"
     join_alike: bool = False
+    all_labels: bool = False
 
 
 class Row(NamedTuple):

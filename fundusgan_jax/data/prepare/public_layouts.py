@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from fundusgan_jax.data.label_sets import SEPARATOR
 from fundusgan_jax.data.photograph_files import walk_files
 from fundusgan_jax.data.prepare.listing import SPLITS, Columns, Listing, Source
 from fundusgan_jax.data.prepare.tables import (
@@ -133,7 +134,8 @@ def _odir_split(path: Path, source: Path) -> str:
 def read_odir(source: Path, labels: Path | None, columns: Columns) -> Source:
     """ODIR-5K: rows of patients with a left and a right file and eight 0/1 labels of the patient.
 
-    A patient with several labels gets the first that is set, in the order N D G C A H M O. Copies of the
+    A patient with several labels gets the first that is set, in the order N D G C A H M O; with columns.all_labels the class
+    is all of them ('diabetes;other', `data.label_sets`). Copies of the
     set with one row per eye (a column 'filename') are read too; a folder of preprocessed copies is left.
     """
     table = Path(os.path.abspath(_odir_table(source, labels)))
@@ -156,7 +158,8 @@ def read_odir(source: Path, labels: Path | None, columns: Columns) -> Source:
             if not name or (per_eye and row[per_eye] != name):
                 continue
             path = copies[name][0] if name in copies else listing.locate(name, source, files, table)
-            label = set_labels[0] if set_labels else ""
+            kept = set_labels if columns.all_labels else set_labels[:1]
+            label = SEPARATOR.join(kept)
             split = _odir_split(path, source)
             listing.add(path, f"{table.name} line {line}", label, row[keys["ID"]], eye, split)
             for copy in copies.get(name, [])[1:]:
@@ -164,9 +167,13 @@ def read_odir(source: Path, labels: Path | None, columns: Columns) -> Source:
     listing.check_matched(table, source)
     listing.set_aside_rest(source, f"not listed in {table.name}", known=(table,))
     if several:
-        listing.notes.append(
-            f"{several} rows have several labels: the first of {' '.join(ODIR_COLUMNS)} is kept"
+        kept_note = (
+            "all are kept"
+            if columns.all_labels
+            else f"the first of {' '.join(ODIR_COLUMNS)} is kept; --all_labels keeps all"
         )
+        listing.notes.append(f"{several} rows have several labels: {kept_note}")
     listing.join_alike(columns.join_alike)
+    several_at_once = {row.label for row in listing.rows} - {"", *ODIR_LABELS}
     # Labels were published of the training side alone: that is no split.
-    return listing.finish(ODIR_LABELS, has_patients=True, one_side=False)
+    return listing.finish((*ODIR_LABELS, *sorted(several_at_once)), has_patients=True, one_side=False)

@@ -368,6 +368,10 @@ def test_every_photograph_rejected(tmp_path: Path) -> None:
         (["--resolution=100"], "--resolution=100 is not a power of two"),
         (["--resolution=8"], "not a power of two from 16"),
         (["--resolution=big"], "invalid int value"),
+        (
+            ["--dataset=folder", "--all_labels"],
+            "--all_labels is for odir; .* write several labels as one, 'diabetes;other'",
+        ),
         (["--dataset=messidor"], "unknown dataset 'messidor'.*folder, ddr, idrid, drive, odir"),
         (["--source=absent"], "absent does not exist"),
         (["--labelcolumn=dme"], "did you mean --label_column"),

@@ -109,6 +109,14 @@ def test_odir_rows_are_patients_with_two_eyes(tmp_path: Path) -> None:
     assert all(photo.split == "" for photo in source.photos)  # the training side alone is no split
     assert "second file" in dict(source.rejected)["preprocessed_images/0_left.jpg"]
     assert any("1 rows have several labels" in note for note in source.notes)
+    every = read_source("odir", root, columns=Columns(all_labels=True))
+    assert every.label_names == (*ODIR_LABELS, "diabetes;other")
+    labels = {photo.file: every.label_names[photo.label] for photo in every.photos}
+    assert (
+        labels["Training Images/1_right.jpg"] == "diabetes;other"
+        and labels["Training Images/0_left.jpg"] == "cataract"
+    )
+    assert any("all are kept" in note for note in every.notes)
 
 
 def test_odir_with_one_row_per_eye(tmp_path: Path) -> None:
