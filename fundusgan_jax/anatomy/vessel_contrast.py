@@ -28,12 +28,12 @@ RATIOS = ("vessel_cnr", "vessel_snr", "vessel_snr_log10")
 
 class ZoneContrast(NamedTuple):
     """share: of the ring inside the field of view. area_density: vessels in what is seen of it. ratios: `RATIOS` -> value.
-    vessels: how many were measured. reason: why a value is NaN, '' where none is."""
+    vessels: how many were measured, NaN where the zone was not looked at. reason: why a value is NaN, '' where none is."""
 
     share: float
     area_density: float
     ratios: dict[str, float]
-    vessels: int
+    vessels: float
     reason: str
 
 
@@ -60,13 +60,13 @@ def zone_contrast(
     """
     nothing = dict.fromkeys(RATIOS, float("nan"))
     if not np.isfinite(disc.confidence) or disc.confidence < LEAST_CONFIDENCE:
-        return ZoneContrast(float("nan"), float("nan"), nothing, 0, "optic disc not found")
+        return ZoneContrast(float("nan"), float("nan"), nothing, float("nan"), "optic disc not found")
     band = ring(mask.shape, disc, zone)
     inner, outer = (radii * disc.diameter / 2 for radii in ZONES[zone])
     share = float((band & mask).sum() / (np.pi * (outer**2 - inner**2)))
     if share < LEAST_SHARE:
         reason = f"{100 * share:.0f} % of zone {zone} in the photograph, {100 * LEAST_SHARE:.0f} % needed"
-        return ZoneContrast(share, float("nan"), nothing, 0, reason)
+        return ZoneContrast(share, float("nan"), nothing, float("nan"), reason)
     seen = band & mask
     density = float((vessels & seen).sum() / seen.sum())
     shortest = max(SHORTEST, SHORTEST_SHARE * disc.diameter / 2)

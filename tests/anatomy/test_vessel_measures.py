@@ -127,8 +127,10 @@ def test_what_is_missing_has_a_reason():
         (disc._replace(col=20.0), f"{100 * LEAST_SHARE:.0f} % needed"),
     ):
         found = zone_contrast(image, mask, vessels, other)
-        assert word in found.reason and all(np.isnan(value) for value in found.ratios.values())
-    assert "0 vessels" in zone_contrast(image, mask, vessels & False, disc).reason
+        unknown = (*found.ratios.values(), found.vessels, found.area_density)
+        assert word in found.reason and all(np.isnan(value) for value in unknown)
+    none = zone_contrast(image, mask, vessels & False, disc)
+    assert "0 vessels" in none.reason and none.vessels == 0
     assert zone_contrast(image, mask, vessels, disc, "paper").share < LEAST_SHARE
 
 
