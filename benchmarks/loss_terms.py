@@ -22,6 +22,8 @@ so that what else the machine does weighs on all alike; figures: what each term 
 of the ratio less 1. Other settings by --config.NAME=VALUE: --config.loss.vessel_side=256."""
 
 WITHOUT = "without"
+# Looks through a run of configs/classifier.py, which --config.loss.classifier_workdir names.
+CLASSIFIER = "classifier"
 TERMS = (*LOSSES, *LESION_TERMS)
 
 
@@ -29,19 +31,24 @@ def changes_of(term: str) -> list[str]:
     """The settings that switch a term on."""
     if term in LOSSES:
         return ["--config.loss.vessel=0.3", f"--config.loss.vessel_loss={term}"]
-    return [f"--config.loss.{term}=1"] if term in LESION_TERMS else []
+    return [f"--config.loss.{term}=1"] if term in (*LESION_TERMS, CLASSIFIER) else []
 
 
 def _add_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument(
         "--config", type=driver.words, default=["configs/cpu.py"], help="default: configs/cpu.py"
     )
-    flags.add_argument("--term", type=driver.words, default=list(TERMS), help=f"default: {','.join(TERMS)}")
+    flags.add_argument(
+        "--term",
+        type=driver.words,
+        default=list(TERMS),
+        help=f"default: {','.join(TERMS)}; also {CLASSIFIER}",
+    )
     flags.add_argument("--batch", type=driver.numbers, default=[4], help="photographs a step (default 4)")
 
 
 def _settings(chosen: argparse.Namespace) -> list[driver.Setting]:
-    driver.check_choices("term", chosen.term, TERMS)
+    driver.check_choices("term", chosen.term, (*TERMS, CLASSIFIER))
     changes = dict(word.removeprefix("--").split("=", 1) for word in chosen.config_overrides)
     return [
         {"config": config, "batch": batch, **changes} for config in chosen.config for batch in chosen.batch

@@ -73,13 +73,18 @@ class CentreLines(NamedTuple):
 
 
 def centre_line_dice(vessels: np.ndarray, truth: np.ndarray) -> CentreLines:
-    """clDice without tolerance (Shit et al. 2021, definition 1); bool [H, W] each. NaN where one of them is empty."""
+    """clDice without tolerance (Shit et al. 2021, definition 1); bool [H, W] each.
+
+    Of an empty tracing all are NaN. A map that misses a tracing wholly, an empty one too, has clDice 0.
+    """
     from skimage.morphology import skeletonize
 
     skeletons = skeletonize(vessels), skeletonize(truth)
     precision = _ratio(float((skeletons[0] & truth).sum()), float(skeletons[0].sum()))
     sensitivity = _ratio(float((skeletons[1] & vessels).sum()), float(skeletons[1].sum()))
-    return CentreLines(precision, sensitivity, _ratio(2 * precision * sensitivity, precision + sensitivity))
+    if not sensitivity or not precision > 0:  # NaN: a map without vessels
+        return CentreLines(precision, sensitivity, 0.0 * sensitivity)
+    return CentreLines(precision, sensitivity, 2 * precision * sensitivity / (precision + sensitivity))
 
 
 class Betti(NamedTuple):

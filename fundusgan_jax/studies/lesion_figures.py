@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +43,10 @@ DISC_CLASS, ALL = 5, "all"
 TOLERANCE = 0.004
 # Pixels, and of 255: a fit that ends near its narrowest (0.4) or beyond what a byte can show has no width of its own.
 NARROWEST, HIGHEST = 0.5, 255.0
-RECOVERED = ("contrast", "shift", "sharpness")
+# Pixels from an outline's centre, at least, to a place that has no lesion.
+CLEAR = 8.0
+# Shares of the lesions: found again in its place, and at a place where there is none; medians of those found again.
+SHARES, RECOVERED = ("recall", "chance"), ("contrast", "shift", "sharpness")
 # uint8 [S, S, 3] -> what is painted of it, of the same size.
 Paint = Callable[[np.ndarray], np.ndarray]
 Segment = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -67,7 +71,8 @@ class Outlined(NamedTuple):
 
 
 class Lesion(NamedTuple):
-    """A lesion that can be measured in the photograph. again: paint's name -> Recovery of it alone, as a dict."""
+    """A lesion that can be measured in the photograph. again: paint's name -> Recovery of it alone, as a dict, and
+    under 'chance' the recall of the same blob at a place of the photograph without lesion or vessel, NaN where there is none."""
 
     file: str
     kind: str
@@ -187,15 +192,36 @@ def _lesions(
     one: Outlined, mask: np.ndarray, vessels: np.ndarray, painted: dict[str, np.ndarray]
 ) -> list[Lesion]:
     seen, lesions = off_vessels(mask, vessels), []
+    empty = np.argwhere(without_outlines(seen, one.outlines))
+    rng = np.random.default_rng(zlib.crc32(one.file.encode()))
     for outline in _small(one.outlines, mask):
         # At half of its height a Gaussian is 2.355 standard deviations wide; an outline is drawn a little wider.
         start = max(outline.radius / 1.3, 0.7)
         blob = fitted(one.image, seen, outline.row, outline.col, start, outline.sign)
         if blob is None or not LEAST_CONTRAST <= abs(blob.contrast) <= HIGHEST or blob.sigma < NARROWEST:
             continue
-        again = {name: recovery([blob], image, seen)._asdict() for name, image in painted.items()}
+        row, col = empty[rng.integers(len(empty))] if len(empty) else (np.nan, np.nan)
+        elsewhere = [blob._replace(row=float(row), col=float(col))] if len(empty) else []
+        again = {
+            name: recovery([blob], image, seen)._asdict()
+            | {"chance": recovery(elsewhere, image, seen).recall}
+            for name, image in painted.items()
+        }
         lesions.append(Lesion(one.file, outline.kind, outline.radius, blob, again))
     return lesions
+
+
+def without_outlines(seen: np.ndarray, outlines: Sequence[Outline]) -> np.ndarray:
+    """bool [H, W]: what is seen and lies farther than three radii, and CLEAR pixels, from the centre of every outline."""
+    rows, columns = np.ogrid[: seen.shape[0], : seen.shape[1]]
+    clear = seen.copy()
+    for one in outlines:
+        reach = max(3 * one.radius, CLEAR)
+        top, left = (max(int(place - reach), 0) for place in (one.row, one.col))
+        part = (slice(top, int(one.row + reach) + 2), slice(left, int(one.col + reach) + 2))
+        near = (rows[part[0]] - one.row) ** 2 + (columns[:, part[1]] - one.col) ** 2 <= reach**2
+        clear[part] &= ~near
+    return clear
 
 
 def weighted_medians(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -210,12 +236,17 @@ def weighted_medians(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _figures(lesions: Sequence[Lesion], paint: str, seed: int) -> dict[str, tuple[float, Interval]]:
-    """Recall and the medians of RECOVERED with intervals from drawing photographs."""
+    """SHARES and the medians of RECOVERED with intervals from drawing photographs."""
     weights = patient_weights([one.file for one in lesions], len(lesions), seed)
-    column = {name: np.array([one.again[paint][name] for one in lesions]) for name in ("recall", *RECOVERED)}
+    column = {name: np.array([one.again[paint][name] for one in lesions]) for name in (*SHARES, *RECOVERED)}
     once = np.ones((1, len(lesions)))
-    shares = (weights * column["recall"]).sum(1) / np.maximum(weights.sum(1), 1e-9)
-    figures = {"recall": (float(column["recall"].mean()), interval_of(shares))}
+    figures = {}
+    for name in SHARES:
+        known = np.isfinite(column[name])
+        counted = weights[:, known]
+        shares = (counted * column[name][known]).sum(1) / np.maximum(counted.sum(1), 1e-9)
+        value = float(column[name][known].mean()) if known.any() else float("nan")
+        figures[name] = (value, interval_of(shares))
     for name in RECOVERED:
         value = float(weighted_medians(column[name], once)[0])
         figures[name] = (value, interval_of(weighted_medians(column[name], weights)))

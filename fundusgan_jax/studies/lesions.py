@@ -23,8 +23,8 @@ DESCRIPTION = """Measures lesions that were outlined by hand, in photographs and
 
 OUTLINED/images has photographs, OUTLINED/masks a class map of the same name for each (PNG: 1 microaneurysms, 2 haemorrhages,
 3 hard exudates, 4 soft exudates, 5 disc). Small lesions (radius up to 1.2 % of the field of view) are fitted by a Gaussian, and
-again in the reconstruction of --workdir and in the photograph reduced to --reduced pixels: what size alone costs. Also, whether
-our lesion candidates lie on them. lesions.csv has every lesion, lesions.json the table."""
+again in the reconstruction of --workdir and in the photograph reduced to --reduced pixels: what size alone costs. 'chance' is the
+share that is found where the photograph has no lesion. Also, whether our lesion candidates lie on them. lesions.csv has every lesion, lesions.json the table."""
 
 FILE, TABLE, PICTURE = "lesions.json", "lesions.csv", "lesions.png"
 MODEL, LEAST_SIDE = "reconstruction", 128
@@ -154,9 +154,9 @@ def write_lesions(path: Path, result: Measured, paints: Sequence[str]) -> None:
     import csv
 
     from fundusgan_jax.atomic import atomic_write
-    from fundusgan_jax.studies.lesion_figures import RECOVERED
+    from fundusgan_jax.studies.lesion_figures import RECOVERED, SHARES
 
-    names = ("recall", *RECOVERED)
+    names = (*SHARES, *RECOVERED)
     with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         head = [f"{paint}, {'found' if name == 'recall' else name}" for paint in paints for name in names]

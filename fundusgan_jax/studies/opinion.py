@@ -15,6 +15,7 @@ from fundusgan_jax.progress import waiting
 
 if TYPE_CHECKING:
     import numpy as np
+    from ml_collections import ConfigDict
 
 DESCRIPTION = """Whether what a classifier saw in photographs is still in a FundusGAN's reconstructions of them.
 
@@ -137,6 +138,7 @@ def compare(classifier: Path, workdir: Path, step: str, seed: int) -> dict[str, 
         raise UserError(
             f"{classifier} classifies {side} px, {workdir} paints {theirs.data.resolution} px; they must agree"
         )
+    notes = doubts(classifier, config, workdir, theirs)
     dataset = open_dataset(config, classifier)
     split = held_out_split(config, dataset)
     predictor = Predictor(config, variables_of(config, judge))
@@ -154,6 +156,7 @@ def compare(classifier: Path, workdir: Path, step: str, seed: int) -> dict[str, 
     patients = split.patient if dataset.has_patients else None
     as_they_are = opinion_of(split.label, original, original, patients, seed)
     return {
+        "notes": notes,
         "photographs": len(photographs),
         "step": number,
         "auc": as_they_are.auc,
@@ -162,6 +165,36 @@ def compare(classifier: Path, workdir: Path, step: str, seed: int) -> dict[str, 
             for name, images in ways.items()
         },
     }
+
+
+def doubts(classifier: Path, config: ConfigDict, workdir: Path, theirs: ConfigDict) -> list[str]:
+    """Why the opinion may say less than it seems to; config, theirs: settings of the classifier and of the FundusGAN.
+
+    Raises:
+        UserError: the FundusGAN trained on the photographs that are asked about.
+    """
+    from fundusgan_jax.workdir.manifest import read_manifest
+
+    notes = []
+    through = theirs.loss.classifier_workdir if theirs.loss.classifier > 0 else ""
+    if through and Path(through).resolve() == classifier.resolve():
+        notes.append(
+            f"{workdir} was trained through this classifier: that it agrees with itself is no judgement; train another one"
+        )
+    datasets = [(read_manifest(folder) or {}).get("dataset_fingerprint") for folder in (classifier, workdir)]
+    if datasets[0] != datasets[1]:
+        notes.append(
+            f"{workdir} was trained on another prepared dataset: it may have seen the patients that are asked about"
+        )
+    elif theirs.data.train_split == config.data.eval_split:
+        raise UserError(
+            f"{workdir} was trained on split '{config.data.eval_split}', which {classifier} holds out; name another run"
+        )
+    if config.data.eval_split != "test":
+        notes.append(
+            f"the classifier's checkpoint was chosen by split '{config.data.eval_split}': its AUC is flattering"
+        )
+    return notes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -174,6 +207,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fundusgan_jax.studies.study_results import plain
 
     record = compare(flags.classifier, flags.workdir, flags.step, flags.seed)
+    for text in record["notes"]:
+        print(f"note: {text}")
     print(f"{record['photographs']} held-out photographs, AUC {_shown(record['auc'])}")
     for name, figures in record["ways"].items():
         print(f"  {name:<16} " + ", ".join(f"{figure} {_shown(value)}" for figure, value in figures.items()))

@@ -54,7 +54,12 @@ def parser() -> Parser:
     score = commands.add_parser("score", help="Dice, AUC, clDice, Betti errors of maps against tracings")
     score.add_argument("--predictions", type=Path, required=True, metavar="DIR", help="maps, 0 to 255")
     score.add_argument("--truth", type=Path, required=True, metavar="DIR", help="tracings")
-    score.add_argument("--masks", type=Path, metavar="DIR", help="fields of view (the whole image)")
+    score.add_argument(
+        "--masks",
+        type=Path,
+        metavar="DIR",
+        help="fields of view (those that segment wrote beside the maps, else the whole image)",
+    )
     score.add_argument("--threshold", type=float, help="0 to 1 (that of segment, else 0.5)")
     _add_compare(commands)
     export = commands.add_parser("export", help="one file of a training's network, for --weights")

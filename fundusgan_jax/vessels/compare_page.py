@@ -19,7 +19,7 @@ from fundusgan_jax.report.elements import cell, note, picture, table
 from fundusgan_jax.report.grid import image_grid, readable
 from fundusgan_jax.report.page import NO_PHOTOGRAPHS, STYLE, WITH_PHOTOGRAPHS
 from fundusgan_jax.report.table import between, shown
-from fundusgan_jax.vessels.comparison import PAPER, Comparison, by_camera, verdict
+from fundusgan_jax.vessels.comparison import PAPER, AdjustedP, Comparison, by_camera, verdict
 from fundusgan_jax.vessels.measured_sets import Maps, shows_nobody
 
 LINE_STYLES = ("-", "--")  # of the segmenters
@@ -30,9 +30,9 @@ PAPER_NOTE = (
 )
 HONEST_NOTE = (
     "Welch: standard errors with a patient's photographs together. p adjusted by Holm over this table. g: Hedges' effect size. "
-    f"Equivalent: two one-sided tests within {MARGIN} standard deviations, p below 0.05. KS: largest distance of the two "
-    f"distributions. Photographs against photographs: 95th percentile over {HALVES} random halves by patients; what lies below "
-    "is no more than photographs differ by."
+    f"Equivalent: two one-sided tests within {MARGIN} standard deviations, p adjusted alike; 'differ slightly': both. KS: largest "
+    f"distance of the two distributions. Photographs against photographs: 95th percentile over {HALVES} random halves by patients. "
+    "Halves hold fewer images than the sets, so that they differ by more than two sets of photographs of full size would."
 )
 SEGMENTER_NOTE = (
     "A segmenter may see synthetic images otherwise than photographs. What both segmenters say of a measure is a difference of "
@@ -98,7 +98,7 @@ def _segmenter_section(comparison: Comparison, segmenter: str) -> str:
     head = ["", "real", "SD", "synthetic", "SD", "difference", "% of image", "% of amount", "t", "p", "d"]
     honest_head = [
         "", "real", "synthetic", "images", "difference, 95 % interval", "p (Welch, Holm)", "g, 95 % interval",
-        "SD ratio, 95 % interval", "KS", "p (KS)", "p (equivalence)", "means", "photographs: |g|", "KS ", "SD ratio ",
+        "SD ratio, 95 % interval", "KS", "p (KS)", "p (equivalence, Holm)", "means", "photographs: |g|", "KS ", "SD ratio ",
         *(("another camera: g", "KS  ", "SD ratio  ") if comparison.camera else ()),
     ]  # fmt: skip
     return "".join(
@@ -129,21 +129,21 @@ def _paper_line(name: str, one: SetDifference, side: int) -> list[str]:
     ]
 
 
-def _honest_line(name: str, one: SetDifference, adjusted_p: float) -> list[str]:
-    answer = verdict(one, adjusted_p)
+def _honest_line(name: str, one: SetDifference, adjusted_p: AdjustedP) -> list[str]:
+    answer = verdict(adjusted_p)
     return [
         cell(TITLES[name]),
         cell(shown(one.real.mean)),
         cell(shown(one.other.mean)),
         cell(f"{one.real.num_images}, {one.other.num_images}"),
         cell(f"{shown(one.difference)} ({between(one.welch.interval)})"),
-        cell(_p(adjusted_p)),
+        cell(_p(adjusted_p.difference)),
         cell(f"{shown(one.hedges_g)} ({between(one.hedges_g_interval)})"),
         cell(f"{shown(one.sd_ratio)} ({between(one.sd_ratio_interval)})"),
         cell(shown(one.ks), "best" if one.ks > one.halves.ks else ""),
         cell(_p(one.ks_p)),
-        cell(_p(one.equivalence_p)),
-        cell(answer, "best" if answer == "differ" else ""),
+        cell(_p(adjusted_p.equivalence)),
+        cell(answer, "best" if answer.startswith("differ") else ""),
         *(cell(shown(value)) for value in (one.halves.hedges_g, one.halves.ks, one.halves.sd_ratio)),
     ]
 

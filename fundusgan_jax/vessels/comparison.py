@@ -49,15 +49,21 @@ class Camera(NamedTuple):
     differences: Differences
 
 
+class AdjustedP(NamedTuple):
+    """p by Holm over a segmenter's measures: that means differ (Welch), and that they agree within a margin."""
+
+    difference: float
+    equivalence: float
+
+
 class Comparison(NamedTuple):
-    """differences: of the synthetic images. adjusted_p: Welch's p by Holm
-    over a segmenter's measures. abnormal: synthetic images by the network's maps, the worst first. side: of the images in
+    """differences: of the synthetic images. adjusted_p: segmenter -> measure -> p. abnormal: synthetic images by the network's maps, the worst first. side: of the images in
     pixels. weights: of the network. positions: mirrored copies. camera: None where no other one is known."""
 
     real: MeasuredSet
     synthetic: MeasuredSet
     differences: Differences
-    adjusted_p: dict[str, dict[str, float]]
+    adjusted_p: dict[str, dict[str, AdjustedP]]
     abnormal: list[Abnormal]
     side: int
     weights: str
@@ -77,15 +83,17 @@ def compared(
 ) -> Comparison:
     """The statistics of two measured sets; seed: of the draws of patients. camera: photographs of another one."""
     differences = _differences(real, synthetic, maps, seed, "comparing")
-    adjusted = {
-        segmenter: dict(
-            zip(by_measure, map(float, holm(np.array([one.welch.p for one in by_measure.values()]))))
-        )
-        for segmenter, by_measure in differences.items()
-    }
+    adjusted = {segmenter: _adjusted(by_measure) for segmenter, by_measure in differences.items()}
     worst = most_abnormal(real, synthetic, next(iter(maps)))
     other = Camera(camera, _differences(real, camera, maps, seed, "comparing cameras")) if camera else None
     return Comparison(real, synthetic, differences, adjusted, worst, side, weights, positions, other)
+
+
+def _adjusted(by_measure: dict[str, SetDifference]) -> dict[str, AdjustedP]:
+    found = by_measure.values()
+    columns = [one.welch.p for one in found], [one.equivalence_p for one in found]
+    rows = zip(*(holm(np.array(column, np.float64)) for column in columns))
+    return {name: AdjustedP(*map(float, row)) for name, row in zip(by_measure, rows)}
 
 
 def _differences(real: MeasuredSet, other: MeasuredSet, maps: Maps, seed: int, label: str) -> Differences:
@@ -136,11 +144,11 @@ def most_abnormal(real: MeasuredSet, synthetic: MeasuredSet, segmenter: str) -> 
     return abnormal
 
 
-def verdict(one: SetDifference, adjusted_p: float) -> str:
-    """'differ', 'equivalent' or 'undecided': of the means, by the adjusted Welch test and the two one-sided ones."""
-    if adjusted_p < ALPHA:
-        return "differ"
-    return "equivalent" if one.equivalence_p < ALPHA else "undecided"
+def verdict(p: AdjustedP) -> str:
+    """'differ', 'equivalent' or 'undecided': of the means; 'differ slightly' where they differ and are equivalent."""
+    if p.difference < ALPHA:
+        return "differ slightly" if p.equivalence < ALPHA else "differ"
+    return "equivalent" if p.equivalence < ALPHA else "undecided"
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -161,7 +169,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
                 name: {
                     **_plain(one),
                     "adjusted_p": _plain(comparison.adjusted_p[segmenter][name]),
-                    "verdict": verdict(one, comparison.adjusted_p[segmenter][name]),
+                    "verdict": verdict(comparison.adjusted_p[segmenter][name]),
                     "camera": _plain(by_camera(comparison, segmenter, name)),
                 }
                 for name, one in by_name.items()
@@ -195,9 +203,11 @@ def lines_of(comparison: Comparison) -> list[str]:
             of_camera = f"{theirs.ks:.2f}" if theirs else ""
             lines.append(
                 f"{TITLES[name]:<46}{shown(one.real.mean):>10}{shown(one.other.mean):>11}{one.hedges_g:>8.2f}"
-                f"{one.sd_ratio:>10.2f}{one.ks:>7.2f}{one.halves.ks:>8.2f}{of_camera:>8}  {verdict(one, p)}"
+                f"{one.sd_ratio:>10.2f}{one.ks:>7.2f}{one.halves.ks:>8.2f}{of_camera:>8}  {verdict(p)}"
             )
-    lines.append("halves: 95th percentile of KS between two halves of the photographs, by patients")
+    lines.append(
+        "halves: 95th percentile of KS between two halves of the photographs, by patients; halves are smaller sets, and differ more"
+    )
     if camera:
         lines.append("camera: KS between the photographs and those of another camera")
     return lines

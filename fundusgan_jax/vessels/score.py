@@ -12,7 +12,7 @@ from fundusgan_jax.data.traced import Traced
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.evaluate.segmentation import Scored, score_photographs
 from fundusgan_jax.metrics.segmentation import SCORES
-from fundusgan_jax.vessels.segment import FILE, photographs_of
+from fundusgan_jax.vessels.segment import FIELD, FILE, photographs_of
 
 
 def partner(name: str, files: dict[str, Path], folder: Path) -> Path:
@@ -38,13 +38,17 @@ def score_folders(predictions: Path, truth: Path, masks: Path | None, threshold:
     """Prints all figures of `metrics.segmentation.SCORES`: means and deviations over photographs, and the pooled AUC.
 
     Args:
-        predictions: folder of maps, 0 to 255. truth: tracings. masks: fields of view; None takes the whole image.
+        predictions: folder of maps, 0 to 255. truth: tracings. masks: fields of view; None takes those that segment wrote beside
+            the maps, and without them the whole image.
         threshold: 0 to 1; None takes that of segment where its file is there, else 0.5.
 
     Raises:
         UserError: a folder without images, a map without its tracing, or sizes that differ.
     """
     maps, tracings = photographs_of(predictions), photographs_of(truth)
+    beside = predictions.parent / FIELD
+    if masks is None and beside.is_dir():
+        masks = beside
     fields = photographs_of(masks) if masks else None
     threshold = used_threshold(predictions) if threshold is None else threshold
     if fields is None:
@@ -63,7 +67,8 @@ def score_folders(predictions: Path, truth: Path, masks: Path | None, threshold:
             )
         traced.append(Traced(name, value, wanted, field))
     scored = score_photographs(lambda one: one.image / np.float32(255), traced, threshold)
-    print(f"{len(traced)} photographs, threshold {threshold:g}, inside the field of view:")
+    where = f"inside the field of view of {masks}" if masks else "in the whole image"
+    print(f"{len(traced)} photographs, threshold {threshold:g}, {where}:")
     print(f"  {'':<22} {'mean':>9} {'SD':>9}")
     for name, title in SCORES.items():
         values = scored.per_photograph[name]

@@ -29,7 +29,10 @@ def test_agreement_of_known_maps():
     broken[80:86, 100:104] = False
     told = vessel_agreement(vessels, broken, mask)
     assert (
-        told["network_pieces"] == 1 and told["network_betti1_error"] == 0 and 0.9 < told["network_dice"] < 1
+        told["network_pieces"] == 1
+        and told["network_betti1_error"] == 0
+        and told["network_betti0_error"] == 1
+        and 0.9 < told["network_dice"] < 1
     )
     assert told["network_area"] == pytest.approx(broken.sum() / vessels.sum())
     assert np.isnan(list(vessel_agreement(~mask, vessels, mask).values())).all()

@@ -6,7 +6,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from fundusgan_jax.data.read_image import read_image
 from fundusgan_jax.data.traced import read_traced, traced_files
-from fundusgan_jax.metrics.segmentation import best_threshold, betti_numbers, scores
+from fundusgan_jax.metrics.segmentation import best_threshold, betti_numbers, centre_line_dice, scores
 
 
 def test_agrees_with_scikit_learn():
@@ -17,6 +17,17 @@ def test_agrees_with_scikit_learn():
     assert found["dice"] == pytest.approx(f1_score(truth[mask], probability[mask] >= 0.5), abs=1e-12)
     assert found["auc"] == pytest.approx(roc_auc_score(truth[mask], probability[mask]), abs=1e-12)
     assert np.isnan(scores(probability, np.zeros_like(truth), mask, 0.5)["auc"])
+
+
+def test_centre_lines_that_are_missed_wholly_have_a_cldice_of_0():
+    line, other, nothing = np.zeros((3, 20, 20), bool)
+    line[5, 3:17], other[12, 3:17] = True, True
+    assert centre_line_dice(nothing, line).cldice == centre_line_dice(other, line).cldice == 0
+    assert centre_line_dice(line, line).cldice == 1
+    half = line & (np.arange(20) < 10)
+    # All of the half lies on the line, half of the line on it.
+    assert centre_line_dice(half, line).cldice == pytest.approx(2 * 0.5 / 1.5)
+    assert all(np.isnan(centre_line_dice(one, nothing).cldice) for one in (nothing, line))
 
 
 def test_pieces_and_loops():

@@ -6,10 +6,18 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.studies import lesions
-from fundusgan_jax.studies.lesion_figures import measured, read_outlined, summary, weighted_medians
+from fundusgan_jax.studies.lesion_figures import (
+    Outline,
+    measured,
+    read_outlined,
+    summary,
+    weighted_medians,
+    without_outlines,
+)
 
 HEIGHT, WIDTH, RADIUS = 420, 480, 200
 ROWS, COLUMNS = np.indices((HEIGHT, WIDTH))
@@ -48,6 +56,26 @@ def no_vessels(image, mask):
     return np.zeros_like(mask)
 
 
+def noisy(image):
+    """Texture alone: spots as wide and as strong as the planted lesions."""
+    rng = np.random.default_rng(5)
+    texture = ndimage.gaussian_filter(rng.normal(size=image.shape[:2]), 2.0)
+    return np.clip(120 + 40 * (texture / texture.std())[..., None] + np.zeros(3), 0, 255).astype(np.uint8)
+
+
+def test_a_place_without_lesion_is_far_from_every_outline():
+    seen = np.zeros((60, 80), bool)
+    seen[5:55, 5:75] = True
+    outlines = [
+        Outline("haemorrhages", "dark", 20.0, 30.0, 5.0),
+        Outline("haemorrhages", "dark", 2.0, 78.0, 1.0),
+    ]
+    clear = without_outlines(seen, outlines)
+    rows, columns = np.indices(seen.shape)
+    far = (np.hypot(rows - 20, columns - 30) > 15) & (np.hypot(rows - 2, columns - 78) > 8)
+    np.testing.assert_array_equal(clear, seen & far)
+
+
 def test_outlines_land_where_they_were_drawn(source):
     first = next(iter(read_outlined(source, 400)))
     assert first.image.shape == (400, 400, 3) and len(first.outlines) == 5
@@ -62,7 +90,7 @@ def test_outlines_land_where_they_were_drawn(source):
 
 def test_lesions_are_measured_and_a_reduced_photograph_has_them_blurred(source):
     photographs = list(read_outlined(source, 400))
-    paints = lesions.paints_of(None, "best", [200, 50]) | {"the same": lambda image: image}
+    paints = lesions.paints_of(None, "best", [200, 50]) | {"the same": lambda image: image, "noise": noisy}
     record = summary(measured(photographs, no_vessels, paints), list(paints), 0)
     assert {kind: record[kind]["outlined"] for kind in record} == {
         "microaneurysms": 3,
@@ -78,7 +106,10 @@ def test_lesions_are_measured_and_a_reduced_photograph_has_them_blurred(source):
         everything["painted"][name] for name in ("the same", "reduced to 200 px", "reduced to 50 px")
     )
     assert same["recall"]["value"] == 1 and same["sharpness"]["value"] == pytest.approx(1, abs=0.01)
-    assert same["shift"]["value"] < 0.05
+    assert same["shift"]["value"] < 0.05 and same["chance"]["value"] == 0
+    # Where nothing but texture is, some are found by chance.
+    noise = everything["painted"]["noise"]
+    assert 0 < noise["chance"]["value"] < 1 and noise["chance"]["low"] <= noise["chance"]["value"]
     assert half["recall"]["value"] == 1 and 1.02 < half["sharpness"]["value"] < 1.5
     assert tiny["recall"]["value"] < 1 and half["contrast"]["low"] <= half["contrast"]["value"] <= 1
 

@@ -12,8 +12,9 @@ from fundusgan_jax.data.phantom.render import LABEL_NAMES
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.steps.classifier_step import first_classifier
 from fundusgan_jax.studies import opinion
-from fundusgan_jax.studies.opinion import compare, kappas, opinion_of
+from fundusgan_jax.studies.opinion import compare, doubts, kappas, opinion_of
 from fundusgan_jax.weights.classifier_weights import open_classifier
+from fundusgan_jax.workdir.manifest import config_of_workdir
 from tests.support.tiny import tiny_config
 from tests.support.workdirs import untrained_workdir
 
@@ -76,6 +77,20 @@ def test_the_command_judges_reconstructions_and_reduced_photographs(runs, tmp_pa
         0 <= one["agreement"][0] <= 1 for one in record["ways"].values()
     )
     assert f"{record['photographs']} held-out photographs, AUC" in capsys.readouterr().out
+
+
+def test_what_makes_an_opinion_doubtful(runs):
+    judge, model, _ = runs
+    config, theirs = (config_of_workdir(folder, []) for folder in (judge, model))
+    assert doubts(judge, config, model, theirs) == []
+    theirs.loss.classifier, theirs.loss.classifier_workdir = 0.1, f"{judge}/"
+    config.data.eval_split = "valid"
+    through, chosen = doubts(judge, config, model, theirs)
+    assert "trained through this classifier" in through and "chosen by split 'valid'" in chosen
+    theirs.loss.classifier_workdir = str(model)
+    theirs.data.train_split = "valid"
+    with pytest.raises(UserError, match="was trained on split 'valid', which .*judge holds out"):
+        doubts(judge, config, model, theirs)
 
 
 @pytest.mark.slow

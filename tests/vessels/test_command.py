@@ -100,6 +100,22 @@ def test_scores_of_a_known_map(folder, tmp_path):
         score_folders(tmp_path, folder / "truth", folder / "masks", None)
 
 
+def test_the_field_of_view_beside_the_maps_is_taken(folder, tmp_path, capsys):
+    maps = tmp_path / "probability"
+    maps.mkdir()
+    truth = np.asarray(Image.open(folder / "truth" / "01_manual1.png"))
+    Image.fromarray(truth).save(maps / "01_test.png")
+    whole = score_folders(maps, folder / "truth", None, 0.5)
+    assert "in the whole image" in capsys.readouterr().out
+    field = np.zeros_like(truth)
+    field[20:60, 20:140] = 255
+    (tmp_path / "field_of_view").mkdir()
+    Image.fromarray(field).save(tmp_path / "field_of_view" / "01_test.png")
+    inside = score_folders(maps, folder / "truth", None, 0.5)
+    assert "inside the field of view of" in capsys.readouterr().out
+    assert inside.figures["betti0"] != whole.figures["betti0"]
+
+
 def test_maps_of_sixteen_bits_have_one_scale(tmp_path):
     for name in ("maps", "truth"):
         (tmp_path / name).mkdir()

@@ -16,7 +16,7 @@ from fundusgan_jax.errors import UserError
 from fundusgan_jax.steps.segmentation_step import first_segmentation
 from fundusgan_jax.vessels.__main__ import main
 from fundusgan_jax.vessels.compare_page import write_page
-from fundusgan_jax.vessels.comparison import compared, most_abnormal, verdict
+from fundusgan_jax.vessels.comparison import AdjustedP, compared, most_abnormal, verdict
 from fundusgan_jax.vessels.measured_sets import CAMERA, FILTER, NETWORK, MeasuredSet, shows_nobody
 from fundusgan_jax.weights.vessel_weights import write_vessel_weights
 
@@ -113,7 +113,7 @@ def test_a_difference_is_found_and_the_abnormal_named(tmp_path):
         list(differences) == ["tortuosity", "pieces", "gaps"]
         and differences["pieces"].other.num_images == 899
     )
-    answers = {name: verdict(one, adjusted[name]) for name, one in differences.items()}
+    answers = {name: verdict(adjusted[name]) for name in differences}
     assert answers == {"pieces": "differ", "tortuosity": "equivalent", "gaps": "undecided"}
     assert differences["pieces"].ks > differences["pieces"].halves.ks
     worst = most_abnormal(real, synthetic, NETWORK)
@@ -124,6 +124,15 @@ def test_a_difference_is_found_and_the_abnormal_named(tmp_path):
         write_page(tmp_path / "report.html", result, maps, tmp_path, photographs)
         page = (tmp_path / "report.html").read_text()
         assert ("image/jpeg" in page) == ("7.png" in page) == ("and their file names" in page) == photographs
+
+
+@pytest.mark.parametrize(
+    "difference, equivalence, answer",
+    [(0.01, 0.3, "differ"), (0.01, 0.02, "differ slightly"), (0.4, 0.02, "equivalent"), (0.4, 0.3, "undecided"),
+     (np.nan, np.nan, "undecided")],
+)  # fmt: skip
+def test_verdicts(difference, equivalence, answer):
+    assert verdict(AdjustedP(difference, equivalence)) == answer
 
 
 def test_mistakes_are_one_line(folders, tmp_path):
