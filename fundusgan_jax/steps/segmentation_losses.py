@@ -8,9 +8,10 @@ from jax import Array
 
 
 def masked_bce(logits: Array, truth: Array, mask: Array) -> Array:
-    """Mean binary cross-entropy over the mask; [...] each, truth and mask 0 or 1 -> a scalar, 0 for an empty mask."""
+    """Binary cross-entropy, the mean of each image over its mask, and of all images: so that it is the same however a batch is
+    split over devices. [N, H, W] each, truth and mask 0 or 1 -> a scalar; an empty mask counts 0."""
     losses = jax.nn.softplus(logits) - truth * logits
-    return jnp.sum(losses * mask) / jnp.maximum(jnp.sum(mask), 1.0)
+    return jnp.mean(jnp.sum(losses * mask, (1, 2)) / jnp.maximum(jnp.sum(mask, (1, 2)), 1.0))
 
 
 def soft_dice_loss(probabilities: Array, truth: Array, mask: Array, smooth: float = 1.0) -> Array:

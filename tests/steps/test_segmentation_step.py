@@ -41,7 +41,8 @@ def test_losses_by_hand():
     truth, mask = (rng.random((2, 2, 5, 6)) < 0.5).astype(np.float32)
     p = 1 / (1 + np.exp(-logits.astype(np.float64)))
     bce = -(truth * np.log(p) + (1 - truth) * np.log(1 - p))
-    assert masked_bce(logits, truth, mask) == pytest.approx((bce * mask).sum() / mask.sum(), rel=1e-5)
+    of_images = (bce * mask).sum((1, 2)) / mask.sum((1, 2))
+    assert masked_bce(logits, truth, mask) == pytest.approx(of_images.mean(), rel=1e-5)
     assert masked_bce(logits, truth, 0 * mask) == 0
     both, either = ((p * truth * mask).sum((1, 2)), ((p + truth) * mask).sum((1, 2)))
     wanted = np.mean(1 - (2 * both + 1) / (either + 1))
