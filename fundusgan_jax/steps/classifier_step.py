@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array, lax
+from jax.typing import ArrayLike
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from fundusgan_jax.models.classifiers import Classifier
@@ -87,7 +88,7 @@ def state_of(config: ConfigDict, variables: ClassifierVariables, shares: Array) 
     return ClassifierState(jnp.zeros((), jnp.int32), variables, opt_state, ema, shares)
 
 
-def first_classifier(config: ConfigDict, shares: Array) -> ClassifierState:
+def first_classifier(config: ConfigDict, shares: ArrayLike) -> ClassifierState:
     """`initial_classifier` with the key of config.seed, compiled."""
     initial = functools.partial(initial_classifier, FrozenConfigDict(config))
     return run_once(initial, jax.random.key(config.seed), jnp.asarray(shares, jnp.float32))
