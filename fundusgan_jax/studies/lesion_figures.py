@@ -200,8 +200,10 @@ def _lesions(
         blob = fitted(one.image, seen, outline.row, outline.col, start, outline.sign)
         if blob is None or not LEAST_CONTRAST <= abs(blob.contrast) <= HIGHEST or blob.sigma < NARROWEST:
             continue
-        row, col = empty[rng.integers(len(empty))] if len(empty) else (np.nan, np.nan)
-        elsewhere = [blob._replace(row=float(row), col=float(col))] if len(empty) else []
+        elsewhere = []
+        if len(empty):
+            row, col = map(float, empty[rng.integers(len(empty))])
+            elsewhere = [blob._replace(row=row, col=col)]
         again = {
             name: recovery([blob], image, seen)._asdict()
             | {"chance": recovery(elsewhere, image, seen).recall}
