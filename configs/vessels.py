@@ -6,7 +6,7 @@ from . import default
 
 
 def get_config() -> ConfigDict:
-    """--config.vessels.network=fpn takes the ResNet with a pyramid."""
+    """--config.vessels.network=fpn --config.data.resolution=128 takes the ResNet with a pyramid."""
     config = default.get_config()
     config.task = "vessels"
     config.data.resolution = 112

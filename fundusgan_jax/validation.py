@@ -187,7 +187,7 @@ def _validate_vessels(config: ConfigDict) -> None:
     if side < 32 or side % stride:
         raise UserError(
             f"data.resolution={side}, the side of a crop, must be at least 32 and a multiple of {stride} for "
-            f"vessels.network={config.vessels.network}"
+            f"vessels.network={config.vessels.network}; set --config.data.resolution={max(-(-side // stride) * stride, 32)}"
         )
     if config.data.dataset != "prepared" or config.data.cache != "host":
         raise UserError(

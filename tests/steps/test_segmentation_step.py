@@ -10,6 +10,7 @@ import pytest
 from scipy import ndimage
 
 from configs import vessels
+from fundusgan_jax.errors import UserError
 from fundusgan_jax.models.segmentation import segmentation_network
 from fundusgan_jax.steps.batch import Batch
 from fundusgan_jax.steps.segmentation_losses import masked_bce, soft_dice_loss
@@ -24,6 +25,7 @@ from fundusgan_jax.steps.segmentation_step import (
     segmentation_shapes,
 )
 from fundusgan_jax.steps.step import StepConstants, StepInput
+from fundusgan_jax.validation import validate
 
 
 @pytest.mark.parametrize("name, outputs", [("wnet", 2), ("fpn", 1)])
@@ -165,3 +167,13 @@ def test_a_bfloat16_gradient_is_no_further_off_than_rounding_explains():
 def test_a_bfloat16_step_has_the_gradient_of_one_in_float32():
     exact, low, _ = first_gradients()
     assert 0 < np.linalg.norm(low - exact) < 0.1 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("network, side, better", [("fpn", 112, 128), ("wnet", 102, 104), ("fpn", 16, 32)])
+def test_a_crop_that_does_not_fit_the_network_is_answered_with_one_that_does(network, side, better):
+    config = vessels.get_config()
+    config.data.dir, config.vessels.network, config.data.resolution = "DRIVE", network, side
+    with pytest.raises(UserError, match=f"set --config.data.resolution={better}"):
+        validate(config, 1)
+    config.data.resolution = better
+    validate(config, 1)
