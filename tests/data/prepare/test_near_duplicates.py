@@ -7,7 +7,7 @@ import hashlib
 import io
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -267,10 +267,32 @@ def test_other_pictures_are_not_given_the_answers_of_these(tmp_path: Path) -> No
     assert (0, 1) not in [pair[:2] for pair in search(tmp_path, copies_of_one, list("aacdef"))]
 
 
+def reference_work() -> Iterator[np.ndarray]:
+    """Work of the kinds that the search does: products, transforms, sorting."""
+    square = np.random.default_rng(0).random((1024, 1024), np.float32)
+    for _ in range(8):
+        yield square @ square
+        yield np.fft.rfft2(square)
+        yield np.sort(square, 0)
+
+
+def seconds_of(work: Callable[[], Iterable[object]]) -> float:
+    """Processor time of going through what `work` yields."""
+    began = time.process_time()
+    for _ in work():
+        pass
+    return time.process_time() - began
+
+
 @pytest.mark.slow
-def test_most_poses_are_found_among_ten_thousand_photographs(shared: Path, tmp_path: Path) -> None:
-    """16 of them against all, of real photographs and of the same in other poses. The time is said, and not asserted: it is the
-    machine's."""
+def test_ten_thousand_photographs_take_less_than_a_quarter_of_an_hour_on_two_cores(
+    shared: Path, tmp_path: Path
+) -> None:
+    """Extrapolated: 16 of them against all, of real photographs and of the same in other poses.
+
+    On a machine that does reference_work in 0.43 s of processor time: one whose neighbours were busy took 1.7 times as long for both,
+    and the same ratio.
+    """
     files = sorted((shared / "data" / "dme" / "images").glob("*.jpg"))[:500]
     small = []
     for file in files:
@@ -286,8 +308,14 @@ def test_most_poses_are_found_among_ten_thousand_photographs(shared: Path, tmp_p
     )
     pictures = near_duplicates._pictures(folder)
     posed_low_frequencies(pictures.pixels[:1])  # the bases are made once
-    began = time.process_time()
+    spent = reference = 0.0
+    for _ in range(3):
+        reference += seconds_of(reference_work)
+        spent += seconds_of(lambda: near_duplicates.pairs_of_block(pictures, near_duplicates.Block(0, 16)))
     pairs = list(near_duplicates.pairs_of_block(pictures, near_duplicates.Block(0, 16)))
-    seconds = (time.process_time() - began) / 16 * 10_000 / 2 / 2
-    print(f"{len(pairs)} pairs; 10,000 photographs on two cores: {seconds:.0f} s")
+    seconds = spent / 3 / 16 * 10_000 / 2 / 2
+    print(
+        f"{len(pairs)} pairs; 10,000 photographs on two cores: {seconds:.0f} s, reference {reference / 3:.2f} s"
+    )
     assert len(pairs) > 16 * 19 * 0.7  # 20 poses of each
+    assert seconds * 0.43 / (reference / 3) < 900
