@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import fft, ndimage
+from scipy import fft
 
-from fundusgan_jax.data.prepare.thumbnails import THUMBNAIL, Pose, disc, pose_matrix
+from fundusgan_jax.data.prepare.thumbnails import THUMBNAIL, Pose, Views
 
 HALF = THUMBNAIL // 2
 # Around a coarse pose, between two of which lie 5 degrees and 7 % of scale.
@@ -24,41 +24,22 @@ def halved(small: np.ndarray) -> np.ndarray:
     return np.asarray(half / np.maximum(length, 1e-9), np.float32)
 
 
-class Views:
-    """One thumbnail in the poses around coarse ones; each is made when it is first asked for."""
-
-    def __init__(self, small: np.ndarray) -> None:
-        self._small = small
-        self._spectra: dict[tuple[bool, float, float], np.ndarray] = {}
-
-    def around(self, pose: Pose) -> np.ndarray:
-        """complex64 [poses, 32, 17]: spectra, conjugate, of the poses around one; its shift does not count."""
-        key = (pose.mirrored, pose.angle, pose.scale)
-        if key not in self._spectra:
-            upright = [
-                self._turned(pose.angle + angle, pose.scale * scale) for angle in ANGLES for scale in SCALES
-            ]
-            views = halved(np.stack(upright))
-            self._spectra[key] = np.conj(fft.rfft2(views[..., ::-1] if pose.mirrored else views))
-        return self._spectra[key]
-
-    def _turned(self, angle: float, scale: float) -> np.ndarray:
-        matrix, middle = pose_matrix(Pose(False, angle, scale)), (THUMBNAIL - 1) / 2
-        offset = middle - matrix @ np.array([middle, middle])
-        return np.asarray(np.where(disc(), ndimage.affine_transform(self._small, matrix, offset, order=1), 0))
+def half_views(small: np.ndarray) -> Views:
+    """Of a thumbnail, at half its size: spectra complex64 [6, 32, 17] of each pose."""
+    return Views(small, ANGLES, SCALES, halved)
 
 
 def half_likeness(views: Views, poses: Sequence[Pose], others: np.ndarray) -> np.ndarray:
     """[N]: the largest correlation of one picture, in the poses around one for each, with others, over small shifts.
 
     Args:
-        views: of the one.
+        views: `half_views` of the one.
         poses: N of `low_frequencies.best_poses`.
         others: [N, 64, 64], thumbnails.
     """
     alike = np.empty(len(others))
     near = np.r_[0 : SHIFT + 1, HALF - SHIFT : HALF]
-    spectra = fft.rfft2(halved(others))
+    spectra = np.conj(fft.rfft2(halved(others)))
     unmoved = [pose._replace(down=0.0, right=0.0) for pose in poses]
     for pose in set(unmoved):
         mine = [number for number, other in enumerate(unmoved) if other == pose]

@@ -17,7 +17,7 @@ import numpy as np
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.data.prepare import half_views, thumbnails
 from fundusgan_jax.data.prepare import low_frequencies as low
-from fundusgan_jax.data.prepare.half_views import Views, half_likeness
+from fundusgan_jax.data.prepare.half_views import half_likeness
 from fundusgan_jax.data.prepare.low_frequencies import (
     FREQUENCIES,
     best_poses,
@@ -25,7 +25,7 @@ from fundusgan_jax.data.prepare.low_frequencies import (
     low_likeness,
     posed_low_frequencies,
 )
-from fundusgan_jax.data.prepare.thumbnails import PIXELS, likeness, unpacked
+from fundusgan_jax.data.prepare.thumbnails import PIXELS, Views, likeness, unpacked
 
 # Correlation of low frequencies from which a pair is looked at more closely. Of 748,036 pairs of different patient ids among 1,224
 # clinical photographs (dme) one in 100 reaches 0.69, one in 1,000 0.80; the pairs of one eye that are known have 0.80 to 1.
@@ -85,9 +85,10 @@ def _alike(
     """The pairs of a photograph with others whose low frequencies are alike; views: of `posed_low_frequencies`."""
     poses = best_poses(views, pictures.coarse[others])
     small = unpacked(pictures.pixels[one])
-    half = half_likeness(Views(small), poses, unpacked(pictures.pixels[others]))
+    half = half_likeness(half_views.half_views(small), poses, unpacked(pictures.pixels[others]))
+    fine = Views(small)
     for place in np.flatnonzero(half >= MIDDLE):
-        alike = likeness(small, unpacked(pictures.pixels[others[place]]), poses[place])
+        alike = likeness(fine, unpacked(pictures.pixels[others[place]]), poses[place])
         if alike >= CORRELATION:
             yield one, int(others[place]), alike
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -81,12 +83,12 @@ def unpacked(pixels: np.ndarray) -> np.ndarray:
 
 def correlation(first: np.ndarray, second: np.ndarray, shift: int = MAX_SHIFT) -> float:
     """The largest correlation of two thumbnails over shifts of up to `shift` pixels each way."""
-    return float(_shifted(first[None], second, shift).max())
+    return float(_shifted(fft.rfft2(first[None]), second, shift).max())
 
 
-def _shifted(first: np.ndarray, second: np.ndarray, shift: int) -> np.ndarray:
-    """[P, 2 shift + 1, 2 shift + 1]: correlations of P pictures [P, 64, 64] with one, over shifts."""
-    table = fft.irfft2(fft.rfft2(first) * np.conj(fft.rfft2(second)), s=second.shape)
+def _shifted(spectra: np.ndarray, second: np.ndarray, shift: int) -> np.ndarray:
+    """[P, 2 shift + 1, 2 shift + 1]: correlations of P pictures, by their spectra [P, 64, 33], with one, over shifts."""
+    table = fft.irfft2(spectra * np.conj(fft.rfft2(second)), s=second.shape)
     near = np.arange(-shift, shift + 1)
     return np.asarray(table[:, near[:, None], near[None]])
 
@@ -106,13 +108,31 @@ def posed(small: np.ndarray, pose: Pose) -> np.ndarray:
     return np.asarray(moved / max(float(np.linalg.norm(moved)), 1e-9), np.float32)
 
 
-def likeness(first: np.ndarray, second: np.ndarray, pose: Pose) -> float:
-    """The largest correlation of two thumbnails, the first in poses around a coarse one, over shifts."""
-    views = np.stack(
-        [
-            posed(first, Pose(pose.mirrored, pose.angle + angle, pose.scale * scale))
-            for angle in FINE_ANGLES
-            for scale in FINE_SCALES
-        ]
-    )
-    return float(_shifted(views, second, FINE_SHIFT).max())
+class Views:
+    """One thumbnail in the poses around coarse ones; each is made when it is first asked for."""
+
+    def __init__(
+        self,
+        small: np.ndarray,
+        angles: Sequence[float] = FINE_ANGLES,
+        scales: Sequence[float] = FINE_SCALES,
+        finish: Callable[[np.ndarray], np.ndarray] = lambda views: views,
+    ) -> None:
+        """small: float32 [64, 64]. angles, scales: around a coarse pose. finish: what is done to the posed [P, 64, 64]."""
+        self._small, self._finish = small, finish
+        self._around = tuple(itertools.product(angles, scales))
+        self._spectra: dict[tuple[bool, float, float], np.ndarray] = {}
+
+    def around(self, pose: Pose) -> np.ndarray:
+        """complex64 [poses, S, S / 2 + 1]: spectra of the poses around one; its shift does not count."""
+        key = (pose.mirrored, pose.angle, pose.scale)
+        if key not in self._spectra:
+            upright = [Pose(False, pose.angle + angle, pose.scale * scale) for angle, scale in self._around]
+            views = self._finish(np.stack([posed(self._small, one) for one in upright]))
+            self._spectra[key] = fft.rfft2(views[..., ::-1] if pose.mirrored else views)
+        return self._spectra[key]
+
+
+def likeness(views: Views, other: np.ndarray, pose: Pose) -> float:
+    """The largest correlation of one thumbnail, in the finest poses around a coarse one, with another, over shifts."""
+    return float(_shifted(views.around(pose), other, FINE_SHIFT).max())

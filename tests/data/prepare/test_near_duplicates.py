@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
+from scipy import fft
 
 from fundusgan_jax.data.phantom.render import render
 from fundusgan_jax.data.prepare import near_duplicates
-from fundusgan_jax.data.prepare.half_views import Views, half_likeness
+from fundusgan_jax.data.prepare.half_views import half_likeness, half_views
 from fundusgan_jax.data.prepare.low_frequencies import (
     COARSE_POSES,
     FREQUENCIES,
@@ -35,7 +36,17 @@ from fundusgan_jax.data.prepare.near_duplicates import (
     picture_folder,
     search_block,
 )
-from fundusgan_jax.data.prepare.thumbnails import Pose, correlation, likeness, packed, posed, thumbnail
+from fundusgan_jax.data.prepare.thumbnails import (
+    FINE_ANGLES,
+    FINE_SCALES,
+    Pose,
+    Views,
+    correlation,
+    likeness,
+    packed,
+    posed,
+    thumbnail,
+)
 
 
 def reduced(picture: Image.Image) -> np.ndarray:
@@ -150,10 +161,18 @@ def test_pictures_at_half_their_size_are_alike_in_their_pose_alone(mirrored: boo
     near, far = Pose(mirrored, 6.0, 0.98, 1.5, -2.0), Pose(mirrored, -8.0, 1.05)
     others = np.stack([posed(small, near), posed(small, far), stranger])
     asked = [Pose(mirrored, 5, 1.0)] * 3
-    alike = half_likeness(Views(small), asked, others)
+    alike = half_likeness(half_views(small), asked, others)
     assert alike[0] > 0.7 and max(alike[1:]) < MIDDLE, alike
-    wrong = half_likeness(Views(small), [Pose(not mirrored, 5, 1.0)], others[:1])
+    wrong = half_likeness(half_views(small), [Pose(not mirrored, 5, 1.0)], others[:1])
     assert wrong[0] < MIDDLE
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_views_around_a_pose_are_the_posed_pictures(mirrored: bool) -> None:
+    small = thumbnail(reduced(Image.fromarray(render(4, 256).image)))
+    around = fft.irfft2(Views(small).around(Pose(mirrored, 5.0, 1.07, 2.5, 0.0)))
+    poses = [Pose(mirrored, 5 + angle, 1.07 * scale) for angle in FINE_ANGLES for scale in FINE_SCALES]
+    np.testing.assert_allclose(around, [posed(small, pose) for pose in poses], atol=1e-6)
 
 
 def search(work: Path, small: Sequence[np.ndarray], patients: Sequence[str]) -> list[tuple[int, int, float]]:
@@ -236,9 +255,9 @@ def test_blocks_find_what_comparing_every_pair_finds(tmp_path: Path, monkeypatch
             continue
         near += 1
         (pose,) = best_poses(views[0], low[j : j + 1])
-        if half_likeness(Views(small[i]), [pose], small[j][None]) < MIDDLE:
+        if half_likeness(half_views(small[i]), [pose], small[j][None]) < MIDDLE:
             continue
-        if likeness(small[i], small[j], pose) >= CORRELATION:
+        if likeness(Views(small[i]), small[j], pose) >= CORRELATION:
             expected.append((i, j))
     assert 112 > near > len(expected) > 5  # the stages hold something back
     assert len(blocks_of(16)) == 1
