@@ -90,7 +90,7 @@ def _timed(design: Design, changes: Changes) -> float:
 
 def training_words(design: Design, cell: Cell, folder: Path, steps: int) -> list[str]:
     """The words after `python` that train the cell."""
-    every = max(steps // EVALUATIONS, 1)
+    every = -(-steps // EVALUATIONS)
     budget = [f"--config.train.{name}={value}" for name, value in (
         ("num_steps", steps), ("eval_every", every), ("checkpoint_every", every), ("grid_every", steps))]  # fmt: skip
     own = words_of(cell.changes, cell.seed)

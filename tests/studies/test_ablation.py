@@ -28,7 +28,7 @@ from fundusgan_jax.studies.ablation_results import (
     verdict,
     write_table,
 )
-from fundusgan_jax.studies.ablation_runs import STUDY, check_study, run_cells, run_process
+from fundusgan_jax.studies.ablation_runs import STUDY, check_study, run_cells, run_process, training_words
 
 ROOT = Path(__file__).resolve().parents[2]
 VARY = {"model.delta": (1, 0, 2), "loss.l2": (1.0, 10.0)}
@@ -49,6 +49,14 @@ def test_one_setting_at_a_time_has_the_base_once_and_whole_seeds_first():
     both = (("loss.l2", 10.0), ("model.delta", 2))
     assert both in [cell.changes for cell in everything]
     assert counterpart(both, "loss.l2") == (("model.delta", 2),)
+
+
+@pytest.mark.parametrize(("steps", "every"), [(250, 63), (400, 100), (3, 1)])
+def test_a_run_is_evaluated_at_most_four_times_and_at_its_end_once(steps, every):
+    words = training_words(design(), Cell((), 0), Path("cell"), steps)
+    assert f"--config.train.num_steps={steps}" in words
+    assert f"--config.train.eval_every={every}" in words
+    assert -(-steps // every) <= 4
 
 
 def test_values_have_their_settings_type_and_the_base_its_own_first():
