@@ -45,6 +45,14 @@ LEAST_CAUGHT = 0.75
 
 # (uint8 images [N, S, S, 3], class numbers [N], -1 where unknown) -> a discriminator's logits [N].
 Judge = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# (network, 'train' or 'held_out', those photographs) -> their features [N, D].
+PhotographFeatures = Callable[[FeatureNet, str, PackedSplit], np.ndarray]
+
+
+def computed_features(network: FeatureNet, side: str, split: PackedSplit) -> np.ndarray:
+    """Features of photographs that no cache knows."""
+    title = {"train": "training", "held_out": "held-out"}[side]
+    return features_of(network, split.images, len(split.images), f"features of {title} photographs")
 
 
 def check_memorisation(
@@ -56,6 +64,7 @@ def check_memorisation(
     judge: Judge | None,
     seed: int,
     gallery: Path | None,
+    photograph_features: PhotographFeatures = computed_features,
 ) -> Memorisation:
     """The figures of a search, with its gallery drawn.
 
@@ -67,6 +76,7 @@ def check_memorisation(
         judge: a discriminator, or None where there is none.
         seed: of the draws.
         gallery: PNG to write, or None.
+        photograph_features: of the network `source`, where they are known already.
     """
     train, held_out = evenly(train, MOST_TRAIN), evenly(held_out, MOST_HELD_OUT)
     result = search(generated, train, held_out, seed)
@@ -79,7 +89,7 @@ def check_memorisation(
         num_generated=len(generated),
         num_train=len(train.images),
         num_held_out=len(held_out.images),
-        nearer=_nearer(result, source, seed),
+        nearer=_nearer(result, source, seed, photograph_features if source else computed_features),
         flagged=_counted(flags),
         expected_by_chance=chance_share(len(held_out.images)) * len(generated),
         controls=controls,
@@ -100,18 +110,17 @@ def _controls(result: Search) -> Controls:
     return Controls(int(caught.sum()), len(caught))
 
 
-def _nearer(result: Search, source: FeatureNet | None, seed: int) -> Nearer:
+def _nearer(
+    result: Search, source: FeatureNet | None, seed: int, photograph_features: PhotographFeatures
+) -> Nearer:
     """Whether generated images lie nearer to training photographs than to as many held-out ones, by features."""
     network = source or load_features("pixels")
     assert network is not None  # 'pixels' is no 'none'
     images = result.generated
     views = [features_of(network, view, len(images)) for view in (images, images[:, :, ::-1])]
     to_train, to_held_out = (
-        distances_to(views, features_of(network, split.images, len(split.images), f"features of {title}"))
-        for split, title in (
-            (result.train, "training photographs"),
-            (result.held_out, "held-out photographs"),
-        )
+        distances_to(views, photograph_features(network, side, split).astype(np.float64))
+        for side, split in (("train", result.train), ("held_out", result.held_out))
     )
     ratio = nearest_ratio(to_train, to_held_out, (result.train.patient, result.held_out.patient), seed)
     return Nearer(

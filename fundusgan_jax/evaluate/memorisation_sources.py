@@ -14,6 +14,7 @@ from fundusgan_jax.data.packed import PackedDataset, PackedSplit, split_named
 from fundusgan_jax.devices.local import local_program, replicated
 from fundusgan_jax.evaluate.lookup import BATCH
 from fundusgan_jax.evaluate.memorisation import Judge, check_memorisation
+from fundusgan_jax.evaluate.sets import split_features
 from fundusgan_jax.generate.fundusgan import Generator
 from fundusgan_jax.generate.recipes import check_has_styles, recipe_mix
 from fundusgan_jax.models.features import FeatureNet
@@ -101,4 +102,11 @@ def memorisation_of(
         return None
     same_size = generated.shape[1] == dataset.resolution
     judge = judge_of(config, adversary) if same_size else None
-    return check_memorisation(generated, method, *splits, source, judge, config.eval.seed, gallery)
+    names = {"train": config.data.train_split, "held_out": config.data.eval_split}
+
+    def photograph_features(network: FeatureNet, side: str, split: PackedSplit) -> np.ndarray:
+        return split_features(network, dataset, names[side], split, config.eval.batch_size)
+
+    return check_memorisation(
+        generated, method, *splits, source, judge, config.eval.seed, gallery, photograph_features
+    )

@@ -7,11 +7,12 @@ from PIL import Image
 from fundusgan_jax.data.packed import PackedSplit
 from fundusgan_jax.data.phantom.render import render
 from fundusgan_jax.evaluate.lookup import altered
-from fundusgan_jax.evaluate.memorisation import SHOWN, check_memorisation
+from fundusgan_jax.evaluate.memorisation import SHOWN, check_memorisation, computed_features
 from fundusgan_jax.evaluate.memorisation_sources import judge_of
 from fundusgan_jax.steps.adversary import logits
 from fundusgan_jax.steps.batch import to_float
 from fundusgan_jax.steps.prior_state import first_prior
+from fundusgan_jax.weights.features import load_features
 from tests.support.tiny import tiny_prior_config
 
 
@@ -51,6 +52,20 @@ def test_copies_are_called_copies(splits, tmp_path):
     assert all(match.held_out_correlation < match.correlation for match in closest)
     with Image.open(path) as gallery:
         assert gallery.width > 4 * 128 and gallery.height > 10 * 128
+
+
+def test_features_of_photographs_that_are_known_are_taken(splits):
+    train, held_out = splits
+    asked, network = [], load_features("pixels")
+
+    def known(source, side, split):
+        asked.append(side)
+        return computed_features(source, side, split)
+
+    fresh = _split(range(200, 208)).images
+    arguments = (fresh, "rendered", train, held_out, network, None, 0, None)
+    assert check_memorisation(*arguments, known).nearer == check_memorisation(*arguments).nearer
+    assert asked == ["train", "held_out"]
 
 
 def test_new_eyes_are_not(splits):
