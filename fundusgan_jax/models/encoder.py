@@ -22,7 +22,8 @@ class EncoderConfig:
     """Size of the encoder.
 
     depth: ResNet 18, 34, 50, 101 or 152. norm: 'batch' (synchronised over `axis_name`), 'frozen' or
-    'group'. fpn_channels: width of the pyramid. head_channels: width of the map2style heads.
+    'group'. fpn_channels: width of the pyramid. head_channels: width of the map2style heads. base_gain: of the base map's
+    first weights, over He's.
     num_ws, w_dim: style vectors and their width. base_channels: channels of the generator's base map.
     axis_name: device axis that batch statistics are averaged over; None on one device.
     dtype: of the convolutions; parameters, statistics and style vectors stay float32. remat: see `GeneratorConfig`.
@@ -32,6 +33,7 @@ class EncoderConfig:
     norm: str = "batch"
     fpn_channels: int = 512
     head_channels: int = 512
+    base_gain: float = 1.0
     num_ws: int = 18
     w_dim: int = 512
     base_channels: int = 512
@@ -190,7 +192,8 @@ class Encoder(nn.Module):
                 num_convs = max(1, int(math.log2(level.shape[1])))
                 head = map2style(heads, config.head_channels, config.w_dim, num_convs, name=f"heads_{name}")
                 styles.append(head(level))
-        base = Conv(config.base_channels, 1, name="base")(f_mid)
+        init = initializers.variance_scaling(2.0 * config.base_gain**2, "fan_in", "truncated_normal")
+        base = Conv(config.base_channels, 1, kernel_init=init, name="base")(f_mid)
         return EncoderOutput(
             jnp.concatenate(styles, 1) + w_avg, base, f_low, f_mid, f_high, features.c2, features.c1
         )

@@ -85,6 +85,7 @@ def model_config(
         norm=config.encoder.norm,
         fpn_channels=config.encoder.fpn_channels,
         head_channels=config.encoder.head_channels,
+        base_gain=config.encoder.base_gain,
         num_ws=generator.num_ws,
         w_dim=generator.w_dim,
         base_channels=generator.channels_at(4),

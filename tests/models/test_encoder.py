@@ -1,5 +1,7 @@
 """The encoder: shapes of the published sizes, heads against plain convolutions, the pyramid against its definition."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +50,26 @@ def test_shapes_of_the_published_size(depth: int) -> None:
         "w_plus": (2, 18, 512), "base": (2, 32, 32, 512), "f_low": (2, 16, 16, 512), "f_mid": (2, 32, 32, 512),
         "f_high": (2, 64, 64, 512), "c2": (2, 128, 128, widths["c2"]), "c1": (2, 256, 256, widths["c1"]),
     }  # fmt: skip
+
+
+def test_the_base_maps_first_weights_are_hes_times_a_gain_and_no_other_weight_changes() -> None:
+    image, w_avg = jax.random.uniform(jax.random.key(1), (1, 64, 64, 3), minval=-1), jnp.zeros(4)
+    sizes = EncoderConfig(
+        depth=18, norm="group", fpn_channels=16, head_channels=4, num_ws=5, w_dim=4, base_channels=8
+    )
+
+    def first(gain: float):
+        encoder = Encoder(dataclasses.replace(sizes, base_gain=gain))
+        output, variables = jax.jit(encoder.init_with_output)(jax.random.key(0), image, w_avg)
+        return output, variables["params"]
+
+    (he, he_weights), (small, small_weights) = first(1.0), first(0.25)
+    np.testing.assert_allclose(small.base, 0.25 * he.base, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(small.w_plus, he.w_plus)
+    kernel = jax.nn.initializers.he_normal()(jax.random.key(0), (1, 1, 16, 8))
+    assert float(jnp.std(he_weights["base"]["kernel"])) == pytest.approx(float(jnp.std(kernel)), rel=0.3)
+    small_weights["base"], he_weights["base"] = None, None
+    jax.tree.map(np.testing.assert_array_equal, small_weights, he_weights)
 
 
 def test_a_head_is_a_chain_of_strided_convolutions_and_a_dense_layer() -> None:
