@@ -30,6 +30,7 @@ from fundusgan_jax.studies.ablation_results import (
 
 REPORT = "report.html"
 DISTANCES = ("lpips", "perceptual", "ssim_fov")
+COLOURS = 10  # of matplotlib's cycle; the next lines are dashed
 
 
 def name_of(changes: Changes) -> str:
@@ -147,9 +148,7 @@ def _pictures(study: Study) -> str:
     against = [name for name in (NOVELTY, COPIES) if name in study.figures]
     parts = []
     if distance and against:
-        figure, axes = pyplot.subplots(
-            1, len(against), figsize=(11, 4.2), layout="constrained", squeeze=False
-        )
+        figure, axes = pyplot.subplots(1, len(against), figsize=(14, 6), layout="constrained", squeeze=False)
         for axis, other in zip(axes.flat, against):
             _draw_pareto(axis, study, distance, other)
         parts += [
@@ -158,7 +157,7 @@ def _pictures(study: Study) -> str:
             note("Line: settings that none beats in both."),
         ]
     if distance:
-        figure, axis = pyplot.subplots(figsize=(11, 4.5), layout="constrained")
+        figure, axis = pyplot.subplots(figsize=(14, 6), layout="constrained")
         _draw_curves(axis, study, distance)
         parts += ["<h2>Curves</h2>", figure_picture(figure, "curves over training")]
     return "".join(parts)
@@ -168,15 +167,25 @@ def _draw_pareto(axis: Any, study: Study, distance: str, other: str) -> None:
     x, y = study.cells(other), study.cells(distance)
     order = [changes for changes in y if changes in x]
     points = [(float(np.mean(x[changes])), float(np.mean(y[changes]))) for changes in order]
-    for changes, (across, up) in zip(order, points):
-        axis.plot(across, up, "o", color="#c0392b" if not changes else "#1f5a99", markersize=4)
-        axis.annotate(name_of(changes), (across, up), fontsize=6, xytext=(3, 3), textcoords="offset points")
+    # Neighbours in height have their names on two sides, so that these do not lie on each other.
+    for place, number in enumerate(np.argsort([up for _, up in points])):
+        (across, up), changes = points[number], order[number]
+        axis.plot(across, up, "o", color="#c0392b" if not changes else "#1f5a99", markersize=5)
+        left = place % 2
+        axis.annotate(
+            name_of(changes),
+            (across, up),
+            fontsize=8,
+            xytext=(-5, 4) if left else (5, -4),
+            textcoords="offset points",
+            ha="right" if left else "left",
+        )
+    axis.margins(x=0.25)
     signs = (1 if other in MORE_IS_BETTER else -1, 1 if distance in MORE_IS_BETTER else -1)
     front = sorted(points[number] for number in pareto(points, signs))
     axis.plot(*zip(*front), color="#888", linewidth=0.8)
-    axis.set_xlabel(figure_title(other), fontsize=8)
-    axis.set_ylabel(figure_title(distance), fontsize=8)
-    axis.tick_params(labelsize=7)
+    axis.set_xlabel(figure_title(other))
+    axis.set_ylabel(figure_title(distance))
 
 
 def _draw_curves(axis: Any, study: Study, distance: str) -> None:
@@ -185,16 +194,17 @@ def _draw_curves(axis: Any, study: Study, distance: str) -> None:
         for row in run.log:
             if row.get("kind") == "eval" and row.get(distance) is not None:
                 curves.setdefault(run.cell.changes, {}).setdefault(row["kimg"], []).append(row[distance])
-    for changes, values in curves.items():
+    for number, (changes, values) in enumerate(curves.items()):
         kimg = sorted(values)
         axis.plot(
             kimg,
             [float(np.mean(values[at])) for at in kimg],
             marker="o",
-            markersize=3,
+            markersize=4,
+            linestyle=("-", "--", ":")[number // COLOURS % 3],
             label=name_of(changes),
         )
-    axis.set_xlabel("kimg (thousand photographs)", fontsize=8)
-    axis.set_ylabel(figure_title(distance), fontsize=8)
-    axis.legend(fontsize=6, ncol=2)
+    axis.set_xlabel("kimg (thousand photographs)")
+    axis.set_ylabel(figure_title(distance))
+    axis.legend(fontsize=8, ncol=2)
     axis.grid(alpha=0.3)
