@@ -22,24 +22,24 @@ class EncoderConfig:
     """Size of the encoder.
 
     depth: ResNet 18, 34, 50, 101 or 152. norm: 'batch' (synchronised over `axis_name`), 'frozen' or
-    'group'. fpn_channels: width of the pyramid. head_channels: width of the map2style heads. base_gain: of the base map's
-    first weights, over He's.
+    'group'. fpn_channels: width of the pyramid. head_channels: width of the map2style heads.
     num_ws, w_dim: style vectors and their width. base_channels: channels of the generator's base map.
     axis_name: device axis that batch statistics are averaged over; None on one device.
     dtype: of the convolutions; parameters, statistics and style vectors stay float32. remat: see `GeneratorConfig`.
+    base_gain: of the base map's first weights, over He's.
     """
 
     depth: int = 50
     norm: str = "batch"
     fpn_channels: int = 512
     head_channels: int = 512
-    base_gain: float = 1.0
     num_ws: int = 18
     w_dim: int = 512
     base_channels: int = 512
     axis_name: str | None = None
     dtype: str = "float32"
     remat: bool = False
+    base_gain: float = 1.0
 
 
 class EncoderOutput(NamedTuple):
