@@ -101,7 +101,8 @@ def run_study(request: Request, title: str, conditions: Conditions, probe: Class
         return 0
     with owned_folder(request.workdir) as workdir:
         design = {"study": title, **_design(request, material, classifiers), **facts}
-        check_record(workdir / DESIGN, design)
+        # Arms without synthetic images may run before there are any.
+        check_record(workdir / DESIGN, design, later=("synthetic", "num_synthetic"))
         inputs = {
             network: prepared_inputs(
                 workdir, classifier, material.photographs, material.synthetic, external, turned

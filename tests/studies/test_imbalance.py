@@ -170,6 +170,26 @@ def test_a_study_goes_on_and_does_nothing_twice(study):
         imbalance.main([*words, "--ratios=1,0.5"], probe())
 
 
+def test_arms_without_images_may_run_before_there_are_any(study, tmp_path):
+    words, _, record = study
+    words = [word for word in words if not word.startswith(("--workdir", "--arms"))]
+    words += [f"--workdir={tmp_path}", "--ratios=1", "--seeds=2"]
+    alone = [word for word in words if not word.startswith("--synthetic")]
+    assert imbalance.main([*alone, "--arms=real,weighted"], probe()) == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
+    assert len(before) == 4
+    more = "--arms=real,weighted,synthetic"
+    assert imbalance.main([*words, "--num_synthetic=50", more], probe()) == 0
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    whole = json.loads((tmp_path / "study.json").read_text())
+    assert sum(arm(whole, "ratio 1", "synthetic")["synthetic"]) == 50
+    for name in ("real", "weighted"):
+        assert arm(whole, "ratio 1", name)["figures"] == arm(record, "ratio 1", name)["figures"]
+    for changed in (alone, [*words, "--num_synthetic=60"]):
+        with pytest.raises(UserError, match="holds a study with (synthetic|num_synthetic)="):
+            imbalance.main([*changed, "--arms=real,weighted"], probe())
+
+
 def test_table_report_and_plan(study, capsys, data):
     words, workdir, _ = study
     with open(workdir / "table.csv", newline="") as handle:
