@@ -1,4 +1,4 @@
-"""What colour, a thumbnail and file facts alone predict: inputs, grouped cross-validation, the verdict."""
+"""What colour, a thumbnail, file facts and the camera alone predict: inputs, grouped cross-validation, the verdict."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from fundusgan_jax.data.packed import PackedDataset, PackedSplit, open_packed
 from fundusgan_jax.errors import UserError
@@ -54,7 +54,7 @@ class Task(NamedTuple):
         """What is wrong with the label, one line each; empty where nothing was found."""
         network = self.probes.get("network")
         texts = []
-        for name in ("colour", "thumbnail", "file"):
+        for name in ("colour", "thumbnail", "file", "camera"):
             if name not in self.probes:
                 continue
             area = self.probes[name].auc
@@ -117,14 +117,47 @@ def file_facts(files: Sequence[str], source: Path | None) -> np.ndarray:
 
 
 def _measures(path: Path) -> list[float]:
+    with _opened(path) as image:
+        width, height = image.size
+    return [*np.log([path.stat().st_size, width, height]), width / height]
+
+
+def _opened(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-        return [*np.log([path.stat().st_size, width, height]), width / height]
+        return Image.open(path)
     except OSError as error:
         raise UserError(
             f"--source: {path} cannot be read as an image ({error}); name the folder that was prepared, or leave --source out"
         ) from error
+
+
+def camera(files: Sequence[str], source: Path) -> np.ndarray | None:
+    """[N, F]: one column a camera, by the maker and model that a file's Exif names, and one for those that name none.
+
+    None where no file names a camera. Raises UserError as `file_facts` does.
+    """
+    progress, names = Progress(len(files), "file", "cameras"), []
+    with progress.running():
+        for file in files:
+            names.append(_camera(source / file))
+            progress.update()
+    known = sorted(set(names))
+    if known == [""]:
+        return None
+    return np.asarray([[float(name == one) for one in known] for name in names])
+
+
+def _camera(path: Path) -> str:
+    """'maker model', '' where it is not known."""
+    with _opened(path) as image:
+        try:
+            exif = image.getexif()
+        except (
+            Exception
+        ):  # A damaged block raises what its bytes happen to say; the photograph is none the worse.
+            return ""
+    named = (str(exif.get(tag, "")).strip("\0 ") for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
+    return " ".join(filter(None, named))
 
 
 def squeezenet_features(images: np.ndarray, weights: Path) -> np.ndarray:
@@ -257,6 +290,8 @@ def _photographs(
         ),
         "file": file_facts(files, source),
     }
+    if source is not None and (cameras := camera(files, source)) is not None:
+        inputs["camera"] = cameras
     if weights is not None:
         inputs["network"] = squeezenet_features(images, weights)
     return Photographs(

@@ -21,6 +21,7 @@ cross-validated by patient. It sees only one of
   colour      mean and standard deviation of red, green and blue
   thumbnail   the photograph at 8x8 pixels
   file        suffix; with --source also size in bytes, width and height of the file
+  camera      with --source: maker and model in the files' Exif, where it names any
   network     SqueezeNet's ImageNet features, with --weights: what there is to be explained
 Where colour or thumbnail tell the label, a classifier can learn the camera in place of the disease."""
 
@@ -32,7 +33,9 @@ def parser() -> Parser:
     flags.add_argument(
         "--classes", default="", help="two class names, FIRST,SECOND (each against the others)"
     )
-    flags.add_argument("--source", type=Path, help="folder of the files that were prepared, for their sizes")
+    flags.add_argument(
+        "--source", type=Path, help="folder of the files that were prepared, for their sizes and cameras"
+    )
     flags.add_argument("--weights", type=Path, help="SqueezeNet 1.1's weights, .pth, .npz or .safetensors")
     flags.add_argument("--output", type=Path, help="a .json file for the figures and the predictions")
     flags.add_argument("--seed", type=int, default=0, help="of folds and intervals (0)")
