@@ -95,7 +95,7 @@ SETTINGS = {
     "encoder.weights": Setting("", "FundusGAN, classifier: torchvision state dict (.pth, .npz, .safetensors); '' starts from scratch", may_change=True),
     "encoder.fpn_channels": Setting(512, "width of the feature pyramid", least=1, network=True),
     "encoder.head_channels": Setting(512, "width of the map2style heads", least=1, network=True),
-    "encoder.base_gain": Setting(1.0, "initial weights of the 1x1 convolution that makes the generator's first map, over He's; 0.23 makes that map as large as StyleGAN2's constant (docs/ablations.md)", above=0),
+    "encoder.base_gain": Setting(1.0, "initial weights of the 1x1 convolution that makes the generator's first map, over He's; 0.23 makes that map of configs/cpu.py and demo.py as large as StyleGAN2's constant (docs/ablations.md)", above=0),
 
     "loss.l2": Setting(1.0, "weight of the mean squared error (images in [-1, 1])", least=0),
     "loss.l1": Setting(0.0, "weight of the mean absolute error", least=0),

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import demo
 from fundusgan_jax.config import max_delta
 from fundusgan_jax.models import fundusgan
 from fundusgan_jax.models.fundusgan import FundusGANConfig, entering_sizes
 from fundusgan_jax.ops.resample import average_pool
 from fundusgan_jax.steps.fundusgan_step import model_config
+from tests.support.phantoms import left_eyes
 from tests.support.tiny import random_batch, tiny_config
 
 
@@ -159,3 +161,15 @@ def test_a_constant_base_paints_without_the_base_map_and_has_the_same_parameters
 
     np.testing.assert_array_equal(*both(config))
     assert float(jnp.abs(jnp.subtract(*both(free))).max()) > 1e-3
+
+
+@pytest.mark.slow
+def test_a_gain_makes_the_demos_base_map_as_large_as_stylegan2s_constant() -> None:
+    settings = demo.get_config()
+    settings.encoder.base_gain = 0.23
+    config = model_config(settings, None)
+    eyes = np.stack(list(left_eyes(4, 64, 0)))
+    image = jnp.asarray(eyes, jnp.float32) / 127.5 - 1
+    variables = jax.jit(functools.partial(fundusgan.initialise, config))(jax.random.key(0))
+    encoded, _ = jax.jit(functools.partial(fundusgan.encode, config))(variables, image)
+    assert float(jnp.sqrt(jnp.mean(encoded.base**2))) == pytest.approx(1, abs=0.25)

@@ -69,6 +69,15 @@ def test_shared_convolution_equals_one_kernel_per_sample(kind, dilation):
         np.testing.assert_allclose(together[sample], plain[0], rtol=1e-4, atol=1e-5)
 
 
+def test_a_dilation_as_wide_as_the_map_leaves_the_middle_tap_alone():
+    rng = np.random.default_rng(0)
+    x, styles = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, 8, 8, 4), (2, 4)))
+    kernel = rng.standard_normal((3, 3, 4, 5)).astype(np.float32)
+    eight, twelve, seven = (modulated_convolution(x, kernel, styles, dilation=size) for size in (8, 12, 7))
+    np.testing.assert_array_equal(eight, twelve)
+    assert float(jnp.abs(eight - seven).max()) > 0.1
+
+
 def test_half_precision_stays_close_and_finite():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 8, 8, 16)).astype(np.float32)
