@@ -24,7 +24,7 @@ def halved(small: np.ndarray) -> np.ndarray:
     return np.asarray(half / np.maximum(length, 1e-9), np.float32)
 
 
-def half_views(small: np.ndarray) -> Views:
+def views_at_half(small: np.ndarray) -> Views:
     """Of a thumbnail, at half its size: spectra complex64 [6, 32, 17] of each pose."""
     return Views(small, ANGLES, SCALES, halved)
 
@@ -33,7 +33,7 @@ def half_likeness(views: Views, poses: Sequence[Pose], others: np.ndarray) -> np
     """[N]: the largest correlation of one picture, in the poses around one for each, with others, over small shifts.
 
     Args:
-        views: `half_views` of the one.
+        views: `views_at_half` of the one.
         poses: N of `low_frequencies.best_poses`.
         others: [N, 64, 64], thumbnails.
     """

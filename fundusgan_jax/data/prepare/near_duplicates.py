@@ -17,7 +17,7 @@ import numpy as np
 from fundusgan_jax.atomic import atomic_write
 from fundusgan_jax.data.prepare import half_views, thumbnails
 from fundusgan_jax.data.prepare import low_frequencies as low
-from fundusgan_jax.data.prepare.half_views import half_likeness
+from fundusgan_jax.data.prepare.half_views import half_likeness, views_at_half
 from fundusgan_jax.data.prepare.low_frequencies import (
     FREQUENCIES,
     best_poses,
@@ -85,7 +85,7 @@ def _alike(
     """The pairs of a photograph with others whose low frequencies are alike; views: of `posed_low_frequencies`."""
     poses = best_poses(views, pictures.coarse[others])
     small = unpacked(pictures.pixels[one])
-    half = half_likeness(half_views.half_views(small), poses, unpacked(pictures.pixels[others]))
+    half = half_likeness(views_at_half(small), poses, unpacked(pictures.pixels[others]))
     fine = Views(small)
     for place in np.flatnonzero(half >= MIDDLE):
         alike = likeness(fine, unpacked(pictures.pixels[others[place]]), poses[place])

@@ -17,7 +17,7 @@ from scipy import fft
 
 from fundusgan_jax.data.phantom.render import render
 from fundusgan_jax.data.prepare import near_duplicates
-from fundusgan_jax.data.prepare.half_views import half_likeness, half_views
+from fundusgan_jax.data.prepare.half_views import half_likeness, views_at_half
 from fundusgan_jax.data.prepare.low_frequencies import (
     COARSE_POSES,
     FREQUENCIES,
@@ -161,9 +161,9 @@ def test_pictures_at_half_their_size_are_alike_in_their_pose_alone(mirrored: boo
     near, far = Pose(mirrored, 6.0, 0.98, 1.5, -2.0), Pose(mirrored, -8.0, 1.05)
     others = np.stack([posed(small, near), posed(small, far), stranger])
     asked = [Pose(mirrored, 5, 1.0)] * 3
-    alike = half_likeness(half_views(small), asked, others)
+    alike = half_likeness(views_at_half(small), asked, others)
     assert alike[0] > 0.7 and max(alike[1:]) < MIDDLE, alike
-    wrong = half_likeness(half_views(small), [Pose(not mirrored, 5, 1.0)], others[:1])
+    wrong = half_likeness(views_at_half(small), [Pose(not mirrored, 5, 1.0)], others[:1])
     assert wrong[0] < MIDDLE
 
 
@@ -255,7 +255,7 @@ def test_blocks_find_what_comparing_every_pair_finds(tmp_path: Path, monkeypatch
             continue
         near += 1
         (pose,) = best_poses(views[0], low[j : j + 1])
-        if half_likeness(half_views(small[i]), [pose], small[j][None]) < MIDDLE:
+        if half_likeness(views_at_half(small[i]), [pose], small[j][None]) < MIDDLE:
             continue
         if likeness(Views(small[i]), small[j], pose) >= CORRELATION:
             expected.append((i, j))
