@@ -52,6 +52,16 @@ def select(arm: str, pool: Pool, seed: int) -> Selection:
     return chosen._replace(weight=chosen.weight * (len(pool.label) / chosen.weight.sum()))
 
 
+def lacking(arm: str, pool: Pool) -> np.ndarray:
+    """int [K]: synthetic images of each class that an arm would take beyond those that there are."""
+    plenty = len(pool.label) + pool.num_synthetic
+    counts = [
+        class_counts(select(arm, one, 0).synthetic_label, pool.num_classes)
+        for one in (pool._replace(synthetic=np.repeat(np.arange(pool.num_classes), plenty)), pool)
+    ]
+    return np.asarray(counts[0] - counts[1])
+
+
 def needs_synthetic(arm: str) -> bool:
     """Whether an arm can only be had with synthetic images."""
     return arm in SYNTHETIC_ARMS

@@ -12,7 +12,7 @@ from fundusgan_jax.data.packed import PackedDataset
 from fundusgan_jax.errors import UserError
 from fundusgan_jax.folder_lock import owned_folder
 from fundusgan_jax.progress import waiting
-from fundusgan_jax.studies.arms import class_counts
+from fundusgan_jax.studies.arms import class_counts, lacking, needs_synthetic
 from fundusgan_jax.studies.design_record import check_record
 from fundusgan_jax.studies.fair_dataset import write_fair_dataset
 from fundusgan_jax.studies.frozen_probe import Classifier, frozen_probe
@@ -36,6 +36,7 @@ from fundusgan_jax.studies.study_runs import (
     Cell,
     Condition,
     Setting,
+    pool_of,
     prepared_inputs,
     read_runs,
     rows_of_run,
@@ -94,6 +95,9 @@ def run_study(request: Request, title: str, conditions: Conditions, probe: Class
     )
     if request.write_dataset is not None:
         return _write_dataset(request.write_dataset, material, setting)
+    print(
+        "".join(f"note: {line}\n" for line in _shortages(setting, arms, material.names)), end="", flush=True
+    )
     external = material.external.images if material.external else np.zeros((0, 0))
     turned = "augmented" in arms
     if request.plan:
@@ -182,6 +186,20 @@ def _possible(arms: tuple[str, ...], material: _Material) -> tuple[str, ...]:
         print(f"note: arm 'placebo' is left out: all synthetic images are of class {name}", flush=True)
         return tuple(arm for arm in arms if arm != "placebo")
     return arms
+
+
+def _shortages(setting: Setting, arms: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
+    """Arms that have fewer synthetic images than they would take, one line each class."""
+    pools = [pool_of(setting, rows_of_run(setting, condition, 0)[0]) for condition in setting.conditions]
+    texts = []
+    for arm in (one for one in arms if needs_synthetic(one) and one != "placebo"):
+        most = np.max([lacking(arm, pool) for pool in pools], 0)
+        texts += [
+            f"arm '{arm}' lacks {count} synthetic images of {name}; --mode=generate --num draws more"
+            for name, count in zip(names, most)
+            if count > 0
+        ]
+    return texts
 
 
 def _design(request: Request, material: _Material, classifiers: Mapping[str, Classifier]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from fundusgan_jax.studies.arms import ARMS, REAL, SYNTHETIC_ARMS, TITLES, Pool, class_counts, select
+from fundusgan_jax.studies.arms import ARMS, REAL, SYNTHETIC_ARMS, TITLES, Pool, class_counts, lacking, select
 
 # 20 of class 0, 60 of class 1; synthetic images of both, more than enough.
 POOL = Pool(np.repeat([0, 1], [20, 60]), np.repeat([1, 0], [100, 100]), 2, 40)
@@ -31,6 +31,10 @@ def test_no_more_synthetic_images_than_there_are():
     assert counts("synthetic", few) == counts("repeats", few) == [25, 90]
     chosen = select("synthetic_balance", few, 0).synthetic
     assert len(set(chosen.tolist())) == len(chosen)
+    assert lacking("synthetic_balance", few).tolist() == [35, 0]
+    assert lacking("synthetic_weighted", few).tolist() == [15, 0]
+    assert lacking("synthetic", few).tolist() == [5, 0]
+    assert lacking("synthetic_balance", POOL).tolist() == lacking("repeats", few).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -218,6 +218,7 @@ def test_images_of_one_class_have_no_placebo_and_copies_are_left_out(data, tmp_p
     printed = capsys.readouterr().out
     assert "arm 'placebo' is left out" in printed and "warning: 5 synthetic images are copies" in printed
     assert "whether the generator was trained on test patients is not known" in printed
+    assert "note: arm 'synthetic_balance' lacks 40 synthetic images of G" in printed
     record = json.loads((tmp_path / "w" / "study.json").read_text())
     assert len(record["synthetic"]["files"]) == 75 and record["provenance"]["leaked"] is None
 
