@@ -189,7 +189,7 @@ def _possible(arms: tuple[str, ...], material: _Material) -> tuple[str, ...]:
 
 
 def _shortages(setting: Setting, arms: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
-    """Arms that have fewer synthetic images than they would take, one line each class."""
+    """Arms that have fewer synthetic images than they would take with seed 0, one line each class."""
     pools = [pool_of(setting, rows_of_run(setting, condition, 0)[0]) for condition in setting.conditions]
     texts = []
     for arm in (one for one in arms if needs_synthetic(one) and one != "placebo"):

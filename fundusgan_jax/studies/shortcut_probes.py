@@ -152,12 +152,11 @@ def _camera(path: Path) -> str:
     with _opened(path) as image:
         try:
             exif = image.getexif()
-        except (
-            Exception
-        ):  # A damaged block raises what its bytes happen to say; the photograph is none the worse.
+            named = [str(exif.get(tag, "")) for tag in (ExifTags.Base.Make, ExifTags.Base.Model)]
+        except Exception:
+            # A damaged block raises what its bytes happen to say; the photograph is none the worse.
             return ""
-    named = (str(exif.get(tag, "")).strip("\0 ") for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
-    return " ".join(filter(None, named))
+    return " ".join(filter(None, (name.strip("\0 ") for name in named)))
 
 
 def squeezenet_features(images: np.ndarray, weights: Path) -> np.ndarray:

@@ -96,6 +96,10 @@ def test_cameras_are_read_from_exif_and_none_is_no_input(tmp_path):
     files = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
     np.testing.assert_array_equal(camera(files, tmp_path), [[0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]])
     assert camera(["c.jpg"], tmp_path) is None
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "f.jpg").write_bytes(whole.replace(b"II*\0", b"XXXX").replace(b"MM\0*", b"XXXX"))
+    assert (tmp_path / "f.jpg").read_bytes() != whole
+    np.testing.assert_array_equal(camera(["a.jpg", "f.jpg"], tmp_path), [[0, 1], [1, 0]])
     (tmp_path / "e.jpg").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"e\.jpg cannot be read as an image"):
         camera(["e.jpg"], tmp_path)
